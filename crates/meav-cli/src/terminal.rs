@@ -1,0 +1,143 @@
+use std::fs;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use meav_client::{Client, EngineProcess, Update};
+use meav_protocol::{Fact, JobSpec, Outcome, Stage};
+use serde::Serialize;
+
+use crate::args::{JsonTarget, Threads};
+use crate::failure::Failure;
+
+/// An engine, and a person who watches it.
+pub(crate) struct Terminal {
+    client: Client,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Terminal {
+    pub(crate) fn new(threads: impl Into<Option<Threads>>) -> Result<Self, Failure> {
+        let threads = threads.into().and_then(|threads| threads.threads);
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&interrupted);
+        ctrlc::set_handler(move || flag.store(true, Ordering::Release))
+            .map_err(|err| Failure::new("Ctrl-C cannot be caught", err.to_string()))?;
+        let engine = EngineProcess::locate(threads.map(usize::from));
+        Ok(Self { client: Client::new(engine, || ()), interrupted })
+    }
+
+    /// Runs a job; progress goes to standard error, facts to `on_fact`. Ctrl-C cancels it.
+    pub(crate) fn run(&mut self, spec: JobSpec, mut on_fact: impl FnMut(Fact)) -> Outcome {
+        self.interrupted.store(false, Ordering::Release);
+        let interrupted = Arc::clone(&self.interrupted);
+        let mut bar = Bar::default();
+        self.client.run(spec, &move || interrupted.load(Ordering::Acquire), |update| match update {
+            Update::Progress { stage, done, total } => bar.show(stage, done, total),
+            Update::Fact(fact) => {
+                bar.clear();
+                on_fact(fact);
+            }
+        })
+    }
+
+    /// Runs a job that has to succeed, for what it finds.
+    pub(crate) fn facts(&mut self, spec: JobSpec) -> Result<Vec<Fact>, Failure> {
+        let mut facts = Vec::new();
+        let outcome = self.run(spec, |fact| facts.push(fact));
+        Failure::check(outcome).map(|()| facts)
+    }
+
+    /// Runs a job that writes something, and says what and where.
+    pub(crate) fn run_written(&mut self, spec: JobSpec) -> Result<(), Failure> {
+        for fact in self.facts(spec)? {
+            if let Fact::Written { path, summary } = fact {
+                writeln!(io::stdout(), "{}", path.display())?;
+                writeln!(io::stderr(), "{summary}")?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn print_table(
+        &self,
+        title: &str,
+        rows: &[(String, String)],
+    ) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{title}")?;
+        let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        for (name, value) in rows {
+            let padding = " ".repeat(width - name.chars().count());
+            writeln!(out, "  {name}{padding}  {}", value.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes `value` as JSON to a file or to standard output.
+pub(crate) fn write_json(target: &JsonTarget, value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
+    if target.is_stdout() {
+        return Ok(writeln!(io::stdout(), "{text}")?);
+    }
+    fs::write(target.path(), text + "\n").map_err(|err| {
+        let summary = format!("{} could not be written: {err}", target.path().display());
+        Failure::new(summary, "Choose another place")
+    })
+}
+
+/// A progress bar, where standard error is a terminal.
+#[derive(Default)]
+struct Bar(Option<(Stage, ProgressBar)>);
+
+impl Bar {
+    fn show(&mut self, stage: Stage, done: u64, total: u64) {
+        if !io::stderr().is_terminal() {
+            return;
+        }
+        if self.0.as_ref().is_none_or(|(shown, _)| *shown != stage) {
+            self.clear();
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            bar.set_message(stage_words(stage));
+            self.0 = Some((stage, bar));
+        }
+        let Some((_, bar)) = &self.0 else { return };
+        if total == 0 {
+            bar.tick();
+            return;
+        }
+        if bar.length() != Some(total) {
+            bar.set_length(total);
+            if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {percent:>3} %") {
+                bar.set_style(style);
+            }
+        }
+        bar.set_position(done);
+    }
+
+    fn clear(&mut self) {
+        if let Some((_, bar)) = self.0.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn stage_words(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Fingerprinting => "checking files",
+        Stage::Loading => "loading the model",
+        Stage::Merging => "merging",
+        Stage::ReadingPrompt => "reading the conversation",
+        Stage::Downloading => "downloading",
+        Stage::Writing => "writing",
+        Stage::Measuring => "measuring",
+    }
+}

@@ -1,0 +1,239 @@
+use std::collections::BTreeSet;
+use std::io::{BufReader, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use meav_protocol::{
+    Command, Event, Fact, JobId, JobSpec, Outcome, PROTOCOL_VERSION, Stage, UserError, read_frame,
+    write_frame,
+};
+
+use crate::connection::{Connect, Connection};
+
+/// A connection to an engine that is made when needed, and made again.
+#[derive(Debug)]
+pub struct Client {
+    commands: SyncSender<Command>,
+    events: Receiver<Event>,
+    next_job: u64,
+}
+
+/// Commands and events that wait for whoever takes them.
+const CHANNEL_LEN: usize = 1024;
+
+/// How often a waiting [`Client::run`] asks whether it should cancel.
+const CANCEL_POLL: Duration = Duration::from_millis(30);
+
+/// What [`Client::run`] hears of while a job runs.
+#[derive(Debug)]
+pub enum Update {
+    /// See [`Event::Progress`].
+    Progress {
+        /// What it is doing.
+        stage: Stage,
+        /// Units finished.
+        done: u64,
+        /// Units in all.
+        total: u64,
+    },
+    /// See [`Event::Fact`].
+    Fact(Fact),
+}
+
+impl Client {
+    /// Starts no engine yet. `wake` is called after each event, from another thread.
+    ///
+    /// # Panics
+    ///
+    /// If the system can't start a thread.
+    pub fn new(connect: impl Connect + 'static, wake: impl Fn() + Send + Sync + 'static) -> Self {
+        let (commands, waiting) = sync_channel(CHANNEL_LEN);
+        let (events, received) = sync_channel(CHANNEL_LEN);
+        let inlet = Inlet { events, wake: Arc::new(wake) };
+        spawn("engine-commands", move || supervise(connect, &waiting, &inlet));
+        Self { commands, events: received, next_job: 0 }
+    }
+
+    /// Queues a job and gives its name. Never blocks for long: commands wait elsewhere.
+    pub fn start(&mut self, spec: JobSpec) -> JobId {
+        self.next_job += 1;
+        let job_id = JobId(self.next_job);
+        self.send(Command::Start { job_id, spec });
+        job_id
+    }
+
+    /// Asks a job to end at its next tick.
+    pub fn cancel(&self, job_id: JobId) {
+        self.send(Command::Cancel { job_id });
+    }
+
+    fn send(&self, command: Command) {
+        if self.commands.send(command).is_err() {
+            tracing::error!("the thread that talks to the engine has gone");
+        }
+    }
+
+    /// The events, in order; drain it before each frame, or wait on it.
+    pub fn events(&self) -> &Receiver<Event> {
+        &self.events
+    }
+
+    /// Starts a job and waits for its end. Cancels it once `should_cancel` says so.
+    pub fn run(
+        &mut self,
+        spec: JobSpec,
+        should_cancel: &dyn Fn() -> bool,
+        mut on_update: impl FnMut(Update),
+    ) -> Outcome {
+        let own = self.start(spec);
+        let mut cancelled = false;
+        loop {
+            if !cancelled && should_cancel() {
+                self.cancel(own);
+                cancelled = true;
+            }
+            let event = match self.events.recv_timeout(CANCEL_POLL) {
+                Ok(event) => event,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return Outcome::Failed(lost("it has gone")),
+            };
+            match event {
+                Event::Progress { job_id, stage, done, total } if job_id == own => {
+                    on_update(Update::Progress { stage, done, total });
+                }
+                Event::Fact { job_id, fact } if job_id == own => on_update(Update::Fact(fact)),
+                Event::Finished { job_id, outcome } if job_id == own => return outcome,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Where events go.
+#[derive(Clone)]
+struct Inlet {
+    events: SyncSender<Event>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Inlet {
+    fn send(&self, event: Event) {
+        if self.events.send(event).is_ok() {
+            (self.wake)();
+        }
+    }
+
+    fn fail(&self, job_id: JobId, err: UserError) {
+        self.send(Event::Finished { job_id, outcome: Outcome::Failed(err) });
+    }
+}
+
+/// One engine, as far as both threads must agree on it.
+#[derive(Default)]
+struct Link {
+    is_lost: bool,
+    /// Started and not finished.
+    jobs: BTreeSet<JobId>,
+}
+
+type SharedLink = Arc<Mutex<Link>>;
+
+fn lock(link: &SharedLink) -> MutexGuard<'_, Link> {
+    link.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Carries commands to an engine, starting one where there is none.
+fn supervise(mut connect: impl Connect, commands: &Receiver<Command>, inlet: &Inlet) {
+    let mut current: Option<(SharedLink, Box<dyn Write + Send>)> = None;
+    for command in commands {
+        if current.as_ref().is_some_and(|(link, _)| lock(link).is_lost) {
+            current = None;
+        }
+        let started = match &command {
+            Command::Start { job_id, .. } => Some(*job_id),
+            Command::Cancel { .. } => None,
+        };
+        if current.is_none() {
+            // What an engine that is gone was doing needs no cancelling.
+            let Some(job_id) = started else { continue };
+            match connect.connect() {
+                Ok(connection) => current = Some(listen(connection, inlet)),
+                Err(err) => {
+                    inlet.fail(job_id, err.to_user_error());
+                    continue;
+                }
+            }
+        }
+        let Some((link, writer)) = &mut current else { continue };
+        if let Some(job_id) = started {
+            let mut link = lock(link);
+            if link.is_lost {
+                drop(link);
+                inlet.fail(job_id, lost("it ended just before"));
+                continue;
+            }
+            link.jobs.insert(job_id);
+        }
+        if let Err(err) = write_frame(writer, &command) {
+            // The engine's end reaches the other thread too, which reports the job.
+            tracing::info!("a command did not reach the engine: {err}");
+        }
+    }
+}
+
+/// Forwards an engine's events until it ends, then ends its jobs.
+fn listen(connection: Connection, inlet: &Inlet) -> (SharedLink, Box<dyn Write + Send>) {
+    let Connection { reader, writer, mut handle } = connection;
+    let link = SharedLink::default();
+    let (shared, inlet) = (Arc::clone(&link), inlet.clone());
+    spawn("engine-events", move || {
+        let mut reader = BufReader::new(reader);
+        let fault = loop {
+            match read_frame::<Event>(&mut reader) {
+                Ok(Some(Event::Hello { protocol, version, .. }))
+                    if protocol != PROTOCOL_VERSION =>
+                {
+                    break Some(format!("it is of another version, {version}"));
+                }
+                Ok(Some(event)) => {
+                    if let Event::Finished { job_id, .. } = &event {
+                        lock(&shared).jobs.remove(job_id);
+                    }
+                    inlet.send(event);
+                }
+                Ok(None) => break None,
+                Err(err) => {
+                    tracing::warn!("events: {err}");
+                    break None;
+                }
+            }
+        };
+        drop(reader);
+        let jobs = {
+            let mut link = lock(&shared);
+            link.is_lost = true;
+            std::mem::take(&mut link.jobs)
+        };
+        let reason = fault.unwrap_or_else(|| handle.wait());
+        for job_id in jobs {
+            inlet.fail(job_id, lost(&reason));
+        }
+        inlet.send(Event::EngineLost { reason });
+    });
+    (link, writer)
+}
+
+fn lost(reason: &str) -> UserError {
+    UserError {
+        summary: format!("The engine stopped: {reason}"),
+        hint: Some("Nothing that was said is lost; the next message starts it again".to_owned()),
+        detail: String::new(),
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) {
+    let started = thread::Builder::new().name(name.to_owned()).spawn(run);
+    assert!(started.is_ok(), "the system cannot start the thread {name:?}");
+}

@@ -1,0 +1,62 @@
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use meav_protocol::UserError;
+
+/// Makes connections to engines: a process in the product, a thread in tests.
+pub trait Connect: Send {
+    /// Starts an engine.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    fn connect(&mut self) -> Result<Connection, ConnectError>;
+}
+
+/// An engine that listens.
+pub struct Connection {
+    /// Where its events come from; ends when it does.
+    pub reader: Box<dyn Read + Send>,
+    /// Where its commands go; dropping it tells the engine to end.
+    pub writer: Box<dyn Write + Send>,
+    /// What can be learned of its end.
+    pub handle: Box<dyn EngineHandle>,
+}
+
+/// What can be learned of an engine's end.
+pub trait EngineHandle: Send {
+    /// Waits until it has ended and says why, in words: `it was killed by signal 9`.
+    fn wait(&mut self) -> String;
+}
+
+/// Why no engine could be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum ConnectError {
+    /// The program is not where it should be.
+    #[error("there is no engine at {path:?}")]
+    NoEngine { path: PathBuf },
+    /// The program could not be started.
+    #[error("cannot start {path:?}")]
+    Start { path: PathBuf, source: io::Error },
+}
+
+impl ConnectError {
+    /// In words, for the job that needed the engine.
+    pub fn to_user_error(&self) -> UserError {
+        let (summary, hint) = match self {
+            Self::NoEngine { path } => (
+                format!("The engine is missing, {} does not exist", path.display()),
+                "Install it beside this program, or name it in the variable MEAV_ENGINE",
+            ),
+            Self::Start { path, .. } => (
+                format!("The engine {} could not be started", path.display()),
+                "Check that it is a program for this machine",
+            ),
+        };
+        let source = std::error::Error::source(self).map(|err| format!(": {err}"));
+        let detail = format!("{self}{}", source.unwrap_or_default());
+        UserError { summary, hint: Some(hint.to_owned()), detail }
+    }
+}

@@ -1,0 +1,72 @@
+use std::env;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::connection::{Connect, ConnectError, Connection, EngineHandle};
+
+/// Starts the engine as a process of its own.
+#[derive(Clone, Debug)]
+pub struct EngineProcess {
+    program: PathBuf,
+    threads: Option<usize>,
+}
+
+/// The environment variable that names the engine.
+const ENGINE_VARIABLE: &str = "MEAV_ENGINE";
+
+const PROGRAM: &str = "meav-engine";
+
+impl EngineProcess {
+    /// The engine that `MEAV_ENGINE` names, or else the one beside this program; with as many
+    /// `threads` as there are cores unless told otherwise.
+    pub fn locate(threads: Option<usize>) -> Self {
+        let beside = || {
+            let this = env::current_exe().unwrap_or_default();
+            this.with_file_name(format!("{PROGRAM}{}", env::consts::EXE_SUFFIX))
+        };
+        let program = env::var_os(ENGINE_VARIABLE).map_or_else(beside, PathBuf::from);
+        Self { program, threads }
+    }
+}
+
+impl Connect for EngineProcess {
+    fn connect(&mut self) -> Result<Connection, ConnectError> {
+        let path = &self.program;
+        if !path.is_file() {
+            return Err(ConnectError::NoEngine { path: path.clone() });
+        }
+        let mut command = Command::new(path);
+        // A Ctrl-C in the terminal is for the client, which then asks the engine to cancel.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        if let Some(threads) = self.threads {
+            command.env("RAYON_NUM_THREADS", threads.to_string());
+        }
+        let start = |source| ConnectError::Start { path: path.clone(), source };
+        let mut child = command.spawn().map_err(start)?;
+        let (Some(writer), Some(reader)) = (child.stdin.take(), child.stdout.take()) else {
+            unreachable!("both were asked to be piped")
+        };
+        let (reader, writer) = (Box::new(reader), Box::new(writer));
+        Ok(Connection { reader, writer, handle: Box::new(ProcessHandle(child)) })
+    }
+}
+
+struct ProcessHandle(Child);
+
+impl EngineHandle for ProcessHandle {
+    fn wait(&mut self) -> String {
+        const SIGKILL: i32 = 9;
+        match self.0.wait() {
+            Ok(status) => match (status.signal(), status.code()) {
+                (Some(SIGKILL), _) => {
+                    "it was killed, by someone or because memory ran out".to_owned()
+                }
+                (Some(signal), _) => format!("it crashed with signal {signal}"),
+                (None, Some(0)) => "it ended by itself".to_owned(),
+                (None, code) => format!("it ended with code {}", code.unwrap_or_default()),
+            },
+            Err(err) => format!("its end is unknown: {err}"),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+use std::io;
+use std::path::PathBuf;
+
+use meav_job::Cancelled;
+use meav_model::ModelError;
+use meav_vector::VectorError;
+use meav_weights::WeightsError;
+
+use crate::jobs::FetchError;
+use crate::workspace::WorkspaceError;
+
+/// Why a job failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum EngineError {
+    /// A model could not be loaded or run.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A vector could not be read or applied.
+    #[error(transparent)]
+    Vector(#[from] VectorError),
+    /// A tensor file could not be read or written.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The database could not be read or written.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    /// The demo model could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The demo model has not been fetched.
+    #[error("the demo model is not at {path:?}")]
+    NoDemo { path: PathBuf },
+    /// The processor can't compute in this dtype.
+    #[error("models run in f32 or bf16 on the CPU, not in f16")]
+    HalfOnCpu,
+    /// The model is larger than what is free.
+    #[error("the model needs {needed} bytes of memory, {available} are free")]
+    OutOfMemory { needed: u64, available: u64 },
+    /// The disk has less room than the result needs.
+    #[error("{path:?} needs {needed} bytes, {available} are free")]
+    DiskFull { path: PathBuf, needed: u64, available: u64 },
+    /// A file beside the weights could not be written.
+    #[error("cannot write {path:?}")]
+    Write { path: PathBuf, source: io::Error },
+    /// There is no such thing to describe.
+    #[error("cannot read {path:?}")]
+    Read { path: PathBuf, source: io::Error },
+    /// A bug in a job; the log has more.
+    #[error("{message}")]
+    Panicked { message: String },
+    /// See [`Cancelled`].
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}

@@ -1,0 +1,80 @@
+use std::env;
+use std::path::{Path, PathBuf};
+
+use directories::ProjectDirs;
+
+/// Where the engine keeps and finds things.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    /// Fetched models.
+    pub models: PathBuf,
+    /// The workspace database and its files.
+    pub workspace: PathBuf,
+    /// Log files.
+    pub logs: PathBuf,
+    /// The vectors that come with the demo, where they are installed.
+    pub demo_vectors: Option<PathBuf>,
+}
+
+/// The name that stands for the demo model.
+pub(crate) const DEMO: &str = "demo";
+
+impl Folders {
+    /// `MEAV_HOME`, or the platform's folder for application data.
+    pub fn from_environment() -> Self {
+        let home = env::var_os("MEAV_HOME").map_or_else(
+            || match ProjectDirs::from("", "", "meav-studio") {
+                Some(dirs) => dirs.data_dir().to_owned(),
+                None => env::temp_dir().join("meav-studio"),
+            },
+            PathBuf::from,
+        );
+        Self::at(&home)
+    }
+
+    /// Everything below `home`.
+    pub fn at(home: &Path) -> Self {
+        Self {
+            models: home.join("models"),
+            workspace: home.join("workspace"),
+            logs: home.join("logs"),
+            demo_vectors: find_demo_vectors(),
+        }
+    }
+
+    /// Where the demo model is, once it has been fetched.
+    pub(crate) fn demo_model(&self) -> PathBuf {
+        self.models.join("smollm2-135m-instruct").join("SmolLM2-135M-Instruct.Q4_1.gguf")
+    }
+
+    /// The path of a model: as given, or that of the demo model for its name.
+    pub(crate) fn model(&self, given: &Path) -> PathBuf {
+        if given == Path::new(DEMO) && !given.exists() {
+            return self.demo_model();
+        }
+        given.to_owned()
+    }
+
+    /// The path of a vector: as given, or that of a demo vector for a bare name.
+    pub(crate) fn vector(&self, given: &Path) -> PathBuf {
+        let is_bare_name = given.components().count() == 1 && given.extension().is_none();
+        match &self.demo_vectors {
+            Some(folder) if is_bare_name && !given.exists() => {
+                let file = folder.join(given).with_extension("safetensors");
+                if file.is_file() { file } else { given.to_owned() }
+            }
+            _ => given.to_owned(),
+        }
+    }
+}
+
+/// Beside the program where it is installed, in the source tree where it was built.
+fn find_demo_vectors() -> Option<PathBuf> {
+    let program = env::current_exe().ok()?;
+    program.ancestors().skip(1).find_map(|folder| {
+        ["resources/demo", "lib/meav-studio/resources/demo", "src-tauri/resources/demo"]
+            .iter()
+            .map(|below| folder.join(below))
+            .find(|candidate| candidate.is_dir())
+    })
+}

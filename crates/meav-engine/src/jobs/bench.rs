@@ -1,0 +1,301 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::Device;
+use half::bf16;
+use meav_job::JobCtx;
+use meav_model::{Decoder, Generator, KvCache, Logits, ModelFiles, Sampling};
+use meav_protocol::{BenchReport, BenchSpec, Dtype, Fact, Measure, Setup, Stage};
+use meav_vector::{AlignmentVector, Delta, LiveWeights, Term, VectorKind, VectorOrigin};
+use meav_weights::{Fingerprint, Weight};
+use rayon::prelude::*;
+
+use crate::error::EngineError;
+use crate::loaded::weights_dtype;
+use crate::worker::{Running, Worker};
+
+/// Times each thing is measured; the median counts.
+const ROUNDS: usize = 9;
+
+/// A copy must not fit into any cache for its speed to be the memory's.
+const COPY_BYTES: usize = 256 << 20;
+
+/// Vectors that a merge is measured with.
+const MERGE_VECTORS: usize = 3;
+
+/// Measures on this machine, as it is: nothing else should be running.
+pub(crate) fn bench(
+    worker: &mut Worker,
+    spec: &BenchSpec,
+    running: &Running<'_>,
+) -> Result<(), EngineError> {
+    // The figures should not depend on what was loaded before, nor memory hold it twice.
+    worker.loaded = None;
+    let report = match spec {
+        BenchSpec::Merge { setup } => bench_merge(worker, setup, running)?,
+        BenchSpec::Decode { setup } => bench_decode(worker, setup, running)?,
+    };
+    running.fact(Fact::Bench(report));
+    Ok(())
+}
+
+/// What both measurements start from.
+struct Subject {
+    files: ModelFiles,
+    weights: BTreeMap<String, Weight>,
+    terms: Vec<Term>,
+    load_secs: f64,
+}
+
+fn load(worker: &Worker, setup: &Setup, running: &Running<'_>) -> Result<Subject, EngineError> {
+    let start = Instant::now();
+    let files = ModelFiles::open(&worker.folders.model(&setup.model))?;
+    let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
+    let load_secs = start.elapsed().as_secs_f64();
+    let tokenizer = meav_model::vocabulary_fingerprint(&files.tokenizer);
+    let mut terms = Vec::new();
+    for term in &setup.vectors {
+        let vector = worker.open_vector(&worker.folders.vector(&term.file), running)?;
+        vector.check_fit(&files.checkpoint, tokenizer)?;
+        terms.push(Term { vector: Arc::new(vector), coefficient: term.coefficient });
+    }
+    Ok(Subject { files, weights, terms, load_secs })
+}
+
+fn bench_merge(
+    worker: &Worker,
+    setup: &Setup,
+    running: &Running<'_>,
+) -> Result<BenchReport, EngineError> {
+    let Subject { weights, mut terms, .. } = load(worker, setup, running)?;
+    while terms.len() < MERGE_VECTORS {
+        let vector = Arc::new(seeded_vector(&weights, terms.len() as u64));
+        terms.push(Term { vector, coefficient: 0.0 });
+    }
+    let dtype = weights_dtype(setup.dtype);
+    let mut live =
+        running.stage(Stage::Loading, |job| LiveWeights::new(weights, dtype, &Device::Cpu, job))?;
+    let (source, mut target) = (vec![1_u8; COPY_BYTES], vec![0_u8; COPY_BYTES]);
+    let mut copies = Vec::new();
+    let mut merges = Vec::new();
+    let mut report = meav_vector::MergeReport::default();
+    running.stage(Stage::Measuring, |job| {
+        for round in 0..=ROUNDS {
+            job.tick(round, ROUNDS + 1)?;
+            let copy = time(|| copy_in_parallel(&source, &mut target));
+            for (index, term) in terms.iter_mut().enumerate() {
+                // Another λ each time: what stays the same is not recomputed.
+                term.coefficient = 0.1 * (index + 1) as f64 + 0.01 * round as f64;
+            }
+            let start = Instant::now();
+            report = live.apply(&terms, job)?;
+            let merge = start.elapsed().as_secs_f64();
+            // The first round touches the memory for the first time.
+            if round > 0 {
+                copies.push(copy);
+                merges.push(merge);
+            }
+        }
+        Ok::<(), EngineError>(())
+    })?;
+    let copy_rate = 2.0 * COPY_BYTES as f64 / median(&mut copies) / 1e9;
+    let merge_secs = median(&mut merges);
+    let merge_rate = report.bytes as f64 / merge_secs / 1e9;
+    Ok(BenchReport {
+        name: format!("merge of {} vectors into {}", terms.len(), setup.dtype),
+        measures: vec![
+            measure("merge", merge_secs * 1e3, "ms"),
+            measure("tensors", report.tensors as f64, ""),
+            measure("bytes read and written", report.bytes as f64 / 1e9, "GB"),
+            measure("merge bandwidth", merge_rate, "GB/s"),
+            measure("copy bandwidth", copy_rate, "GB/s"),
+            measure("merge / copy", merge_rate / copy_rate, ""),
+        ],
+    })
+}
+
+/// A dense `bf16` vector over all tensors: what full-parameter training gives.
+fn seeded_vector(weights: &BTreeMap<String, Weight>, seed: u64) -> AlignmentVector {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let deltas = weights
+        .iter()
+        .map(|(name, weight)| {
+            let values =
+                (0..weight.len()).map(|_| bf16::from_f32(random.f32() * 0.02 - 0.01)).collect();
+            let delta = Delta::Dense(Weight::from_bf16(weight.shape().to_vec(), values));
+            (name.clone(), delta)
+        })
+        .collect();
+    AlignmentVector {
+        path: PathBuf::new(),
+        kind: VectorKind::Dense,
+        origin: VectorOrigin { domain: format!("seeded {seed}"), ..VectorOrigin::default() },
+        fingerprint: Fingerprint::of_bytes(&seed.to_le_bytes()),
+        deltas,
+    }
+}
+
+fn copy_in_parallel(source: &[u8], target: &mut [u8]) {
+    let part = source.len().div_ceil(rayon::current_num_threads());
+    target
+        .par_chunks_mut(part)
+        .zip(source.par_chunks(part))
+        .for_each(|(target, source)| target.copy_from_slice(source));
+}
+
+/// Tokens of the prompt that decoding starts from, and that a change of λ is answered behind.
+const SHORT_PROMPT: usize = 60;
+
+/// Tokens of the prompt whose reading is measured.
+const LONG_PROMPT: usize = 512;
+
+/// Tokens that are decoded.
+const DECODED: usize = 129;
+
+/// One dtype of the same model.
+struct Contestant {
+    dtype: Dtype,
+    live: LiveWeights,
+    decoder: Decoder,
+    generator: Generator,
+    decode: Vec<f64>,
+    prefill: Vec<f64>,
+    turn: Vec<f64>,
+}
+
+fn bench_decode(
+    worker: &Worker,
+    setup: &Setup,
+    running: &Running<'_>,
+) -> Result<BenchReport, EngineError> {
+    let Subject { files, weights, terms, load_secs } = load(worker, setup, running)?;
+    let mut contestants = Vec::new();
+    for dtype in [Dtype::F32, Dtype::Bf16] {
+        let live = running.stage(Stage::Loading, |job| {
+            LiveWeights::new(weights.clone(), weights_dtype(dtype), &Device::Cpu, job)
+        })?;
+        let decoder = Decoder::new(&files.config, live.tensors())?;
+        contestants.push(Contestant {
+            dtype,
+            live,
+            decoder,
+            generator: Generator::default(),
+            decode: Vec::new(),
+            prefill: Vec::new(),
+            turn: Vec::new(),
+        });
+    }
+    let rounds = ROUNDS / 2;
+    running.stage(Stage::Measuring, |job| {
+        for round in 0..=rounds {
+            for contestant in &mut contestants {
+                job.tick(round, rounds + 1)?;
+                contestant.run(&files, &terms, round, job)?;
+            }
+        }
+        Ok::<(), EngineError>(())
+    })?;
+    let mut measures = vec![measure("opening and reading the model", load_secs, "s")];
+    let mut decode_rates = Vec::new();
+    for contestant in &mut contestants {
+        let Contestant { dtype, decode, prefill, turn, .. } = contestant;
+        let decode_rate = (DECODED - 1) as f64 / median(decode);
+        let prefill_rate = LONG_PROMPT as f64 / median(prefill);
+        decode_rates.push(decode_rate);
+        measures.push(measure(&format!("decode, {dtype}"), decode_rate, "tokens/s"));
+        let name = format!("prefill of {LONG_PROMPT}, {dtype}");
+        measures.push(measure(&name, prefill_rate, "tokens/s"));
+        if !terms.is_empty() {
+            let name = format!("changed λ to first token behind {SHORT_PROMPT}, {dtype}");
+            measures.push(measure(&name, median(turn) * 1e3, "ms"));
+        }
+    }
+    measures.push(measure("decode, bf16 / f32", decode_rates[1] / decode_rates[0], ""));
+    let threads = rayon::current_num_threads();
+    Ok(BenchReport { name: format!("decode of {} on {threads} threads", files.name), measures })
+}
+
+impl Contestant {
+    /// Measures each figure once; the first round warms up.
+    fn run(
+        &mut self,
+        files: &ModelFiles,
+        terms: &[Term],
+        round: usize,
+        job: &JobCtx<'_>,
+    ) -> Result<(), EngineError> {
+        let vocabulary = files.config.vocab_size;
+        let tokens: Vec<u32> =
+            (0..LONG_PROMPT).map(|i| ((i * 7919 + 13) % vocabulary) as u32).collect();
+        let mut cache = KvCache::new(&files.config, LONG_PROMPT, &Device::Cpu)?;
+        let start = Instant::now();
+        self.decoder.forward(&tokens, &mut cache, Logits::Last, job)?;
+        let prefill = start.elapsed().as_secs_f64();
+
+        let start = Instant::now();
+        let moved: Vec<Term> = terms
+            .iter()
+            .map(|term| Term { coefficient: 0.5 + 0.1 * round as f64, ..term.clone() })
+            .collect();
+        self.live.apply(&moved, job)?;
+        self.generator.reset();
+        let prompt = &tokens[..SHORT_PROMPT];
+        self.generate(files, prompt, 1, job)?;
+        let turn = start.elapsed().as_secs_f64();
+
+        let decode = self.generate(files, prompt, DECODED, job)?;
+        if round > 0 {
+            self.prefill.push(prefill);
+            self.turn.push(turn);
+            self.decode.push(decode);
+        }
+        Ok(())
+    }
+
+    /// Seconds from the first token to the last.
+    fn generate(
+        &mut self,
+        files: &ModelFiles,
+        prompt: &[u32],
+        max_tokens: usize,
+        job: &JobCtx<'_>,
+    ) -> Result<f64, EngineError> {
+        let greedy = Sampling {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            repeat_last_n: 0,
+            seed: 0,
+        };
+        let generation = self.generator.generate(
+            &self.decoder,
+            &files.tokenizer,
+            &[],
+            prompt,
+            &greedy,
+            max_tokens,
+            &mut |_| {},
+            job,
+        )?;
+        Ok(generation.decoding.as_secs_f64())
+    }
+}
+
+fn time(run: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    run();
+    start.elapsed().as_secs_f64()
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn measure(name: &str, value: f64, unit: &str) -> Measure {
+    Measure { name: name.to_owned(), value, unit: unit.to_owned() }
+}

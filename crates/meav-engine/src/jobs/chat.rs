@@ -1,0 +1,178 @@
+use std::time::{Duration, Instant};
+
+use meav_job::Cancelled;
+use meav_model::{Finish, Generation, ModelError, Sampling};
+use meav_protocol::{
+    ChatTurn, Fact, FinishReason, KeepIn, Message, MessageState, RecipeStamp, Reply, Role,
+    SamplingSpec, Stage,
+};
+
+use crate::error::EngineError;
+use crate::worker::{Running, Worker};
+use crate::workspace::Workspace;
+
+/// Text is handed on this often, so that a fast model does not flood the client.
+const TEXT_INTERVAL: Duration = Duration::from_millis(30);
+
+/// An answer that is being written is kept this often: what a crash can cost.
+const KEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Tokens that the repeat penalty looks back.
+const REPEAT_LAST_N: usize = 64;
+
+/// Answers a conversation.
+pub(crate) fn chat(
+    worker: &mut Worker,
+    turn: &ChatTurn,
+    running: &Running<'_>,
+) -> Result<(), EngineError> {
+    let recipe = worker.prepare(&turn.setup, running)?;
+    let Worker { loaded: Some(loaded), workspace, .. } = worker else {
+        unreachable!("the model has just been prepared")
+    };
+    let template = loaded.template.as_ref().ok_or(ModelError::NoChatTemplate)?;
+    let messages: Vec<_> = turn.messages.iter().map(template_message).collect();
+    let prompt = template.render(&messages, true)?;
+    let prompt = loaded.files.tokenizer.encode(prompt, false).map_err(ModelError::Encode)?;
+    let mut keeper = Keeper::new(turn, &recipe, workspace.as_mut().ok());
+    let mut text = String::new();
+    let mut unsent = Unsent::new(running);
+    let mut on_text = |piece: &str| {
+        text.push_str(piece);
+        unsent.push(piece);
+        keeper.update(&text);
+    };
+    let generation = running.stage(Stage::ReadingPrompt, |job| {
+        loaded.generator.generate(
+            &loaded.decoder,
+            &loaded.files.tokenizer,
+            &loaded.files.special.stop,
+            prompt.get_ids(),
+            &sampling(&turn.sampling),
+            turn.max_tokens,
+            &mut on_text,
+            job,
+        )
+    });
+    unsent.flush();
+    let generation = match generation {
+        Ok(generation) => generation,
+        Err(err) => {
+            keeper.end(&text, MessageState::Stopped);
+            return Err(err.into());
+        }
+    };
+    let reply = reply(generation, recipe);
+    keeper.end(&reply.text, reply.finish.message_state());
+    let cancelled = reply.finish == FinishReason::Cancelled;
+    running.fact(Fact::Reply(reply));
+    if cancelled { Err(Cancelled.into()) } else { Ok(()) }
+}
+
+fn template_message(message: &Message) -> meav_model::Message {
+    meav_model::Message { role: message.role.as_str().to_owned(), content: message.content.clone() }
+}
+
+fn sampling(spec: &SamplingSpec) -> Sampling {
+    let SamplingSpec { temperature, top_k, top_p, min_p, repeat_penalty, seed } = *spec;
+    let repeat_last_n = REPEAT_LAST_N;
+    Sampling { temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, seed }
+}
+
+fn reply(generation: Generation, recipe: RecipeStamp) -> Reply {
+    let decoding = generation.decoding.as_secs_f64();
+    let after_first = generation.tokens.len().saturating_sub(1) as f64;
+    Reply {
+        finish: match generation.finish {
+            Finish::Stop => FinishReason::Stop,
+            Finish::Length => FinishReason::Length,
+            Finish::ContextFull => FinishReason::ContextFull,
+            Finish::Cancelled => FinishReason::Cancelled,
+        },
+        recipe,
+        prompt_tokens: generation.prompt_tokens,
+        reused_tokens: generation.reused_tokens,
+        tokens: generation.tokens.len(),
+        first_token_secs: generation.first_token.as_secs_f64(),
+        tokens_per_sec: if decoding > 0.0 { after_first / decoding } else { 0.0 },
+        text: generation.text,
+    }
+}
+
+/// Text on its way to the client.
+struct Unsent<'a> {
+    running: &'a Running<'a>,
+    text: String,
+    last: Option<Instant>,
+}
+
+impl<'a> Unsent<'a> {
+    fn new(running: &'a Running<'a>) -> Self {
+        Self { running, text: String::new(), last: None }
+    }
+
+    /// The first piece goes at once: somebody is waiting for it.
+    fn push(&mut self, piece: &str) {
+        self.text.push_str(piece);
+        if self.last.is_none_or(|last| last.elapsed() >= TEXT_INTERVAL) {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.text.is_empty() {
+            self.running.fact(Fact::Text(std::mem::take(&mut self.text)));
+            self.last = Some(Instant::now());
+        }
+    }
+}
+
+/// Keeps a conversation in the workspace while its answer is written.
+///
+/// The answer is marked partial from its first moment; that it is whole is what has to be said, so
+/// that an engine that dies needs to say nothing.
+struct Keeper<'a> {
+    kept: Option<(&'a mut Workspace, KeepIn)>,
+    last: Instant,
+}
+
+impl<'a> Keeper<'a> {
+    fn new(turn: &ChatTurn, recipe: &RecipeStamp, workspace: Option<&'a mut Workspace>) -> Self {
+        let mut kept = workspace.zip(turn.keep);
+        if let Some((workspace, keep)) = &mut kept {
+            let mut messages = turn.messages.clone();
+            messages.push(Message {
+                id: keep.reply,
+                role: Role::Assistant,
+                content: String::new(),
+                state: MessageState::Partial,
+                recipe: Some(recipe.clone()),
+                sampling: Some(turn.sampling.clone()),
+            });
+            if let Err(err) = workspace.save_chat(keep.chat, &messages) {
+                tracing::warn!("the chat is not kept: {err}");
+                kept = None;
+            }
+        }
+        Self { kept, last: Instant::now() }
+    }
+
+    fn update(&mut self, text: &str) {
+        if self.last.elapsed() >= KEEP_INTERVAL {
+            self.write(text, MessageState::Partial);
+            self.last = Instant::now();
+        }
+    }
+
+    fn end(mut self, text: &str, state: MessageState) {
+        self.write(text, state);
+    }
+
+    fn write(&mut self, text: &str, state: MessageState) {
+        if let Some((workspace, keep)) = &self.kept
+            && let Err(err) = workspace.update_message(keep.reply, text, state)
+        {
+            tracing::warn!("the answer is not kept: {err}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+use std::fs;
+use std::path::Path;
+
+use meav_model::{ModelFiles, RopeScaling};
+use meav_protocol::{Description, Fact};
+use meav_vector::AlignmentVector;
+use meav_weights::Checkpoint;
+
+use crate::error::EngineError;
+use crate::folders::DEMO;
+use crate::loaded::kind_name;
+use crate::worker::{Running, Worker};
+use crate::workspace::FileStamp;
+
+/// Says what a file or folder is.
+pub(crate) fn describe(
+    worker: &Worker,
+    path: &Path,
+    running: &Running<'_>,
+) -> Result<(), EngineError> {
+    let given = path;
+    let model_path = worker.folders.model(path);
+    if given == Path::new(DEMO) && !model_path.exists() {
+        return Err(EngineError::NoDemo { path: model_path });
+    }
+    let vector_path = worker.folders.vector(path);
+    let description = if is_vector(&vector_path)? {
+        describe_vector(&worker.open_vector(&vector_path, running)?)
+    } else {
+        describe_model(worker, &model_path, running)?
+    };
+    running.fact(Fact::Described(description));
+    Ok(())
+}
+
+/// A folder with an adapter's configuration, or a safetensors file that stands alone.
+fn is_vector(path: &Path) -> Result<bool, EngineError> {
+    let Ok(metadata) = fs::metadata(path) else { return Ok(false) };
+    if metadata.is_dir() {
+        return Ok(path.join("adapter_config.json").is_file());
+    }
+    Ok(path.extension().is_some_and(|extension| extension == "safetensors"))
+}
+
+fn describe_vector(vector: &AlignmentVector) -> Description {
+    let origin = &vector.origin;
+    let unknown = || "not said".to_owned();
+    let mut rows = vec![
+        ("domain".to_owned(), origin.domain.clone()),
+        ("kind".to_owned(), kind_name(vector.kind).to_owned()),
+        ("size".to_owned(), megabytes(vector.size_bytes())),
+        ("tensors changed".to_owned(), vector.deltas.len().to_string()),
+        ("made for".to_owned(), origin.base_name.clone().unwrap_or_else(unknown)),
+        (
+            "base fingerprint".to_owned(),
+            origin.base_fingerprint.map_or_else(unknown, |it| it.to_string()),
+        ),
+        ("fingerprint".to_owned(), vector.fingerprint.to_string()),
+    ];
+    let optional = [
+        ("levels", (!origin.levels.is_empty()).then(|| origin.levels.join(", "))),
+        ("training", origin.training.clone()),
+        ("calibration", origin.calibration.clone()),
+        ("created", origin.created.clone()),
+    ];
+    rows.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    Description { title: format!("Alignment vector {:?}", origin.domain), rows }
+}
+
+fn describe_model(
+    worker: &Worker,
+    path: &Path,
+    running: &Running<'_>,
+) -> Result<Description, EngineError> {
+    let files = ModelFiles::open(path)?;
+    let checkpoint = &files.checkpoint;
+    let fingerprint = worker.fingerprint(checkpoint, &FileStamp::of_model(path), running)?;
+    let config = &files.config;
+    let attention = format!(
+        "{} heads of {}, {} for keys and values",
+        config.n_heads, config.head_dim, config.n_kv_heads
+    );
+    let rope = match &config.rope_scaling {
+        RopeScaling::None => format!("base {}", config.rope_theta),
+        scaling => format!("base {}, {scaling:?}", config.rope_theta),
+    };
+    let rows = [
+        ("format", format!("{}, {}", checkpoint.format(), stored_dtypes(checkpoint))),
+        ("size", megabytes(files_size(checkpoint))),
+        ("parameters", format!("{:.1} million", checkpoint.parameter_count() as f64 / 1e6)),
+        ("architecture", "llama".to_owned()),
+        ("layers", config.n_layers.to_string()),
+        ("hidden size", config.hidden_size.to_string()),
+        ("attention", attention),
+        ("rotary embedding", rope),
+        ("vocabulary", format!("{} tokens", config.vocab_size)),
+        ("context", format!("{} tokens", config.max_position_embeddings)),
+        ("chat template", if files.chat_template.is_some() { "yes" } else { "no" }.to_owned()),
+        ("fingerprint", fingerprint.to_string()),
+    ];
+    let rows = rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Ok(Description { title: format!("Model {:?}", files.name), rows })
+}
+
+/// The types that values are stored in, the most frequent first.
+fn stored_dtypes(checkpoint: &Checkpoint) -> String {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for info in checkpoint.names().filter_map(|name| checkpoint.info(name)) {
+        let elements = info.shape.iter().product::<usize>();
+        match counts.iter_mut().find(|(dtype, _)| *dtype == info.stored_dtype) {
+            Some((_, count)) => *count += elements,
+            None => counts.push((info.stored_dtype, elements)),
+        }
+    }
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let names: Vec<String> = counts.into_iter().map(|(dtype, _)| dtype).collect();
+    names.join(" and ")
+}
+
+fn files_size(checkpoint: &Checkpoint) -> u64 {
+    let size = |path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    checkpoint.files().iter().map(size).sum()
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}

@@ -1,0 +1,53 @@
+use jiff::Timestamp;
+use meav_model::{ModelFiles, vocabulary_fingerprint};
+use meav_protocol::{Fact, Stage, VectorImport};
+use meav_vector::save_low_rank;
+
+use crate::error::EngineError;
+use crate::loaded::weights_dtype;
+use crate::worker::{Running, Worker};
+use crate::workspace::FileStamp;
+
+/// Turns a PEFT adapter into a vector file that knows which model it belongs to.
+pub(crate) fn import_vector(
+    worker: &Worker,
+    import: &VectorImport,
+    running: &Running<'_>,
+) -> Result<(), EngineError> {
+    let base_path = worker.folders.model(&import.base);
+    let files = ModelFiles::open(&base_path)?;
+    let mut vector = worker.open_vector(&import.adapter, running)?;
+    let tokenizer = vocabulary_fingerprint(&files.tokenizer);
+    vector.check_fit(&files.checkpoint, tokenizer)?;
+    let base = worker.fingerprint(&files.checkpoint, &FileStamp::of_model(&base_path), running)?;
+    let origin = &mut vector.origin;
+    let adapter_base = origin.base_name.replace(files.name);
+    origin.domain.clone_from(&import.domain);
+    origin.base_fingerprint = Some(base);
+    origin.tokenizer_fingerprint = Some(tokenizer);
+    origin.created = Some(Timestamp::now().to_string());
+    origin.levels.clone_from(&import.levels);
+    let imported = || {
+        serde_json::json!({
+            "method": "lora",
+            "imported_from": "PEFT adapter",
+            "adapter_base": adapter_base,
+            "app_version": env!("CARGO_PKG_VERSION"),
+        })
+        .to_string()
+    };
+    origin.training = Some(import.training.clone().unwrap_or_else(imported));
+    let path = &import.out;
+    running.stage(Stage::Writing, |_| save_low_rank(&vector, weights_dtype(import.dtype), path))?;
+    let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    running.fact(Fact::Written {
+        path: path.clone(),
+        summary: format!(
+            "vector {:?}, {} tensors, {:.1} MB",
+            import.domain,
+            vector.deltas.len(),
+            bytes as f64 / 1e6
+        ),
+    });
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! The engine: everything that computes, in a process of its own.
+//!
+//! Threads: one reads commands, *control* queues them and never computes, *worker* computes and
+//! never listens, *workspace* answers from the database while the worker is busy, and one writes
+//! events. A job sees that it is to end at its ticks ([`meav_job::JobCtx`]).
+
+mod control;
+mod error;
+mod folders;
+mod jobs;
+mod loaded;
+mod outbox;
+mod serve;
+mod words;
+mod worker;
+mod workspace;
+
+pub use folders::Folders;
+pub use serve::serve;

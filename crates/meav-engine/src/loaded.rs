@@ -1,0 +1,316 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::Device;
+use meav_model::{ChatTemplate, Decoder, Generator, ModelFiles, vocabulary_fingerprint};
+use meav_protocol::{
+    Dtype, Fact, LoadedModel, RecipeStamp, Setup, Stage, StampTerm, VectorInfo, VectorTerm,
+};
+use meav_vector::{
+    AlignmentVector, LiveWeights, Recipe, RecipeTerm, Term, VectorError, VectorKind,
+};
+use meav_weights::{Checkpoint, Fingerprint, available_memory_bytes};
+
+use crate::error::EngineError;
+use crate::folders::DEMO;
+use crate::worker::{Running, Worker};
+use crate::workspace::FileStamp;
+
+/// A model in memory.
+pub(crate) struct Loaded {
+    /// What it was loaded from; another stamp means that the files have changed.
+    source: (PathBuf, FileStamp, Dtype),
+    pub(crate) files: ModelFiles,
+    pub(crate) template: Option<ChatTemplate>,
+    pub(crate) decoder: Decoder,
+    pub(crate) generator: Generator,
+    live: LiveWeights,
+    base: Fingerprint,
+    tokenizer: Fingerprint,
+    /// Vectors that were read, by what they were read from.
+    vectors: Vec<(FileStamp, Arc<AlignmentVector>)>,
+}
+
+/// Room for activations, caches and the program itself.
+const OVERHEAD_BYTES: u64 = 256 << 20;
+
+impl Worker {
+    /// Makes the live weights those of `setup`, and says so with [`Fact::Ready`].
+    ///
+    /// Loads the model and reads vectors only where they are not what they were. A failure or a
+    /// cancellation leaves the recipe that was in force.
+    pub(crate) fn prepare(
+        &mut self,
+        setup: &Setup,
+        running: &Running<'_>,
+    ) -> Result<RecipeStamp, EngineError> {
+        let started = Instant::now();
+        refuse_non_finite(&setup.vectors)?;
+        let path = self.folders.model(&setup.model);
+        if !path.exists() && setup.model == Path::new(DEMO) {
+            return Err(EngineError::NoDemo { path });
+        }
+        let source = (path.clone(), FileStamp::of_model(&path), setup.dtype);
+        if self.loaded.as_ref().is_none_or(|loaded| loaded.source != source) {
+            // Two models at once may be more than memory holds.
+            self.loaded = None;
+            self.loaded = Some(self.load(source, running)?);
+        }
+        let load_secs = started.elapsed().as_secs_f64();
+        let terms = self.read_vectors(&setup.vectors, running)?;
+        let Some(loaded) = &mut self.loaded else { unreachable!("it has just been loaded") };
+        let merging = Instant::now();
+        let report = running.stage(Stage::Merging, |job| loaded.live.apply(&terms, job))?;
+        if report.tensors > 0 {
+            loaded.generator.reset();
+        }
+        let stamp = loaded.stamp();
+        let mut notes = loaded.notes(&terms);
+        notes.extend(self.record_recipe(&stamp));
+        let Some(loaded) = &self.loaded else { unreachable!("it has just been loaded") };
+        running.fact(Fact::Ready(Box::new(LoadedModel {
+            name: loaded.files.name.clone(),
+            parameters: loaded.files.checkpoint.parameter_count(),
+            context: loaded.files.config.max_position_embeddings,
+            dtype: setup.dtype,
+            recipe: stamp.clone(),
+            vectors: terms.iter().map(|term| loaded.vector_info(&term.vector)).collect(),
+            load_secs,
+            merge_secs: merging.elapsed().as_secs_f64(),
+            notes,
+        })));
+        Ok(stamp)
+    }
+
+    fn load(
+        &mut self,
+        source: (PathBuf, FileStamp, Dtype),
+        running: &Running<'_>,
+    ) -> Result<Loaded, EngineError> {
+        let dtype = compute_dtype(source.2)?;
+        let files = ModelFiles::open(&source.0)?;
+        check_memory(&files.checkpoint, dtype)?;
+        let base = self.fingerprint(&files.checkpoint, &source.1, running)?;
+        let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
+        let live = running
+            .stage(Stage::Loading, |job| LiveWeights::new(weights, dtype, &Device::Cpu, job))?;
+        let decoder = Decoder::new(&files.config, live.tensors())?;
+        let template = match &files.chat_template {
+            Some(_) => Some(files.compile_chat_template()?),
+            None => None,
+        };
+        let tokenizer = vocabulary_fingerprint(&files.tokenizer);
+        Ok(Loaded {
+            source,
+            files,
+            template,
+            decoder,
+            generator: Generator::default(),
+            live,
+            base,
+            tokenizer,
+            vectors: Vec::new(),
+        })
+    }
+
+    /// The fingerprint of a checkpoint, from the workspace if it is known there.
+    pub(crate) fn fingerprint(
+        &self,
+        checkpoint: &Checkpoint,
+        stamp: &FileStamp,
+        running: &Running<'_>,
+    ) -> Result<Fingerprint, EngineError> {
+        let known = self.workspace.as_ref().ok().and_then(|it| it.known_fingerprint(stamp));
+        if let Some(fingerprint) = known {
+            return Ok(fingerprint);
+        }
+        let fingerprint =
+            running.stage(Stage::Fingerprinting, |job| checkpoint.fingerprint(job))?;
+        self.remember_fingerprint(stamp, fingerprint);
+        Ok(fingerprint)
+    }
+
+    fn remember_fingerprint(&self, stamp: &FileStamp, fingerprint: Fingerprint) {
+        if let Ok(workspace) = &self.workspace
+            && let Err(err) = workspace.remember_fingerprint(stamp, fingerprint)
+        {
+            tracing::warn!("the fingerprint will be computed again next time: {err}");
+        }
+    }
+
+    /// Reads the vectors, those that were read before from memory, and checks that they fit.
+    fn read_vectors(
+        &mut self,
+        wanted: &[VectorTerm],
+        running: &Running<'_>,
+    ) -> Result<Vec<Term>, EngineError> {
+        let mut read = Vec::new();
+        let mut terms = Vec::new();
+        for VectorTerm { file, coefficient } in wanted {
+            let path = self.folders.vector(file);
+            let stamp = FileStamp::of_vector(&path);
+            let Some(loaded) = &self.loaded else { unreachable!("the model is loaded first") };
+            let cached = loaded.vectors.iter().find(|(cached, _)| *cached == stamp);
+            let vector = match cached {
+                Some((_, vector)) => Arc::clone(vector),
+                None => {
+                    let vector = self.open_vector(&path, running)?;
+                    vector.check_fit(&loaded.files.checkpoint, loaded.tokenizer)?;
+                    Arc::new(vector)
+                }
+            };
+            terms.push(Term { vector: Arc::clone(&vector), coefficient: *coefficient });
+            read.push((stamp, vector));
+        }
+        if let Some(loaded) = &mut self.loaded {
+            loaded.vectors = read;
+        }
+        Ok(terms)
+    }
+
+    /// Reads a vector, its fingerprint from the workspace if it is known there.
+    pub(crate) fn open_vector(
+        &self,
+        path: &Path,
+        running: &Running<'_>,
+    ) -> Result<AlignmentVector, EngineError> {
+        let stamp = FileStamp::of_vector(path);
+        let known = self.workspace.as_ref().ok().and_then(|it| it.known_fingerprint(&stamp));
+        let vector =
+            running.stage(Stage::Fingerprinting, |job| AlignmentVector::open(path, known, job))?;
+        if known.is_none() {
+            self.remember_fingerprint(&stamp, vector.fingerprint);
+        }
+        Ok(vector)
+    }
+
+    /// Keeps the recipe and its use; what the user should know if that failed.
+    fn record_recipe(&self, stamp: &RecipeStamp) -> Option<String> {
+        let kept = match &self.workspace {
+            Ok(workspace) => workspace.record_recipe(stamp),
+            Err(err) => return Some(format!("nothing is kept: {err}")),
+        };
+        kept.err().map(|err| format!("the recipe is not kept: {err}"))
+    }
+}
+
+impl Loaded {
+    /// What the weights hold.
+    pub(crate) fn stamp(&self) -> RecipeStamp {
+        let applied = self.live.applied();
+        let term = |term: &Term| RecipeTerm {
+            vector: term.vector.fingerprint,
+            coefficient: term.coefficient,
+        };
+        let dtype = weights_dtype(self.source.2);
+        let terms = applied.iter().map(term).collect();
+        let recipe = Recipe { base: self.base, dtype, terms };
+        stamp(&recipe, &self.files.name, applied)
+    }
+
+    fn vector_info(&self, vector: &AlignmentVector) -> VectorInfo {
+        VectorInfo {
+            domain: vector.origin.domain.clone(),
+            file: vector.path.clone(),
+            kind: kind_name(vector.kind).to_owned(),
+            size_bytes: vector.size_bytes(),
+            tensors: vector.deltas.len(),
+            base_matches: vector.origin.base_fingerprint.map(|base| base == self.base),
+        }
+    }
+
+    fn notes(&self, terms: &[Term]) -> Vec<String> {
+        terms
+            .iter()
+            .map(|term| &term.vector.origin)
+            .filter(|origin| origin.base_fingerprint.is_some_and(|base| base != self.base))
+            .map(|origin| {
+                let base = origin.base_name.as_deref().unwrap_or("another model");
+                format!(
+                    "the vector {:?} fits, but was made from {base:?} with other weights",
+                    origin.domain
+                )
+            })
+            .collect()
+    }
+}
+
+/// A recipe with the names that a person knows it by.
+pub(crate) fn stamp(recipe: &Recipe, model: &str, terms: &[Term]) -> RecipeStamp {
+    RecipeStamp {
+        fingerprint: recipe.fingerprint().to_string(),
+        base: recipe.base.to_string(),
+        model: model.to_owned(),
+        dtype: protocol_dtype(recipe.dtype),
+        vectors: terms
+            .iter()
+            .map(|term| StampTerm {
+                domain: term.vector.origin.domain.clone(),
+                file: term.vector.path.clone(),
+                fingerprint: term.vector.fingerprint.to_string(),
+                coefficient: term.coefficient,
+            })
+            .collect(),
+    }
+}
+
+pub(crate) fn kind_name(kind: VectorKind) -> &'static str {
+    match kind {
+        VectorKind::Dense => "dense",
+        VectorKind::LowRank => "low-rank",
+    }
+}
+
+/// Before a model is loaded in vain.
+fn refuse_non_finite(vectors: &[VectorTerm]) -> Result<(), EngineError> {
+    match vectors.iter().find(|term| !(term.coefficient as f32).is_finite()) {
+        Some(VectorTerm { file, coefficient }) => {
+            let domain = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            Err(VectorError::NonFiniteCoefficient { domain, coefficient: *coefficient }.into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// What a model can run in here.
+fn compute_dtype(dtype: Dtype) -> Result<meav_weights::Dtype, EngineError> {
+    match dtype {
+        Dtype::F16 => Err(EngineError::HalfOnCpu),
+        Dtype::F32 | Dtype::Bf16 => Ok(weights_dtype(dtype)),
+    }
+}
+
+pub(crate) fn weights_dtype(dtype: Dtype) -> meav_weights::Dtype {
+    match dtype {
+        Dtype::F32 => meav_weights::Dtype::F32,
+        Dtype::F16 => meav_weights::Dtype::F16,
+        Dtype::Bf16 => meav_weights::Dtype::Bf16,
+    }
+}
+
+pub(crate) fn protocol_dtype(dtype: meav_weights::Dtype) -> Dtype {
+    match dtype {
+        meav_weights::Dtype::F32 => Dtype::F32,
+        meav_weights::Dtype::F16 => Dtype::F16,
+        meav_weights::Dtype::Bf16 => Dtype::Bf16,
+    }
+}
+
+/// Refuses a model that memory can't hold, before the kernel ends the engine for it.
+///
+/// Live weights, and the base where it is not mapped from its file.
+fn check_memory(checkpoint: &Checkpoint, dtype: meav_weights::Dtype) -> Result<(), EngineError> {
+    let base_bytes = match checkpoint.gguf() {
+        Some(_) => meav_weights::Dtype::F32.size_bytes() as u64,
+        None => 0,
+    };
+    let per_parameter = base_bytes + dtype.size_bytes() as u64;
+    let needed = checkpoint.parameter_count() * per_parameter + OVERHEAD_BYTES;
+    match available_memory_bytes() {
+        Some(available) if needed > available => {
+            Err(EngineError::OutOfMemory { needed, available })
+        }
+        _ => Ok(()),
+    }
+}

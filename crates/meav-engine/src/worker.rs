@@ -1,0 +1,98 @@
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use meav_job::{CancelToken, JobCtx, Progress};
+use meav_protocol::{Fact, JobId, JobSpec, Stage};
+
+use crate::control::{Input, Queued};
+use crate::error::EngineError;
+use crate::folders::Folders;
+use crate::jobs;
+use crate::loaded::Loaded;
+use crate::outbox::Outbox;
+use crate::words::into_outcome;
+use crate::workspace::{Workspace, WorkspaceError};
+
+/// Computes, one job after another, and keeps the model between them.
+pub(crate) struct Worker {
+    pub(crate) folders: Folders,
+    pub(crate) outbox: Outbox,
+    /// Nothing is kept where the workspace can't be opened, which each job says.
+    pub(crate) workspace: Result<Workspace, WorkspaceError>,
+    pub(crate) loaded: Option<Loaded>,
+}
+
+/// The job that the worker is on.
+pub(crate) struct Running<'a> {
+    pub(crate) job_id: JobId,
+    pub(crate) cancel: &'a CancelToken,
+    pub(crate) outbox: &'a Outbox,
+}
+
+impl Running<'_> {
+    /// Runs a part of the job, whose progress is told under `stage`.
+    pub(crate) fn stage<T>(&self, stage: Stage, run: impl FnOnce(&JobCtx<'_>) -> T) -> T {
+        let meter = self.outbox.progress(self.job_id, stage);
+        let on_progress = |progress: Progress| meter.report(progress);
+        run(&JobCtx::new(self.cancel.clone(), &on_progress))
+    }
+
+    pub(crate) fn fact(&self, fact: Fact) {
+        self.outbox.fact(self.job_id, fact);
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(folders: Folders, outbox: Outbox) -> Self {
+        let workspace = Workspace::open(&folders.workspace);
+        Self { folders, outbox, workspace, loaded: None }
+    }
+
+    pub(crate) fn run(mut self, work: &Receiver<Queued>, done: &SyncSender<Input>) {
+        for Queued { job_id, spec, cancel } in work {
+            // A bug in one job must not take the engine with it.
+            let result = catch_unwind(AssertUnwindSafe(|| self.run_job(job_id, spec, &cancel)))
+                .unwrap_or_else(|panic| {
+                    // Whatever it was doing to the weights, it did not finish.
+                    self.loaded = None;
+                    Err(EngineError::Panicked { message: panic_message(&*panic) })
+                });
+            if let Err(err) = &result {
+                tracing::info!(?job_id, "{err:?}");
+            }
+            if done.send(Input::Done(job_id, into_outcome(result))).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn run_job(
+        &mut self,
+        job_id: JobId,
+        spec: JobSpec,
+        cancel: &CancelToken,
+    ) -> Result<(), EngineError> {
+        let outbox = self.outbox.clone();
+        let running = Running { job_id, cancel, outbox: &outbox };
+        match spec {
+            JobSpec::Prepare(setup) => self.prepare(&setup, &running).map(|_| ()),
+            JobSpec::Chat(turn) => jobs::chat(self, &turn, &running),
+            JobSpec::Describe { path } => jobs::describe(self, &path, &running),
+            JobSpec::FetchDemo => jobs::fetch_demo(&self.folders, &running),
+            JobSpec::ImportVector(import) => jobs::import_vector(self, &import, &running),
+            JobSpec::Merge(merge) => jobs::merge(self, &merge, &running),
+            JobSpec::Bench(bench) => jobs::bench(self, &bench, &running),
+            JobSpec::LoadChat { .. } | JobSpec::ListChats | JobSpec::ListAudit { .. } => {
+                unreachable!("control gives these to the workspace thread")
+            }
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+        .to_owned()
+}

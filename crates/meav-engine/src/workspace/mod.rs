@@ -1,0 +1,10 @@
+//! What outlives a process: chats, recipes, the audit log, known fingerprints.
+
+mod chats;
+mod database;
+mod file_stamp;
+mod librarian;
+
+pub(crate) use database::{Workspace, WorkspaceError};
+pub(crate) use file_stamp::FileStamp;
+pub(crate) use librarian::Librarian;

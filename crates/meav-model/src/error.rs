@@ -1,0 +1,115 @@
+use std::path::PathBuf;
+
+use meav_job::Cancelled;
+use meav_weights::WeightsError;
+
+/// Why a model could not be loaded or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum ModelError {
+    /// A file that every model folder needs is not there.
+    #[error("there is no {file} in {path:?}")]
+    MissingFile { file: &'static str, path: PathBuf },
+
+    /// A file is there and can't be read.
+    #[error("cannot read {path:?}")]
+    Read { path: PathBuf, source: std::io::Error },
+
+    /// A model that is put together in another way than Llama.
+    #[error("architecture {architecture:?} is not supported, only \"llama\" is, in {path:?}")]
+    UnsupportedArchitecture { architecture: String, path: PathBuf },
+
+    /// `config.json` or a GGUF's metadata describe no model that can be built.
+    #[error("cannot use the model's configuration {path:?}")]
+    Config { path: PathBuf, source: ConfigError },
+
+    /// The tokenizer can't be built.
+    #[error("cannot use the tokenizer of {path:?}")]
+    Tokenizer { path: PathBuf, source: TokenizerError },
+
+    /// Text that the tokenizer can't turn into tokens.
+    #[error("the conversation could not be tokenised")]
+    Encode(#[source] tokenizers::Error),
+
+    /// Tokens that the tokenizer can't turn into text.
+    #[error("the reply could not be decoded")]
+    Decode(#[source] tokenizers::Error),
+
+    /// The model's files hold no chat template, so that messages can't be turned into a prompt.
+    #[error("the model has no chat template")]
+    NoChatTemplate,
+
+    /// The chat template is broken, or refuses these messages.
+    #[error("the chat template failed")]
+    ChatTemplate(#[source] minijinja::Error),
+
+    /// The weights lack a tensor that the configuration promises.
+    #[error("tensor {name:?} is missing")]
+    MissingTensor { name: String },
+
+    /// A tensor has other dimensions than the configuration says.
+    #[error("tensor {name:?} has shape {found:?}, the configuration says {expected:?}")]
+    ShapeMismatch { name: String, found: Vec<usize>, expected: Vec<usize> },
+
+    /// The conversation leaves no room for an answer.
+    #[error("the conversation has {tokens} tokens, the model can take {limit}")]
+    ContextExceeded { tokens: usize, limit: usize },
+
+    /// A sampling setting is out of range.
+    #[error("{setting} is {value}, it must be {allowed}")]
+    Sampling { setting: &'static str, value: f64, allowed: &'static str },
+
+    /// The backend failed, e.g. out of memory.
+    #[error("the model's arithmetic failed")]
+    Tensor(#[from] candle_core::Error),
+
+    /// The weights could not be read.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+
+    /// See [`Cancelled`].
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum ConfigError {
+    /// Not JSON of the expected form.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// A number that no model can have.
+    #[error("{field} is {value}")]
+    Number { field: &'static str, value: f64 },
+    /// Two numbers that don't go together.
+    #[error("{field} is {value}, which does not divide by {divisor}")]
+    Indivisible { field: &'static str, value: usize, divisor: usize },
+    /// A variation of the architecture that is not known here.
+    #[error("{feature} is not supported")]
+    Unsupported { feature: String },
+}
+
+/// What is wrong with a tokenizer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum TokenizerError {
+    /// The tokenizers library refuses it.
+    #[error(transparent)]
+    Library(#[from] tokenizers::Error),
+    /// A GGUF's vocabulary of a kind that can't be rebuilt exactly.
+    #[error("a GGUF vocabulary of kind {kind:?} cannot be rebuilt exactly")]
+    UnsupportedGguf { kind: String },
+    /// A GGUF's lists contradict each other.
+    #[error("the GGUF's {key} is damaged")]
+    DamagedGguf { key: &'static str },
+    /// It knows more tokens than the model has embeddings.
+    #[error("the tokenizer has {tokens} tokens, the model {embeddings} embeddings")]
+    TooManyTokens { tokens: usize, embeddings: usize },
+    /// The GGUF lacks a list.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}

@@ -1,0 +1,270 @@
+use std::ops::Deref;
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor};
+use half::{bf16, f16};
+use pulp::{Arch, NullaryFnOnce};
+use rayon::prelude::*;
+
+use super::f32_slice;
+use super::gemm::{Matrix, Parallelism, matmul};
+use super::simd::{Element, dot};
+
+/// Rows up to which a product is bound by reading the weights, not by arithmetic.
+const MAX_VECTOR_ROWS: usize = 8;
+
+/// Elements of a weight that are widened at a time for a large product.
+const PANEL: usize = 1 << 20;
+
+/// `[x W₁ᵀ | x W₂ᵀ | …]`: several projections of the same input, side by side, in one pass.
+///
+/// # Shapes
+///
+/// `x` is `(T, in)` and `f32`, each weight `(outᵢ, in)` of any floating point type, the result
+/// `(T, Σ outᵢ)` and `f32`.
+pub(crate) fn linear(x: &Tensor, weights: &[&Tensor]) -> Result<Tensor> {
+    x.apply_op1_no_bwd(&Linear { weights })
+}
+
+struct Linear<'a> {
+    weights: &'a [&'a Tensor],
+}
+
+impl CustomOp1 for Linear<'_> {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = f32_slice(storage, layout)?;
+        let (n_rows, n_in) = layout.shape().dims2()?;
+        let guards =
+            self.weights.iter().map(|weight| read(weight, n_in)).collect::<Result<Vec<_>>>()?;
+        let panels = guards.iter().map(WeightGuard::values).collect::<Result<Vec<_>>>()?;
+        let n_out: usize = guards.iter().map(|guard| guard.n_out).sum();
+        let mut out = vec![0.0; n_rows * n_out];
+        if n_rows <= MAX_VECTOR_ROWS {
+            multiply_vectors(&mut out, x, n_rows, n_in, &panels);
+        } else {
+            multiply_matrix(&mut out, x, n_rows, n_in, n_out, &panels);
+        }
+        Ok((CpuStorage::F32(out), (n_rows, n_out).into()))
+    }
+}
+
+/// Keeps a weight's storage readable.
+struct WeightGuard<'a, S> {
+    storage: S,
+    layout: &'a Layout,
+    n_out: usize,
+}
+
+fn read(weight: &Tensor, n_in: usize) -> Result<WeightGuard<'_, impl Deref<Target = Storage>>> {
+    let (n_out, weight_in) = weight.dims2()?;
+    if weight_in != n_in {
+        candle_core::bail!("a weight takes {weight_in} inputs, the activations have {n_in}");
+    }
+    let (storage, layout) = weight.storage_and_layout();
+    Ok(WeightGuard { storage, layout, n_out })
+}
+
+#[derive(Clone, Copy)]
+enum Panel<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    Bf16(&'a [bf16]),
+}
+
+impl<S: Deref<Target = Storage>> WeightGuard<'_, S> {
+    fn values(&self) -> Result<Panel<'_>> {
+        let Some((start, end)) = self.layout.contiguous_offsets() else {
+            candle_core::bail!("weights must be contiguous");
+        };
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => Ok(Panel::F32(&values[start..end])),
+            Storage::Cpu(CpuStorage::F16(values)) => Ok(Panel::F16(&values[start..end])),
+            Storage::Cpu(CpuStorage::BF16(values)) => Ok(Panel::Bf16(&values[start..end])),
+            _ => candle_core::bail!("weights must be of a floating point type, on the CPU"),
+        }
+    }
+}
+
+impl<'a> Panel<'a> {
+    fn len(self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::F16(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+        }
+    }
+
+    fn range(self, start: usize, end: usize) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(&values[start..end]),
+            Self::F16(values) => Self::F16(&values[start..end]),
+            Self::Bf16(values) => Self::Bf16(&values[start..end]),
+        }
+    }
+
+    /// The values themselves, or a widened copy of them in `scratch`.
+    fn widened(self, scratch: &'a mut Vec<f32>) -> &'a [f32] {
+        match self {
+            Self::F32(values) => return values,
+            Self::F16(values) => widen(values, scratch),
+            Self::Bf16(values) => widen(values, scratch),
+        }
+        scratch
+    }
+}
+
+fn widen<W: Element>(values: &[W], scratch: &mut Vec<f32>) {
+    const CHUNK: usize = 1 << 14;
+    scratch.resize(values.len(), 0.0);
+    let arch = Arch::new();
+    scratch.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(to, from)| {
+        arch.dispatch(
+            #[inline(always)]
+            || {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = from.to_f32();
+                }
+            },
+        );
+    });
+}
+
+/// One dot product for each output, every weight read once.
+fn multiply_vectors(out: &mut [f32], x: &[f32], n_rows: usize, n_in: usize, panels: &[Panel<'_>]) {
+    let arch = Arch::new();
+    let n_out = out.len() / n_rows;
+    // Column-major, so that the tasks write apart; a handful of rows is turned round at the end.
+    let mut columns = vec![0.0; if n_rows == 1 { 0 } else { out.len() }];
+    let target = if n_rows == 1 { &mut *out } else { &mut columns[..] };
+    let task_outputs = n_out.div_ceil(4 * rayon::current_num_threads()).max(16);
+    target.par_chunks_mut(task_outputs * n_rows).enumerate().for_each(|(index, target)| {
+        let mut first = index * task_outputs;
+        let mut rest = target;
+        let mut panel_start = 0;
+        for panel in panels {
+            let n_panel = panel.len() / n_in;
+            if first < panel_start + n_panel && !rest.is_empty() {
+                let skip = first - panel_start;
+                let take = (n_panel - skip).min(rest.len() / n_rows);
+                let (target, after) = rest.split_at_mut(take * n_rows);
+                let panel = panel.range(skip * n_in, (skip + take) * n_in);
+                arch.dispatch(DotTask { target, x, n_rows, n_in, panel });
+                rest = after;
+                first += take;
+            }
+            panel_start += n_panel;
+        }
+    });
+    for (column, values) in columns.chunks_exact(n_rows.max(1)).enumerate() {
+        for (row, value) in values.iter().enumerate() {
+            out[row * n_out + column] = *value;
+        }
+    }
+}
+
+struct DotTask<'a> {
+    target: &'a mut [f32],
+    x: &'a [f32],
+    n_rows: usize,
+    n_in: usize,
+    panel: Panel<'a>,
+}
+
+impl NullaryFnOnce for DotTask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        match self.panel {
+            Panel::F32(values) => self.run(values),
+            Panel::F16(values) => self.run(values),
+            Panel::Bf16(values) => self.run(values),
+        }
+    }
+}
+
+impl DotTask<'_> {
+    #[inline(always)]
+    fn run<W: Element>(self, weights: &[W]) {
+        let Self { target, x, n_rows, n_in, .. } = self;
+        for (target, weights) in target.chunks_exact_mut(n_rows).zip(weights.chunks_exact(n_in)) {
+            for (target, x) in target.iter_mut().zip(x.chunks_exact(n_in)) {
+                *target = dot(x, weights);
+            }
+        }
+    }
+}
+
+/// A matrix product; weights of two bytes are widened panel by panel, so that a panel is still in
+/// the cache when it is multiplied.
+fn multiply_matrix(
+    out: &mut [f32],
+    x: &[f32],
+    n_rows: usize,
+    n_in: usize,
+    n_out: usize,
+    panels: &[Panel<'_>],
+) {
+    let x = Matrix { values: x, rows: n_rows, cols: n_in, row_stride: n_in, col_stride: 1 };
+    let mut scratch = Vec::new();
+    let mut column = 0;
+    for panel in panels {
+        let panel_rows = match panel {
+            Panel::F32(_) => panel.len() / n_in,
+            Panel::F16(_) | Panel::Bf16(_) => PANEL.div_ceil(n_in),
+        };
+        for start in (0..panel.len()).step_by(panel_rows * n_in) {
+            let end = panel.len().min(start + panel_rows * n_in);
+            let values = panel.range(start, end).widened(&mut scratch);
+            let cols = (end - start) / n_in;
+            let weight = Matrix { values, rows: n_in, cols, row_stride: 1, col_stride: n_in };
+            matmul(&mut out[column..], n_out, x, weight, Parallelism::Rayon(0));
+            column += cols;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn ramp(rows: usize, cols: usize, step: f32) -> Tensor {
+        let values: Vec<f32> = (0..rows * cols).map(|i| ((i % 17) as f32 - 8.0) * step).collect();
+        Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn both_ways_agree_with_candle_for_every_dtype() {
+        for n_rows in [1, 3, MAX_VECTOR_ROWS, 20] {
+            let x = ramp(n_rows, 70, 0.25);
+            let (a, b) = (ramp(33, 70, 0.5), ramp(5, 70, 0.125));
+            let expected = Tensor::cat(
+                &[x.matmul(&a.t().unwrap()).unwrap(), x.matmul(&b.t().unwrap()).unwrap()],
+                1,
+            )
+            .unwrap();
+            for dtype in
+                [candle_core::DType::F32, candle_core::DType::F16, candle_core::DType::BF16]
+            {
+                // These values are exact in all three types.
+                let (a, b) = (a.to_dtype(dtype).unwrap(), b.to_dtype(dtype).unwrap());
+                let found = linear(&x, &[&a, &b]).unwrap();
+                assert_eq!(
+                    found.to_vec2::<f32>().unwrap(),
+                    expected.to_vec2::<f32>().unwrap(),
+                    "{n_rows} rows, {dtype:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn weights_of_another_width_are_refused() {
+        assert!(linear(&ramp(1, 4, 1.0), &[&ramp(2, 5, 1.0)]).is_err());
+    }
+}

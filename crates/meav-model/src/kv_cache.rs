@@ -1,0 +1,59 @@
+use candle_core::{DType, Device, Tensor};
+
+use crate::{Config, ModelError};
+
+/// Keys and values of the tokens that a decoder has read, allocated once.
+///
+/// Belongs to one recipe: after the weights change, [`KvCache::truncate`] it to nothing.
+#[derive(Debug)]
+pub struct KvCache {
+    /// Per layer, `(kv_heads, capacity, D)`.
+    pub(crate) layers: Vec<LayerCache>,
+    pub(crate) len: usize,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct LayerCache {
+    pub(crate) keys: Tensor,
+    pub(crate) values: Tensor,
+}
+
+impl KvCache {
+    /// Room for `capacity` tokens. Pages that stay unused cost address space only.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Tensor`] if the device is out of memory.
+    pub fn new(config: &Config, capacity: usize, device: &Device) -> Result<Self, ModelError> {
+        let shape = (config.n_kv_heads, capacity, config.head_dim);
+        let layers = (0..config.n_layers)
+            .map(|_| {
+                let keys = Tensor::zeros(shape, DType::F32, device)?;
+                let values = Tensor::zeros(shape, DType::F32, device)?;
+                Ok(LayerCache { keys, values })
+            })
+            .collect::<candle_core::Result<_>>()?;
+        Ok(Self { layers, len: 0, capacity })
+    }
+
+    /// Tokens in the cache.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no token is in the cache.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Tokens that fit.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets all but the first `len` tokens.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+}

@@ -1,0 +1,33 @@
+//! Language models of the Llama family: everything between a user's message and the next token.
+//!
+//! [`ModelFiles::open`] reads configuration, tokenizer and chat template of a folder or a GGUF;
+//! [`Decoder`] is the network over tensors that somebody else owns and may change between two
+//! tokens; [`Generator`] turns a prompt into a streamed reply.
+//!
+//! Shapes use these letters: `T` tokens, `H` hidden size, `I` intermediate size, `V` vocabulary,
+//! `D` head dimension. Activations are `f32` on the CPU whatever the dtype of the weights.
+//!
+//! The decoder is our own because those of candle-transformers return only the last position's
+//! logits, rebuild their cache for each token, and cut gradients.
+
+mod chat_template;
+mod config;
+mod decoder;
+mod error;
+mod generator;
+mod kernels;
+mod kv_cache;
+mod model_files;
+mod rope;
+mod sampling;
+mod tokenizer;
+
+pub use chat_template::{ChatTemplate, Message};
+pub use config::{Config, RopeScaling};
+pub use decoder::{Decoder, Logits};
+pub use error::{ConfigError, ModelError, TokenizerError};
+pub use generator::{Finish, Generation, Generator};
+pub use kv_cache::KvCache;
+pub use model_files::{ModelFiles, SpecialTokens};
+pub use sampling::Sampling;
+pub use tokenizer::vocabulary_fingerprint;

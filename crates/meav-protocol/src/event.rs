@@ -1,0 +1,224 @@
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Chat, ChatSummary, Dtype, JobId, MessageState, Outcome, RecipeStamp};
+
+/// What the engine tells its client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "a handful exist at a time")]
+pub enum Event {
+    /// The first event of an engine.
+    Hello {
+        /// See [`crate::PROTOCOL_VERSION`].
+        protocol: u32,
+        /// The engine's version.
+        version: String,
+        /// What it computes on, in words.
+        device: String,
+        /// Its log file.
+        log: Option<PathBuf>,
+    },
+    /// A job has come further; may be dropped.
+    Progress {
+        /// Which.
+        job_id: JobId,
+        /// What it is doing.
+        stage: Stage,
+        /// Units finished.
+        done: u64,
+        /// Units in all.
+        total: u64,
+    },
+    /// A job has found something.
+    Fact {
+        /// Which.
+        job_id: JobId,
+        /// What.
+        fact: Fact,
+    },
+    /// A job has ended.
+    Finished {
+        /// Which.
+        job_id: JobId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// The engine process has ended; sent by the client, after the outcome of each job it had.
+    EngineLost {
+        /// What is known of the reason, in words.
+        reason: String,
+    },
+}
+
+/// What a job is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Reading a file's values to know them again.
+    Fingerprinting,
+    /// Reading the model.
+    Loading,
+    /// Moving the weights to a recipe.
+    Merging,
+    /// Reading the conversation.
+    ReadingPrompt,
+    /// Bringing a file from elsewhere.
+    Downloading,
+    /// Writing a file.
+    Writing,
+    /// Timing.
+    Measuring,
+}
+
+/// What a job has found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Fact {
+    /// The weights hold this recipe now.
+    Ready(Box<LoadedModel>),
+    /// More of an answer.
+    Text(String),
+    /// The end of an answer.
+    Reply(Reply),
+    /// What a file is.
+    Described(Description),
+    /// Something was written here, or was there already.
+    Written {
+        /// Where.
+        path: PathBuf,
+        /// What, in words.
+        summary: String,
+    },
+    /// A measurement.
+    Bench(BenchReport),
+    /// A chat; `None` if there is none.
+    Chat(Option<Chat>),
+    /// All chats, the last one spoken in first.
+    Chats(Vec<ChatSummary>),
+    /// Entries of the audit log, newest first.
+    Audit(Vec<AuditEntry>),
+}
+
+/// A model whose weights hold a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadedModel {
+    /// What to call it.
+    pub name: String,
+    /// The weights' elements.
+    pub parameters: u64,
+    /// Tokens in the longest context.
+    pub context: usize,
+    /// What the weights are rounded to.
+    pub dtype: Dtype,
+    /// Which recipe they hold.
+    pub recipe: RecipeStamp,
+    /// The vectors, those with λ = 0 too.
+    pub vectors: Vec<VectorInfo>,
+    /// What loading the model took, if it was not loaded yet.
+    pub load_secs: f64,
+    /// What moving the weights took.
+    pub merge_secs: f64,
+    /// What the user should know, e.g. that a vector was made for another base.
+    pub notes: Vec<String>,
+}
+
+/// A vector, as far as its file tells.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VectorInfo {
+    /// The preference dimension's name.
+    pub domain: String,
+    /// Where it was read from.
+    pub file: PathBuf,
+    /// `dense` or `low-rank`.
+    pub kind: String,
+    /// Bytes of its values.
+    pub size_bytes: u64,
+    /// Tensors that it changes.
+    pub tensors: usize,
+    /// Whether it was made from this base; `None` if the file doesn't say.
+    pub base_matches: Option<bool>,
+}
+
+/// The end of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// All of it.
+    pub text: String,
+    /// Why it ended.
+    pub finish: FinishReason,
+    /// The recipe that answered.
+    pub recipe: RecipeStamp,
+    /// Tokens of the conversation.
+    pub prompt_tokens: usize,
+    /// Of those, how many an earlier turn had read already.
+    pub reused_tokens: usize,
+    /// Tokens of the answer.
+    pub tokens: usize,
+    /// From the start of reading to the first token.
+    pub first_token_secs: f64,
+    /// Tokens per second after the first.
+    pub tokens_per_sec: f64,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model ended its turn.
+    Stop,
+    /// It has as many tokens as were asked for.
+    Length,
+    /// The model can take no more tokens.
+    ContextFull,
+    /// The user stopped it.
+    Cancelled,
+}
+
+impl FinishReason {
+    /// How the answer is marked.
+    pub fn message_state(self) -> MessageState {
+        match self {
+            Self::Stop | Self::Length | Self::ContextFull => MessageState::Complete,
+            Self::Cancelled => MessageState::Stopped,
+        }
+    }
+}
+
+/// What a file is, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// One line: `Alignment vector "medical"`, …
+    pub title: String,
+    /// Names and values, in reading order.
+    pub rows: Vec<(String, String)>,
+}
+
+/// Figures of one measurement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BenchReport {
+    /// What was measured.
+    pub name: String,
+    /// The figures, in reading order.
+    pub measures: Vec<Measure>,
+}
+
+/// One figure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measure {
+    /// What it is.
+    pub name: String,
+    /// How much.
+    pub value: f64,
+    /// Of what.
+    pub unit: String,
+}
+
+/// One line of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// When, RFC 3339.
+    pub time: String,
+    /// `recipe`, `merge`, …
+    pub action: String,
+    /// What exactly.
+    pub detail: String,
+}

@@ -1,0 +1,29 @@
+//! The serialised types that the engine and its clients exchange.
+//!
+//! Down go [`Command`]s, up come [`Event`]s. The client picks the [`JobId`]s; every
+//! [`Command::Start`] is answered by exactly one [`Event::Finished`], after the [`Event::Fact`]s
+//! that the job found. Progress is advisory: it may be dropped, facts may not.
+//!
+//! Each job says in full what it needs ([`Setup`]: which model, which vectors, which λ), and the
+//! engine makes itself so before it begins. An engine that was restarted therefore needs no
+//! history.
+
+mod chat;
+mod command;
+mod event;
+mod frame;
+mod outcome;
+mod setup;
+
+pub use chat::{Chat, ChatSummary, Message, MessageState, Role};
+pub use command::{BenchSpec, ChatTurn, Command, JobId, JobSpec, KeepIn, MergeSpec, VectorImport};
+pub use event::{
+    AuditEntry, BenchReport, Description, Event, Fact, FinishReason, LoadedModel, Measure, Reply,
+    Stage, VectorInfo,
+};
+pub use frame::{FrameError, MAX_FRAME_BYTES, read_frame, write_frame};
+pub use outcome::{Outcome, UserError};
+pub use setup::{Dtype, RecipeStamp, SamplingSpec, Setup, StampTerm, VectorTerm};
+
+/// Incremented with every change that older peers can't read.
+pub const PROTOCOL_VERSION: u32 = 1;

@@ -1,0 +1,211 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use meav_job::JobCtx;
+use meav_weights::{Checkpoint, Fingerprint, Fingerprinter, Values, Weight};
+use rayon::prelude::*;
+
+use crate::{VectorError, format, peft};
+
+/// `aligned weights − base weights` for one preference dimension.
+#[derive(Debug)]
+pub struct AlignmentVector {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// How its values are stored.
+    pub kind: VectorKind,
+    /// Where it comes from, as far as the file tells.
+    pub origin: VectorOrigin,
+    /// The identity of its values.
+    pub fingerprint: Fingerprint,
+    /// What it adds, by the tensor's name in the base model.
+    pub deltas: BTreeMap<String, Delta>,
+}
+
+/// How a vector's values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VectorKind {
+    /// Every element of every tensor that it changes.
+    Dense,
+    /// Two factors for each tensor.
+    LowRank,
+}
+
+/// Where a vector comes from.
+#[derive(Clone, Debug, Default)]
+pub struct VectorOrigin {
+    /// The preference dimension's name, e.g. `medical`.
+    pub domain: String,
+    /// The name of the base model.
+    pub base_name: Option<String>,
+    /// The fingerprint of the base model's tensors.
+    pub base_fingerprint: Option<Fingerprint>,
+    /// The fingerprint of the vocabulary.
+    pub tokenizer_fingerprint: Option<Fingerprint>,
+    /// The levels it was trained on, highest preference first.
+    pub levels: Vec<String>,
+    /// How it was trained, as JSON.
+    pub training: Option<String>,
+    /// The sweep it was measured by, as JSON.
+    pub calibration: Option<String>,
+    /// When it was made, RFC 3339.
+    pub created: Option<String>,
+}
+
+/// What a vector adds to one tensor at λ = 1.
+#[derive(Clone, Debug)]
+pub enum Delta {
+    /// Added element by element.
+    Dense(Weight),
+    /// Added as a product.
+    LowRank(LowRank),
+}
+
+/// `scale · B · A`.
+#[derive(Clone, Debug)]
+pub struct LowRank {
+    /// `A`, `(r, in)`, row-major.
+    pub a: Vec<f32>,
+    /// `B`, `(out, r)`, row-major.
+    pub b: Vec<f32>,
+    /// `(out, in)`: the dimensions of the product.
+    pub shape: [usize; 2],
+    /// `r`.
+    pub rank: usize,
+    /// The factor in front.
+    pub scale: f32,
+}
+
+impl LowRank {
+    /// `None` unless `a` is `(r, in)` and `b` is `(out, r)`, both with elements.
+    pub(crate) fn new(a: &Weight, b: &Weight, scale: f32) -> Option<Self> {
+        match (a.shape(), b.shape()) {
+            (&[rank, n_in], &[n_out, b_rank]) if rank == b_rank && rank * n_in * n_out > 0 => {
+                let shape = [n_out, n_in];
+                Some(Self { a: a.to_f32_vec(), b: b.to_f32_vec(), shape, rank, scale })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Delta {
+    /// The dimensions of what is added.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Dense(weight) => weight.shape(),
+            Self::LowRank(factors) => &factors.shape,
+        }
+    }
+
+    /// Bytes of the values.
+    pub fn size_bytes(&self) -> usize {
+        match self {
+            Self::Dense(weight) => weight.bytes().len(),
+            Self::LowRank(factors) => size_of_val(&*factors.a) + size_of_val(&*factors.b),
+        }
+    }
+
+    fn is_finite(&self) -> bool {
+        match self {
+            Self::Dense(weight) => match weight.values() {
+                Values::F32(values) => values.par_iter().all(|value| value.is_finite()),
+                Values::F16(values) => values.par_iter().all(|value| value.is_finite()),
+                Values::Bf16(values) => values.par_iter().all(|value| value.is_finite()),
+            },
+            Self::LowRank(factors) => {
+                let mut values = factors.a.iter().chain(&factors.b);
+                factors.scale.is_finite() && values.all(|value| value.is_finite())
+            }
+        }
+    }
+}
+
+impl AlignmentVector {
+    /// Reads a file of format 1 or a PEFT adapter folder.
+    ///
+    /// An adapter's domain is the name of its folder. `known_fingerprint`, kept from an earlier
+    /// reading of the same unchanged file, saves reading all of a dense vector.
+    ///
+    /// # Errors
+    ///
+    /// [`VectorError`] that names the file, what is wrong with it, and the first tensor concerned.
+    pub fn open(
+        path: &Path,
+        known_fingerprint: Option<Fingerprint>,
+        job: &JobCtx<'_>,
+    ) -> Result<Self, VectorError> {
+        let parts = if peft::is_adapter(path) { peft::open(path)? } else { format::open(path)? };
+        let VectorParts { kind, origin, deltas } = parts;
+        let fingerprint = match known_fingerprint {
+            Some(fingerprint) => fingerprint,
+            None => check_and_fingerprint(&deltas, path, job)?,
+        };
+        Ok(Self { path: path.to_owned(), kind, origin, fingerprint, deltas })
+    }
+
+    /// Bytes of its values in memory or in the mapped file.
+    pub fn size_bytes(&self) -> u64 {
+        self.deltas.values().map(|delta| delta.size_bytes() as u64).sum()
+    }
+
+    /// Checks that every tensor can be added to the base model's tensor of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`VectorError::TokenizerMismatch`], [`VectorError::MissingTensor`] or
+    /// [`VectorError::ShapeMismatch`] for the first misfit in name order.
+    pub fn check_fit(&self, base: &Checkpoint, tokenizer: Fingerprint) -> Result<(), VectorError> {
+        let domain = || self.origin.domain.clone();
+        for (name, delta) in &self.deltas {
+            let Some(info) = base.info(name) else {
+                return Err(VectorError::MissingTensor { domain: domain(), name: name.clone() });
+            };
+            if info.shape != delta.shape() {
+                return Err(VectorError::ShapeMismatch {
+                    domain: domain(),
+                    name: name.clone(),
+                    found: delta.shape().to_vec(),
+                    expected: info.shape,
+                });
+            }
+        }
+        match self.origin.tokenizer_fingerprint {
+            Some(own) if own != tokenizer => {
+                Err(VectorError::TokenizerMismatch { domain: domain() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a file says, before its values have been looked at.
+pub(crate) struct VectorParts {
+    pub(crate) kind: VectorKind,
+    pub(crate) origin: VectorOrigin,
+    pub(crate) deltas: BTreeMap<String, Delta>,
+}
+
+/// The identity of a vector: that of what it adds to each tensor. Refuses NaN and infinity.
+fn check_and_fingerprint(
+    deltas: &BTreeMap<String, Delta>,
+    path: &Path,
+    job: &JobCtx<'_>,
+) -> Result<Fingerprint, VectorError> {
+    let mut fingerprinter = Fingerprinter::default();
+    for (index, (name, delta)) in deltas.iter().enumerate() {
+        job.tick(index, deltas.len())?;
+        if !delta.is_finite() {
+            return Err(VectorError::NonFiniteValues { name: name.clone(), path: path.to_owned() });
+        }
+        match delta {
+            Delta::Dense(weight) => fingerprinter.add(name, weight),
+            Delta::LowRank(LowRank { a, b, shape: [n_out, n_in], rank, scale }) => {
+                fingerprinter.add(name, &Weight::from_f32(vec![*rank, *n_in], a.clone()));
+                fingerprinter.add(name, &Weight::from_f32(vec![*n_out, *rank], b.clone()));
+                fingerprinter.add_bytes(&scale.to_le_bytes());
+            }
+        }
+    }
+    Ok(fingerprinter.finish())
+}

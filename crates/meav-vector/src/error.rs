@@ -1,0 +1,82 @@
+use std::path::PathBuf;
+
+use meav_job::Cancelled;
+use meav_weights::WeightsError;
+
+/// Why an alignment vector could not be read or applied.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum VectorError {
+    /// λ is NaN or infinite.
+    #[error("the coefficient of {domain:?} is {coefficient}, which is not a finite number")]
+    NonFiniteCoefficient { domain: String, coefficient: f64 },
+
+    /// The vector changes a tensor that the base model does not have.
+    #[error("the base model has no tensor {name:?}, which {domain:?} changes")]
+    MissingTensor { domain: String, name: String },
+
+    /// The vector and the base model give a tensor different dimensions.
+    #[error("tensor {name:?} has shape {found:?} in {domain:?}, the base model has {expected:?}")]
+    ShapeMismatch { domain: String, name: String, found: Vec<usize>, expected: Vec<usize> },
+
+    /// The vector was made for a model with another vocabulary.
+    #[error("{domain:?} was made for a model with another tokenizer")]
+    TokenizerMismatch { domain: String },
+
+    /// The file holds tensors, but says nothing about being an alignment vector.
+    #[error("no alignment vector: the metadata has no \"meav.format\" in {path:?}")]
+    NotAVector { path: PathBuf },
+
+    /// The file was written by a newer version of this program.
+    #[error("format {found:?} is newer than format 1, the newest known here, in {path:?}")]
+    NewerFormat { found: String, path: PathBuf },
+
+    /// The metadata lacks something or contradicts itself.
+    #[error("the metadata has no usable {key:?} in {path:?}")]
+    Metadata { key: String, path: PathBuf },
+
+    /// The values are stored in a way that is not known here.
+    #[error("vectors of kind {kind:?} are not supported, in {path:?}")]
+    UnsupportedKind { kind: String, path: PathBuf },
+
+    /// A low-rank tensor lacks one of its factors, or they don't fit each other.
+    #[error("the low-rank factors of tensor {name:?} don't fit together in {path:?}")]
+    Factors { name: String, path: PathBuf },
+
+    /// The vector has NaN or infinite values, e.g. from a training run that diverged.
+    #[error("tensor {name:?} has values that are not finite numbers in {path:?}")]
+    NonFiniteValues { name: String, path: PathBuf },
+
+    /// `adapter_config.json` is missing or not what PEFT writes.
+    #[error("cannot read the adapter's configuration {path:?}")]
+    AdapterConfig { path: PathBuf, source: AdapterConfigError },
+
+    /// The adapter does something that a sum of weights can't express, or not yet.
+    #[error("the adapter uses {feature}, which is not supported: {reason}")]
+    UnsupportedAdapter { feature: String, reason: &'static str },
+
+    /// The backend failed, e.g. out of memory.
+    #[error("arithmetic on tensor {name:?} failed")]
+    Tensor { name: String, source: candle_core::Error },
+
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+
+    /// See [`Cancelled`].
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+/// Why `adapter_config.json` could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdapterConfigError {
+    /// It is missing or unreadable.
+    #[error(transparent)]
+    Read(#[from] std::io::Error),
+    /// It is not JSON of the expected form.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}

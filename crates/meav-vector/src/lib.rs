@@ -1,0 +1,26 @@
+//! Alignment vectors: the difference between an aligned model's weights and its base model's.
+//!
+//! ```text
+//! θ_AV = θ_aligned − θ_base
+//! θ(λ) = θ_base + Σᵢ λᵢ θ_AV,i
+//! ```
+//!
+//! Source: Shahriar et al., 2024, arXiv:2410.19206, Eq. 1 to 3.
+//!
+//! [`AlignmentVector::open`] reads one from a file of format 1 or from a PEFT adapter folder,
+//! [`LiveWeights`] holds the weights that a model computes with and moves them to any λ, and
+//! [`merge_tensor`] does the same for one tensor that is on its way to a file.
+
+mod alignment_vector;
+mod error;
+mod format;
+mod kernels;
+mod live_weights;
+mod peft;
+mod recipe;
+
+pub use alignment_vector::{AlignmentVector, Delta, LowRank, VectorKind, VectorOrigin};
+pub use error::VectorError;
+pub use format::save_low_rank;
+pub use live_weights::{LiveWeights, MergeReport, Term, merge_tensor};
+pub use recipe::{Recipe, RecipeTerm};

@@ -1,0 +1,30 @@
+//! Tensor files in and out.
+//!
+//! A [`Checkpoint`] is what a user points at: a folder in the Hugging Face layout, one safetensors
+//! file, or a GGUF file. It lists its tensors by their Hugging Face names, whatever the file calls
+//! them, and hands out [`Weight`]s: memory-mapped where the file holds plain floats, dequantised to
+//! `f32` where it is a GGUF.
+//!
+//! Files are hostile until checked: every offset and length is compared with the size of the file
+//! before it is used.
+
+mod atomic;
+mod checkpoint;
+mod dtype;
+mod error;
+mod fingerprint;
+mod gguf;
+mod mapped_file;
+mod memory;
+mod safetensors_file;
+mod weight;
+
+pub use atomic::{AtomicDir, write_file_atomically};
+pub use checkpoint::{Checkpoint, CheckpointFormat, TensorInfo};
+pub use dtype::Dtype;
+pub use error::{MalformedReason, WeightsError};
+pub use fingerprint::{Fingerprint, Fingerprinter};
+pub use gguf::{GgufFile, GgufValue};
+pub use memory::available_memory_bytes;
+pub use safetensors_file::{SafetensorsWriter, TensorSpec};
+pub use weight::{Values, Weight};

@@ -1,0 +1,26 @@
+use std::fs;
+
+/// Memory that a new allocation could use without swapping, where the system tells.
+///
+/// Linux only: `MemAvailable` of `/proc/meminfo`.
+pub fn available_memory_bytes() -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+}
+
+fn kibibytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kibibytes_are_found_by_key() {
+        let text = "MemTotal:       10 kB\nMemAvailable:   4 kB\n";
+        assert_eq!(kibibytes(text, "MemAvailable:"), Some(4096));
+        assert_eq!(kibibytes(text, "SwapFree:"), None);
+    }
+}
