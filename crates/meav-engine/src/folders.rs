@@ -3,6 +3,8 @@ use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
 
+use crate::error::EngineError;
+
 /// Where the engine keeps and finds things.
 #[derive(Clone, Debug)]
 pub struct Folders {
@@ -17,7 +19,7 @@ pub struct Folders {
 }
 
 /// The name that stands for the demo model.
-pub(crate) const DEMO: &str = "demo";
+const DEMO: &str = "demo";
 
 impl Folders {
     /// `MEAV_HOME`, or the platform's folder for application data.
@@ -48,11 +50,16 @@ impl Folders {
     }
 
     /// The path of a model: as given, or that of the demo model for its name.
-    pub(crate) fn model(&self, given: &Path) -> PathBuf {
-        if given == Path::new(DEMO) && !given.exists() {
-            return self.demo_model();
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::NoDemo`] if it is asked for and has not been fetched.
+    pub(crate) fn model(&self, given: &Path) -> Result<PathBuf, EngineError> {
+        if given != Path::new(DEMO) || given.exists() {
+            return Ok(given.to_owned());
         }
-        given.to_owned()
+        let path = self.demo_model();
+        if path.is_file() { Ok(path) } else { Err(EngineError::NoDemo { path }) }
     }
 
     /// The path of a vector: as given, or that of a demo vector for a bare name.

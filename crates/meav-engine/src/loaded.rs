@@ -13,7 +13,6 @@ use meav_vector::{
 use meav_weights::{Checkpoint, Fingerprint, available_memory_bytes};
 
 use crate::error::EngineError;
-use crate::folders::DEMO;
 use crate::worker::{Running, Worker};
 use crate::workspace::FileStamp;
 
@@ -47,10 +46,7 @@ impl Worker {
     ) -> Result<RecipeStamp, EngineError> {
         let started = Instant::now();
         refuse_non_finite(&setup.vectors)?;
-        let path = self.folders.model(&setup.model);
-        if !path.exists() && setup.model == Path::new(DEMO) {
-            return Err(EngineError::NoDemo { path });
-        }
+        let path = self.folders.model(&setup.model)?;
         let source = (path.clone(), FileStamp::of_model(&path), setup.dtype);
         if self.loaded.as_ref().is_none_or(|loaded| loaded.source != source) {
             // Two models at once may be more than memory holds.

@@ -52,12 +52,16 @@ impl Worker {
     pub(crate) fn run(mut self, work: &Receiver<Queued>, done: &SyncSender<Input>) {
         for Queued { job_id, spec, cancel } in work {
             // A bug in one job must not take the engine with it.
-            let result = catch_unwind(AssertUnwindSafe(|| self.run_job(job_id, spec, &cancel)))
-                .unwrap_or_else(|panic| {
-                    // Whatever it was doing to the weights, it did not finish.
-                    self.loaded = None;
-                    Err(EngineError::Panicked { message: panic_message(&*panic) })
-                });
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                // On a thread of the pool itself: from outside, each of the thousands of small
+                // parallel loops of a reply would wake and be woken across threads.
+                rayon::scope(|_| self.run_job(job_id, spec, &cancel))
+            }))
+            .unwrap_or_else(|panic| {
+                // Whatever it was doing to the weights, it did not finish.
+                self.loaded = None;
+                Err(EngineError::Panicked { message: panic_message(&*panic) })
+            });
             if let Err(err) = &result {
                 tracing::info!(?job_id, "{err:?}");
             }

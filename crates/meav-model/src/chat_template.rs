@@ -1,8 +1,9 @@
 use std::borrow::Cow;
 
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
-use serde::Serialize;
+use serde::Serialize as _;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
 use crate::ModelError;
@@ -88,7 +89,7 @@ impl ChatTemplate {
                 defaults.push((name, Value::from(token.as_str())));
             }
         }
-        let defaults: Value = defaults.into_iter().collect();
+        let defaults = Value::from_pairs(defaults);
         self.environment
             .get_template(NAME)
             .and_then(|template| template.render(context! { ..given, ..defaults }))
@@ -122,7 +123,8 @@ fn without_generation_tags(source: &str) -> Cow<'_, str> {
 }
 
 /// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`.
-fn to_json(value: &Value, options: minijinja::value::Kwargs) -> Result<Value, Error> {
+#[expect(clippy::needless_pass_by_value, reason = "this is how filters take keyword arguments")]
+fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let mut out = Vec::new();
     let result = match indent {
@@ -170,6 +172,7 @@ impl Formatter for Spaced {
 
 #[cfg(test)]
 mod tests {
+    use minijinja::value::Serde;
     use serde::Deserialize;
 
     use super::*;
@@ -204,8 +207,8 @@ mod tests {
                 ChatTemplate::new(&family.template, family.bos_token, family.eos_token).unwrap();
             for (index, case) in family.cases.into_iter().enumerate() {
                 let variables = case.variables.unwrap_or_default();
-                let given = Value::from_serialize(case.given);
-                let given = context! { ..given, ..Value::from_serialize(variables) };
+                let given = Value::from(Serde(case.given));
+                let given = context! { ..given, ..Value::from(Serde(variables)) };
                 let name = format!("{} case {index}", family.name);
                 match (template.render_context(given), case.text, case.error) {
                     (Ok(found), Some(expected), _) => assert_eq!(found, expected, "{name}"),

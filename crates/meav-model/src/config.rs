@@ -191,7 +191,24 @@ impl Config {
             max_position_embeddings: gguf.usize("llama.context_length")?,
             tie_word_embeddings: !has_output_tensor,
         };
-        Ok(config.checked())
+        Ok(config.with_gguf_scaling(gguf).and_then(Self::checked))
+    }
+
+    /// Factors of a tensor go before a factor in the metadata.
+    fn with_gguf_scaling(self, gguf: &GgufFile) -> Result<Self, ConfigError> {
+        let rope_scaling = match gguf.str("llama.rope.scaling.type") {
+            _ if self.rope_scaling != RopeScaling::None => return Ok(self),
+            Err(_) | Ok("none") => return Ok(self),
+            Ok("linear") => {
+                let factor = gguf.f32("llama.rope.scaling.factor").unwrap_or(f32::NAN);
+                RopeScaling::Linear { factor: shortest(factor) }
+            }
+            Ok(other) => {
+                let feature = format!("rope scaling {other:?}");
+                return Err(ConfigError::Unsupported { feature });
+            }
+        };
+        Ok(Self { rope_scaling, ..self })
     }
 
     fn checked(self) -> Result<Self, ConfigError> {
@@ -215,6 +232,11 @@ impl Config {
             if !(value.is_finite() && value > 0.0) {
                 return Err(ConfigError::Number { field, value });
             }
+        }
+        if let RopeScaling::Linear { factor } = self.rope_scaling
+            && !(factor.is_finite() && factor > 0.0)
+        {
+            return Err(ConfigError::Number { field: "rope factor", value: factor });
         }
         divide("num_attention_heads", self.n_heads, self.n_kv_heads)?;
         divide("head_dim", self.head_dim, 2)?;
@@ -275,6 +297,7 @@ fn shortest(value: f32) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "numbers are read, not computed")]
 mod tests {
     use super::*;
 

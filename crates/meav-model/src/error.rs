@@ -26,7 +26,7 @@ pub enum ModelError {
 
     /// The tokenizer can't be built.
     #[error("cannot use the tokenizer of {path:?}")]
-    Tokenizer { path: PathBuf, source: TokenizerError },
+    Tokenizer { path: PathBuf, source: Box<TokenizerError> },
 
     /// Text that the tokenizer can't turn into tokens.
     #[error("the conversation could not be tokenised")]

@@ -177,6 +177,7 @@ impl Generator {
 
     fn truncate(&mut self, len: usize) {
         self.read.truncate(len);
+        self.prompt_end.take_if(|(end, _)| *end > len);
         if let Some(cache) = &mut self.cache {
             cache.truncate(len);
         }

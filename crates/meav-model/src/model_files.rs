@@ -59,7 +59,7 @@ impl ModelFiles {
         let (tokens, embeddings) = (files.tokenizer.get_vocab_size(true), files.config.vocab_size);
         if tokens > embeddings {
             let source = TokenizerError::TooManyTokens { tokens, embeddings };
-            return Err(ModelError::Tokenizer { path: path.to_owned(), source });
+            return Err(tokenizer_error(path)(source));
         }
         Ok(files)
     }
@@ -120,8 +120,7 @@ impl ModelFiles {
         let tokenizer = if beside.is_file() {
             tokenizer_file(path, &fs::read(&beside).map_err(read_error(&beside))?)?
         } else {
-            tokenizer::from_gguf(gguf)
-                .map_err(|source| ModelError::Tokenizer { path: path.to_owned(), source })?
+            tokenizer::from_gguf(gguf).map_err(tokenizer_error(path))?
         };
         let id = |key: &str| gguf.usize(key).ok().and_then(|id| u32::try_from(id).ok());
         let (bos_id, eos_id) =
@@ -195,8 +194,7 @@ fn optional_json(path: &Path) -> Result<Json, ModelError> {
 }
 
 fn tokenizer_file(path: &Path, text: &[u8]) -> Result<Tokenizer, ModelError> {
-    Tokenizer::from_bytes(text)
-        .map_err(|err| ModelError::Tokenizer { path: path.to_owned(), source: err.into() })
+    Tokenizer::from_bytes(text).map_err(|err| tokenizer_error(path)(err.into()))
 }
 
 /// `chat_template.jinja`, or the default one in `tokenizer_config.json`.
@@ -223,6 +221,11 @@ fn ids(value: Option<&Json>) -> Vec<u32> {
         Some(value) => id(value).into_iter().collect(),
         None => Vec::new(),
     }
+}
+
+fn tokenizer_error(path: &Path) -> impl FnOnce(TokenizerError) -> ModelError {
+    let path = path.to_owned();
+    move |source| ModelError::Tokenizer { path, source: source.into() }
 }
 
 fn read_error(path: &Path) -> impl FnOnce(std::io::Error) -> ModelError {

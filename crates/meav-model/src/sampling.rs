@@ -65,6 +65,8 @@ pub(crate) struct Sampler {
 impl Sampler {
     pub(crate) fn new(sampling: &Sampling) -> Self {
         let Sampling { temperature, top_k: k, top_p: p, seed, .. } = *sampling;
+        // candle takes 0 for all tokens; the smallest number above it leaves the likeliest.
+        let p = p.max(f64::from(f32::MIN_POSITIVE));
         let method = match (k, p) {
             _ if temperature < 1e-6 => Method::ArgMax,
             (0, p) if p >= 1.0 => Method::All { temperature },
@@ -77,6 +79,7 @@ impl Sampler {
     }
 
     /// The token after `context`, from logits `(V,)`.
+    #[expect(clippy::float_cmp, reason = "a penalty of exactly 1 changes nothing")]
     pub(crate) fn next(&mut self, logits: &Tensor, context: &[u32]) -> Result<u32, ModelError> {
         let Sampling { repeat_penalty, repeat_last_n, min_p, .. } = self.sampling;
         let penalised;
@@ -137,6 +140,9 @@ mod tests {
         assert_eq!(drawn(&Sampling { temperature: 0.0, ..PLAIN }), set(&[0]));
         assert_eq!(drawn(&Sampling { top_k: 2, ..PLAIN }), set(&[0, 1]));
         assert_eq!(drawn(&Sampling { top_p: 0.7, ..PLAIN }), set(&[0, 1]));
+        assert_eq!(drawn(&Sampling { top_p: 0.0, ..PLAIN }), set(&[0]));
+        assert_eq!(drawn(&Sampling { top_k: 3, top_p: 0.0, ..PLAIN }), set(&[0]));
+        assert_eq!(drawn(&Sampling { top_k: 9, ..PLAIN }), set(&[0, 1, 2, 3]));
         assert_eq!(drawn(&Sampling { top_k: 3, top_p: 0.4, ..PLAIN }), set(&[0]));
         assert_eq!(drawn(&Sampling { min_p: 0.25, ..PLAIN }), set(&[0, 1, 2]));
     }

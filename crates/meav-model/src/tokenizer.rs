@@ -34,7 +34,7 @@ const USER_DEFINED: u64 = 4;
 /// Rebuilds the tokenizer that a GGUF's vocabulary, merges and flags came from.
 ///
 /// candle's own reader takes every kind that it doesn't know for GPT-2's with a space in front,
-/// which is wrong for SmolLM; unknown kinds are refused here.
+/// which is wrong for `SmolLM`; unknown kinds are refused here.
 pub(crate) fn from_gguf(gguf: &GgufFile) -> Result<Tokenizer, TokenizerError> {
     let kind = gguf.str("tokenizer.ggml.model")?;
     if kind != "gpt2" {

@@ -15,6 +15,9 @@ pub const BF16: f32 = 1e-2;
 /// One quantisation of a tiny model's weights to eight bits.
 pub const Q8_0: f32 = 1e-3;
 
+/// The same through all layers of a tiny model.
+pub const Q8_0_LOGITS: f32 = 5e-2;
+
 /// Asserts that every value is within `tolerance` of the expected one: of its size where that is
 /// above 1, absolutely below.
 #[track_caller]

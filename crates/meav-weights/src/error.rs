@@ -74,7 +74,7 @@ pub enum MalformedReason {
 
     /// The GGUF header breaks a rule of the format.
     #[error("the GGUF header is invalid")]
-    Gguf(#[source] candle_core::Error),
+    Gguf(#[source] Box<candle_core::Error>),
 
     /// A GGUF key is missing or of another type.
     #[error("the GGUF metadata has no usable {key:?}")]

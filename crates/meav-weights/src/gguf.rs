@@ -198,7 +198,7 @@ fn read_header(bytes: &[u8]) -> Result<gguf_file::Content, MalformedReason> {
     // candle checks lengths against the file, but divides by an alignment that the file chooses.
     catch_unwind(|| gguf_file::Content::read(&mut Cursor::new(bytes)))
         .unwrap_or_else(|_| Err(candle_core::Error::Msg("arithmetic overflow".to_owned())))
-        .map_err(MalformedReason::Gguf)
+        .map_err(|err| MalformedReason::Gguf(err.into()))
 }
 
 fn hugging_face_name(gguf_name: &str) -> Option<String> {

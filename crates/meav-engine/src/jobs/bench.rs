@@ -51,7 +51,7 @@ struct Subject {
 
 fn load(worker: &Worker, setup: &Setup, running: &Running<'_>) -> Result<Subject, EngineError> {
     let start = Instant::now();
-    let files = ModelFiles::open(&worker.folders.model(&setup.model))?;
+    let files = ModelFiles::open(&worker.folders.model(&setup.model)?)?;
     let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
     let load_secs = start.elapsed().as_secs_f64();
     let tokenizer = meav_model::vocabulary_fingerprint(&files.tokenizer);

@@ -7,7 +7,6 @@ use meav_vector::AlignmentVector;
 use meav_weights::Checkpoint;
 
 use crate::error::EngineError;
-use crate::folders::DEMO;
 use crate::loaded::kind_name;
 use crate::worker::{Running, Worker};
 use crate::workspace::FileStamp;
@@ -18,16 +17,11 @@ pub(crate) fn describe(
     path: &Path,
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
-    let given = path;
-    let model_path = worker.folders.model(path);
-    if given == Path::new(DEMO) && !model_path.exists() {
-        return Err(EngineError::NoDemo { path: model_path });
-    }
     let vector_path = worker.folders.vector(path);
     let description = if is_vector(&vector_path)? {
         describe_vector(&worker.open_vector(&vector_path, running)?)
     } else {
-        describe_model(worker, &model_path, running)?
+        describe_model(worker, &worker.folders.model(path)?, running)?
     };
     running.fact(Fact::Described(description));
     Ok(())
@@ -48,7 +42,7 @@ fn describe_vector(vector: &AlignmentVector) -> Description {
     let mut rows = vec![
         ("domain".to_owned(), origin.domain.clone()),
         ("kind".to_owned(), kind_name(vector.kind).to_owned()),
-        ("size".to_owned(), megabytes(vector.size_bytes())),
+        ("size".to_owned(), megabytes(size_on_disk(&vector.path))),
         ("tensors changed".to_owned(), vector.deltas.len().to_string()),
         ("made for".to_owned(), origin.base_name.clone().unwrap_or_else(unknown)),
         (
@@ -118,8 +112,18 @@ fn stored_dtypes(checkpoint: &Checkpoint) -> String {
 }
 
 fn files_size(checkpoint: &Checkpoint) -> u64 {
-    let size = |path| fs::metadata(path).map_or(0, |metadata| metadata.len());
-    checkpoint.files().iter().map(size).sum()
+    checkpoint.files().iter().map(|path| size_on_disk(path)).sum()
+}
+
+/// Of a file, or of the files in a folder.
+fn size_on_disk(path: &Path) -> u64 {
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            let size = |entry: fs::DirEntry| entry.metadata().map_or(0, |metadata| metadata.len());
+            entries.filter_map(Result::ok).map(size).sum()
+        }
+        Err(_) => fs::metadata(path).map_or(0, |metadata| metadata.len()),
+    }
 }
 
 fn megabytes(bytes: u64) -> String {

@@ -14,7 +14,7 @@ pub(crate) fn import_vector(
     import: &VectorImport,
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
-    let base_path = worker.folders.model(&import.base);
+    let base_path = worker.folders.model(&import.base)?;
     let files = ModelFiles::open(&base_path)?;
     let mut vector = worker.open_vector(&import.adapter, running)?;
     let tokenizer = vocabulary_fingerprint(&files.tokenizer);

@@ -36,7 +36,7 @@ pub(crate) fn merge(
     spec: &MergeSpec,
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
-    let path = worker.folders.model(&spec.model);
+    let path = worker.folders.model(&spec.model)?;
     let files = ModelFiles::open(&path)?;
     let dtype = match spec.dtype {
         Some(dtype) => weights_dtype(dtype),

@@ -1,10 +1,11 @@
 use candle_core::{CpuStorage, CustomOp3, InplaceOp2, Layout, Result, Shape, Tensor};
-use pulp::{Arch, NullaryFnOnce};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::dot::dot_rows;
 use super::f32_slice;
 use super::gemm::{Matrix, Parallelism, matmul};
-use super::simd::{dot, exp};
+use super::simd::exp;
 use crate::rope::Angles;
 
 /// How heads lie in a row of projected queries, keys and values: `[q … | k … | v …]`.
@@ -212,11 +213,11 @@ struct BlockTask<'a> {
     out: &'a mut [f32],
 }
 
-impl NullaryFnOnce for BlockTask<'_> {
+impl WithSimd for BlockTask<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { op, qkv, keys, values, head, first, out } = self;
         let head_dim = op.heads.head_dim;
         let n_queries = out.len() / head_dim;
@@ -229,9 +230,7 @@ impl NullaryFnOnce for BlockTask<'_> {
         }
         let mut scores = vec![0.0; n_queries * visible];
         if n_queries == 1 {
-            for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
-                *score = dot(&queries, key);
-            }
+            dot_rows(simd, &queries, &keys[..visible * head_dim], &mut scores);
         } else {
             let transposed_keys = Matrix {
                 values: keys,

@@ -2,12 +2,13 @@ use std::ops::Deref;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor};
 use half::{bf16, f16};
-use pulp::{Arch, NullaryFnOnce};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::dot::{Deinterleaved, as_words, dot_any_rows, dot_bf16_rows, dot_rows};
 use super::f32_slice;
 use super::gemm::{Matrix, Parallelism, matmul};
-use super::simd::{Element, dot};
+use super::simd::Element;
 
 /// Rows up to which a product is bound by reading the weights, not by arithmetic.
 const MAX_VECTOR_ROWS: usize = 8;
@@ -132,69 +133,87 @@ fn widen<W: Element>(values: &[W], scratch: &mut Vec<f32>) {
     });
 }
 
-/// One dot product for each output, every weight read once.
+/// One dot product for each output, every weight read from memory once.
 fn multiply_vectors(out: &mut [f32], x: &[f32], n_rows: usize, n_in: usize, panels: &[Panel<'_>]) {
     let arch = Arch::new();
     let n_out = out.len() / n_rows;
-    // Column-major, so that the tasks write apart; a handful of rows is turned round at the end.
-    let mut columns = vec![0.0; if n_rows == 1 { 0 } else { out.len() }];
-    let target = if n_rows == 1 { &mut *out } else { &mut columns[..] };
-    let task_outputs = n_out.div_ceil(4 * rayon::current_num_threads()).max(16);
+    let inputs: Vec<Input<'_>> = x.chunks_exact(n_in).map(Input::new).collect();
+    // A task's outputs lie together, row after row; a handful of rows is sorted out at the end.
+    let task_outputs = n_out.div_ceil(TASKS_PER_THREAD * rayon::current_num_threads());
+    let task_outputs = task_outputs.max(MIN_TASK_OUTPUTS);
+    let mut by_task = vec![0.0; if n_rows == 1 { 0 } else { out.len() }];
+    let target = if n_rows == 1 { &mut *out } else { &mut by_task[..] };
     target.par_chunks_mut(task_outputs * n_rows).enumerate().for_each(|(index, target)| {
-        let mut first = index * task_outputs;
-        let mut rest = target;
-        let mut panel_start = 0;
-        for panel in panels {
-            let n_panel = panel.len() / n_in;
-            if first < panel_start + n_panel && !rest.is_empty() {
-                let skip = first - panel_start;
-                let take = (n_panel - skip).min(rest.len() / n_rows);
-                let (target, after) = rest.split_at_mut(take * n_rows);
-                let panel = panel.range(skip * n_in, (skip + take) * n_in);
-                arch.dispatch(DotTask { target, x, n_rows, n_in, panel });
-                rest = after;
-                first += take;
-            }
-            panel_start += n_panel;
-        }
+        let first = index * task_outputs;
+        arch.dispatch(DotTask { target, inputs: &inputs, n_in, first, panels });
     });
-    for (column, values) in columns.chunks_exact(n_rows.max(1)).enumerate() {
-        for (row, value) in values.iter().enumerate() {
-            out[row * n_out + column] = *value;
+    for (index, values) in by_task.chunks(task_outputs * n_rows).enumerate() {
+        let n = values.len() / n_rows;
+        for (row, values) in values.chunks_exact(n).enumerate() {
+            out[row * n_out + index * task_outputs..][..n].copy_from_slice(values);
         }
     }
 }
 
-struct DotTask<'a> {
-    target: &'a mut [f32],
-    x: &'a [f32],
-    n_rows: usize,
-    n_in: usize,
-    panel: Panel<'a>,
+/// So that a thread that was held up leaves work for the others.
+const TASKS_PER_THREAD: usize = 2;
+
+/// Fewer are done sooner than another thread takes them.
+const MIN_TASK_OUTPUTS: usize = 16;
+
+/// One row of activations, in the forms that weights of each type want.
+struct Input<'a> {
+    plain: &'a [f32],
+    deinterleaved: Option<Deinterleaved>,
 }
 
-impl NullaryFnOnce for DotTask<'_> {
+impl<'a> Input<'a> {
+    fn new(plain: &'a [f32]) -> Self {
+        Self { plain, deinterleaved: Deinterleaved::new(plain) }
+    }
+}
+
+/// A run of outputs, which may cross from one panel into the next.
+struct DotTask<'a> {
+    target: &'a mut [f32],
+    inputs: &'a [Input<'a>],
+    n_in: usize,
+    /// The first output's place among those of all panels.
+    first: usize,
+    panels: &'a [Panel<'a>],
+}
+
+impl WithSimd for DotTask<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
-        match self.panel {
-            Panel::F32(values) => self.run(values),
-            Panel::F16(values) => self.run(values),
-            Panel::Bf16(values) => self.run(values),
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { target, inputs, n_in, first, panels } = self;
+        let n = target.len() / inputs.len();
+        let mut panel_start = 0;
+        for panel in panels {
+            let panel_end = panel_start + panel.len() / n_in;
+            let (from, to) = (first.max(panel_start), (first + n).min(panel_end));
+            if from < to {
+                let rows = panel.range((from - panel_start) * n_in, (to - panel_start) * n_in);
+                for (input, target) in inputs.iter().zip(target.chunks_exact_mut(n)) {
+                    dot_panel(simd, input, rows, &mut target[from - first..to - first]);
+                }
+            }
+            panel_start = panel_end;
         }
     }
 }
 
-impl DotTask<'_> {
-    #[inline(always)]
-    fn run<W: Element>(self, weights: &[W]) {
-        let Self { target, x, n_rows, n_in, .. } = self;
-        for (target, weights) in target.chunks_exact_mut(n_rows).zip(weights.chunks_exact(n_in)) {
-            for (target, x) in target.iter_mut().zip(x.chunks_exact(n_in)) {
-                *target = dot(x, weights);
-            }
-        }
+#[inline(always)]
+fn dot_panel<S: Simd>(simd: S, input: &Input<'_>, rows: Panel<'_>, out: &mut [f32]) {
+    match rows {
+        Panel::F32(rows) => dot_rows(simd, input.plain, rows, out),
+        Panel::F16(rows) => dot_any_rows(input.plain, rows, out),
+        Panel::Bf16(rows) => match (&input.deinterleaved, as_words(rows)) {
+            (Some(x), Some(words)) => dot_bf16_rows(simd, x, words, out),
+            _ => dot_any_rows(input.plain, rows, out),
+        },
     }
 }
 

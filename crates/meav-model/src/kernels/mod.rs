@@ -3,7 +3,13 @@
 //! Each file holds one operation and its CPU implementation. Loops are written so that the
 //! compiler vectorises them for whatever the processor offers, chosen when the program starts.
 
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined into the dispatched function is compiled without its SIMD"
+)]
+
 mod attention;
+mod dot;
 mod gemm;
 mod linear;
 mod norm;

@@ -1,9 +1,9 @@
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
-use pulp::{Arch, NullaryFnOnce};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::dot::dot_rows;
 use super::f32_slice;
-use super::simd::dot;
 
 /// Root mean square normalisation over the last dimension.
 ///
@@ -52,14 +52,16 @@ struct NormTask<'a> {
     eps: f32,
 }
 
-impl NullaryFnOnce for NormTask<'_> {
+impl WithSimd for NormTask<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let n = self.weight.len();
         for (out, x) in self.out.chunks_exact_mut(n).zip(self.x.chunks_exact(n)) {
-            let scale = 1.0 / (dot(x, x) / n as f32 + self.eps).sqrt();
+            let mut square = [0.0];
+            dot_rows(simd, x, x, &mut square);
+            let scale = 1.0 / (square[0] / n as f32 + self.eps).sqrt();
             for ((out, x), weight) in out.iter_mut().zip(x).zip(self.weight) {
                 *out = x * scale * weight;
             }

@@ -11,7 +11,7 @@ use super::simd::exp;
 /// y = g σ(g) · u        for x = [g | u]
 /// ```
 ///
-/// Source: Shazeer, 2020, arXiv:2002.05202, Eq. 5 (SwiGLU with β = 1).
+/// Source: Shazeer, 2020, arXiv:2002.05202, Eq. 5 (`SwiGLU` with β = 1).
 ///
 /// # Shapes
 ///

@@ -1,13 +1,16 @@
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
-use meav_weights::{Values, Weight};
-use pulp::{Arch, NullaryFnOnce};
+use meav_weights::{Dtype, Values, Weight};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::{Delta, LowRank};
 
-/// Elements summed at a time: 8 KiB of `f32`, which stay in the first-level cache.
-const BLOCK: usize = 2048;
+/// Columns summed at a time. Most rows fit, so that memory is read from one end to the other.
+const COLUMNS: usize = 2048;
+
+/// Rows summed at a time: each factor `A` is then loaded once for all of them.
+const ROWS: usize = 4;
 
 /// Elements that one task merges.
 const TASK: usize = 1 << 15;
@@ -86,15 +89,18 @@ pub(crate) fn merge<T: Element>(out: &mut [T], base: &Weight, addends: &[Addend<
         return;
     }
     let arch = Arch::new();
-    let row_len = base.row_len();
-    let task_len = TASK.div_ceil(row_len) * row_len;
+    // Without factors, rows mean nothing, and one long one is read fastest.
+    let has_factors = addends.iter().any(|addend| matches!(addend.delta, Delta::LowRank(_)));
+    let row_len = if has_factors { base.row_len() } else { base.len() };
+    let task_len = if has_factors { TASK.div_ceil(row_len) * row_len } else { TASK };
     out.par_chunks_mut(task_len).enumerate().for_each(|(index, out)| {
         let start = index * task_len;
+        let row_len = row_len.min(out.len());
         arch.dispatch(MergeTask { out, base: base.values(), start, row_len, addends });
     });
 }
 
-/// The rows of one task; `start` is the first one's place in the whole tensor.
+/// The rows of one task; `start` is the first element's place in the whole tensor.
 struct MergeTask<'a, T> {
     out: &'a mut [T],
     base: Values<'a>,
@@ -103,40 +109,173 @@ struct MergeTask<'a, T> {
     addends: &'a [Addend<'a>],
 }
 
-impl<T: Element> NullaryFnOnce for MergeTask<'_, T> {
+impl<T: Element> WithSimd for MergeTask<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
-        let mut sum = [0.0; BLOCK];
-        let mut product = [0.0; BLOCK];
-        let has_low_rank =
-            self.addends.iter().any(|addend| matches!(addend.delta, Delta::LowRank(_)));
-        // Blocks of factors must not cross a row; blocks of dense vectors need not care.
-        let run = if has_low_rank { self.row_len } else { self.out.len() };
-        for run_start in (0..self.out.len()).step_by(run) {
-            for offset in (0..run).step_by(BLOCK) {
-                let at = run_start + offset;
-                let len = BLOCK.min(run - offset);
-                let sum = &mut sum[..len];
-                let start = self.start + at;
-                widen(window(self.base, start, len), sum);
-                for addend in self.addends {
-                    match addend.delta {
-                        Delta::Dense(weight) => {
-                            let values = window(weight.values(), start, len);
-                            add_values(sum, addend.coefficient, values, &mut product);
-                        }
-                        Delta::LowRank(factors) => {
-                            let product = &mut product[..len];
-                            let row = start / self.row_len;
-                            multiply_row(factors, row, start % self.row_len, product);
-                            add_scaled(sum, addend.coefficient * factors.scale, product);
-                        }
-                    }
+    #[expect(clippy::large_stack_arrays, reason = "32 KiB, which a thread's stack has to spare")]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { out, base, start, row_len, addends } = self;
+        let mut sums = [[0.0; COLUMNS]; ROWS];
+        for (index, rows) in out.chunks_mut(ROWS * row_len).enumerate() {
+            let n_rows = rows.len() / row_len;
+            let at = start + index * ROWS * row_len;
+            for column in (0..row_len).step_by(COLUMNS) {
+                let len = COLUMNS.min(row_len - column);
+                let place = |row: usize| at + row * row_len + column;
+                for (row, sum) in sums[..n_rows].iter_mut().enumerate() {
+                    widen(window(base, place(row), len), &mut sum[..len]);
                 }
-                T::round(sum, &mut self.out[at..at + len]);
+                let tile = Tile { first_row: at / row_len, column, len };
+                add_all(simd, &mut sums[..n_rows], tile, place, addends);
+                for (row, sum) in sums[..n_rows].iter().enumerate() {
+                    T::round(&sum[..len], &mut rows[row * row_len + column..][..len]);
+                }
             }
+        }
+    }
+}
+
+/// Where a block of sums lies in its tensor.
+#[derive(Clone, Copy)]
+struct Tile {
+    first_row: usize,
+    column: usize,
+    len: usize,
+}
+
+/// Adds every addend in order; `place` gives a row's first element in the whole tensor.
+#[inline(always)]
+fn add_all<S: Simd>(
+    simd: S,
+    sums: &mut [[f32; COLUMNS]],
+    tile: Tile,
+    place: impl Fn(usize) -> usize,
+    addends: &[Addend<'_>],
+) {
+    let mut rest = addends;
+    while let Some(addend) = rest.first() {
+        if let Delta::LowRank(factors) = addend.delta {
+            add_low_rank(simd, sums, tile, addend.coefficient, factors);
+            rest = &rest[1..];
+            continue;
+        }
+        let n = leading_dense(rest);
+        for (row, sum) in sums.iter_mut().enumerate() {
+            add_dense(&mut sum[..tile.len], place(row), &rest[..n]);
+        }
+        rest = &rest[n..];
+    }
+}
+
+/// Dense addends at the front that can be added in one pass: several only where all are `bf16`.
+#[inline(always)]
+fn leading_dense(addends: &[Addend<'_>]) -> usize {
+    let is_bf16 = |addend: &&Addend<'_>| matches!(addend.delta, Delta::Dense(weight) if weight.dtype() == Dtype::Bf16);
+    addends.iter().take(MAX_FUSED).take_while(is_bf16).count().max(1)
+}
+
+/// Vectors that are read side by side: memory answers several streams faster than one.
+const MAX_FUSED: usize = 4;
+
+#[inline(always)]
+fn add_dense(sum: &mut [f32], start: usize, addends: &[Addend<'_>]) {
+    match addends.len() {
+        1 => {
+            let Addend { coefficient, delta: Delta::Dense(weight) } = addends[0] else { return };
+            match window(weight.values(), start, sum.len()) {
+                Values::F32(values) => add_scaled(sum, coefficient, values),
+                Values::F16(values) => {
+                    let mut widened = [0.0; COLUMNS];
+                    let widened = &mut widened[..sum.len()];
+                    values.convert_to_f32_slice(widened);
+                    add_scaled(sum, coefficient, widened);
+                }
+                Values::Bf16(_) => add_bf16::<1>(sum, start, addends),
+            }
+        }
+        2 => add_bf16::<2>(sum, start, addends),
+        3 => add_bf16::<3>(sum, start, addends),
+        _ => add_bf16::<MAX_FUSED>(sum, start, addends),
+    }
+}
+
+#[inline(always)]
+fn add_bf16<const N: usize>(sum: &mut [f32], start: usize, addends: &[Addend<'_>]) {
+    let mut coefficients = [0.0; N];
+    let mut vectors: [&[bf16]; N] = [&[]; N];
+    for (index, addend) in addends[..N].iter().enumerate() {
+        let Delta::Dense(weight) = addend.delta else { return };
+        let Values::Bf16(values) = weight.values() else { return };
+        coefficients[index] = addend.coefficient;
+        vectors[index] = &values[start..][..sum.len()];
+    }
+    for (i, sum) in sum.iter_mut().enumerate() {
+        for (coefficient, values) in coefficients.iter().zip(vectors) {
+            *sum = coefficient.mul_add(widened(values[i]), *sum);
+        }
+    }
+}
+
+/// `sum += λ scale (B A)` for a tile.
+#[inline(always)]
+fn add_low_rank<S: Simd>(
+    simd: S,
+    sums: &mut [[f32; COLUMNS]],
+    tile: Tile,
+    coefficient: f32,
+    factors: &LowRank,
+) {
+    let coefficient = coefficient * factors.scale;
+    match <&mut [_; ROWS]>::try_from(&mut *sums) {
+        Ok(sums) => add_low_rank_rows(simd, sums, tile, coefficient, factors),
+        Err(_) => {
+            for (row, sum) in sums.iter_mut().enumerate() {
+                let tile = Tile { first_row: tile.first_row + row, ..tile };
+                add_low_rank_rows(simd, std::array::from_mut(sum), tile, coefficient, factors);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add_low_rank_rows<S: Simd, const R: usize>(
+    simd: S,
+    sums: &mut [[f32; COLUMNS]; R],
+    tile: Tile,
+    coefficient: f32,
+    factors: &LowRank,
+) {
+    let LowRank { a, b, rank, shape: [_, n_in], .. } = factors;
+    let b: [&[f32]; R] = std::array::from_fn(|row| &b[(tile.first_row + row) * rank..][..*rank]);
+    let a_block = |k: usize, i: usize, len: usize| &a[k * n_in + tile.column + i..][..len];
+    let coefficients = simd.splat_f32s(coefficient);
+    // Two registers for each row, so that one addition need not wait for the one before.
+    let step = 2 * S::F32_LANES;
+    let vector_len = tile.len - tile.len % step;
+    for i in (0..vector_len).step_by(step) {
+        let mut products = [[simd.splat_f32s(0.0); 2]; R];
+        for k in 0..*rank {
+            let (a, _) = S::as_simd_f32s(a_block(k, i, step));
+            for r in 0..R {
+                let b = simd.splat_f32s(b[r][k]);
+                products[r][0] = simd.mul_add_f32s(b, a[0], products[r][0]);
+                products[r][1] = simd.mul_add_f32s(b, a[1], products[r][1]);
+            }
+        }
+        for (sum, product) in sums.iter_mut().zip(products) {
+            let (sum, _) = S::as_mut_simd_f32s(&mut sum[i..i + step]);
+            sum[0] = simd.mul_add_f32s(coefficients, product[0], sum[0]);
+            sum[1] = simd.mul_add_f32s(coefficients, product[1], sum[1]);
+        }
+    }
+    for i in vector_len..tile.len {
+        for (sum, b) in sums.iter_mut().zip(b) {
+            let product = b
+                .iter()
+                .enumerate()
+                .fold(0.0, |product: f32, (k, b)| b.mul_add(a_block(k, i, 1)[0], product));
+            sum[i] = coefficient.mul_add(product, sum[i]);
         }
     }
 }
@@ -169,52 +308,8 @@ fn widened(value: bf16) -> f32 {
 }
 
 #[inline(always)]
-fn add_values(sum: &mut [f32], coefficient: f32, values: Values<'_>, scratch: &mut [f32; BLOCK]) {
-    match values {
-        Values::F32(values) => add_scaled(sum, coefficient, values),
-        Values::Bf16(values) => {
-            for (sum, value) in sum.iter_mut().zip(values) {
-                *sum = coefficient.mul_add(widened(*value), *sum);
-            }
-        }
-        Values::F16(values) => {
-            let scratch = &mut scratch[..values.len()];
-            values.convert_to_f32_slice(scratch);
-            add_scaled(sum, coefficient, scratch);
-        }
-    }
-}
-
-#[inline(always)]
 fn add_scaled(sum: &mut [f32], coefficient: f32, values: &[f32]) {
     for (sum, value) in sum.iter_mut().zip(values) {
         *sum = coefficient.mul_add(*value, *sum);
-    }
-}
-
-/// `product = (B · A)[row, column ..]`.
-#[inline(always)]
-fn multiply_row(factors: &LowRank, row: usize, column: usize, product: &mut [f32]) {
-    let LowRank { a, b, rank, shape: [_, n_in], .. } = factors;
-    let b = &b[row * rank..][..*rank];
-    let a_row = |k: usize, len: usize| &a[k * n_in + column..][..len];
-    product.fill(0.0);
-    let len = product.len();
-    let mut k = 0;
-    // Four rows of A at a time: the sum is then read and written a quarter as often.
-    while k + 4 <= *rank {
-        let [a0, a1, a2, a3] = [0, 1, 2, 3].map(|i| a_row(k + i, len));
-        let (b0, b1, b2, b3) = (b[k], b[k + 1], b[k + 2], b[k + 3]);
-        for (i, product) in product.iter_mut().enumerate() {
-            let sum = b0.mul_add(a0[i], *product);
-            let sum = b1.mul_add(a1[i], sum);
-            let sum = b2.mul_add(a2[i], sum);
-            *product = b3.mul_add(a3[i], sum);
-        }
-        k += 4;
-    }
-    while k < *rank {
-        add_scaled(product, b[k], a_row(k, len));
-        k += 1;
     }
 }

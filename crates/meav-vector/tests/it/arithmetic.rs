@@ -64,26 +64,21 @@ fn delta(stored: Stored, shape: [usize; 2], seed: u32) -> Delta {
     }
 }
 
-/// The definition, element by element.
-fn reference(base: &[f32], n_in: usize, terms: &[(f32, &Delta)]) -> Vec<f32> {
-    let mut out = base.to_vec();
-    for (index, sum) in out.iter_mut().enumerate() {
-        for (coefficient, delta) in terms {
-            match delta {
-                Delta::Dense(weight) => {
-                    *sum = coefficient.mul_add(weight.to_f32_vec()[index], *sum);
-                }
-                Delta::LowRank(LowRank { a, b, rank, scale, .. }) => {
-                    let (row, column) = (index / n_in, index % n_in);
-                    let product = (0..*rank).fold(0.0_f32, |product, k| {
-                        b[row * rank + k].mul_add(a[k * n_in + column], product)
-                    });
-                    *sum = (coefficient * scale).mul_add(product, *sum);
-                }
-            }
+/// What λ multiplies, element by element, and the factor that does: the definition.
+fn written_out(delta: &Delta, coefficient: f64) -> (f32, Vec<f32>) {
+    let coefficient = coefficient as f32;
+    match delta {
+        Delta::Dense(weight) => (coefficient, weight.to_f32_vec()),
+        Delta::LowRank(LowRank { a, b, shape: [n_out, n_in], rank, scale }) => {
+            let element = |row: usize, column: usize| {
+                (0..*rank).fold(0.0_f32, |product, k| {
+                    b[row * rank + k].mul_add(a[k * n_in + column], product)
+                })
+            };
+            let product = (0..n_out * n_in).map(|i| element(i / n_in, i % n_in)).collect();
+            (coefficient * scale, product)
         }
     }
-    out
 }
 
 fn rounded_bits(values: &[f32], dtype: Dtype) -> Vec<u8> {
@@ -113,16 +108,13 @@ fn check(case: &Case) {
         })
         .collect();
     let found = merge_tensor("w", &base, merged, &recipe).unwrap();
-    let widened: Vec<_> = deltas
-        .iter()
-        .map(|delta| match delta {
-            Delta::Dense(weight) => Delta::Dense(weight.to_dtype(Dtype::F32)),
-            low_rank @ Delta::LowRank(_) => low_rank.clone(),
-        })
-        .collect();
-    let addends: Vec<_> =
-        terms.iter().map(|(_, coefficient)| *coefficient as f32).zip(&widened).collect();
-    let sums = reference(&base.to_f32_vec(), shape[1], &addends);
+    let mut sums = base.to_f32_vec();
+    for ((_, coefficient), delta) in terms.iter().zip(&deltas) {
+        let (factor, addends) = written_out(delta, *coefficient);
+        for (sum, addend) in sums.iter_mut().zip(addends) {
+            *sum = factor.mul_add(addend, *sum);
+        }
+    }
     assert_eq!((found.dtype(), found.shape()), (merged, &shape[..]));
     assert!(found.bytes() == rounded_bits(&sums, merged), "{case:?}");
 }
@@ -140,5 +132,118 @@ fn every_mixture_of_types_is_summed_as_defined() {
             ];
             check(&Case { shape: [3, 129], base, merged, terms, seed: 1 });
         }
+    }
+}
+
+#[test]
+fn any_number_of_vectors_in_a_row_is_summed_as_defined() {
+    let low_rank = (Stored::LowRank { rank: 2, scale: 0.5 }, 1.25);
+    for dtype in DTYPES {
+        for n in 1..=9 {
+            let dense = |index: usize| (Stored::Dense(dtype), 0.3 * index as f64 - 1.0);
+            let mut terms: Vec<_> = (0..n).map(dense).collect();
+            let case = Case { shape: [5, 300], base: dtype, merged: dtype, terms, seed: 3 };
+            check(&case);
+            terms = case.terms.clone();
+            terms.insert(n / 2, low_rank);
+            terms.push(low_rank);
+            check(&Case { terms, ..case });
+        }
+    }
+}
+
+#[test]
+fn any_number_of_rows_and_ranks_is_summed_as_defined() {
+    for n_rows in 1..=17 {
+        for rank in [1, 2, 7, 16] {
+            let terms = vec![
+                (Stored::LowRank { rank, scale: 2.0 }, 0.7),
+                (Stored::LowRank { rank: 3, scale: -1.0 }, 0.2),
+            ];
+            let (base, merged) = (Dtype::Bf16, Dtype::F32);
+            check(&Case { shape: [n_rows, 77], base, merged, terms, seed: n_rows as u32 });
+        }
+    }
+}
+
+#[test]
+fn blocks_and_tasks_leave_no_seams() {
+    let terms = [
+        (Stored::LowRank { rank: 3, scale: 1.5 }, 0.5),
+        (Stored::Dense(Dtype::F16), 1.5),
+        (Stored::Dense(Dtype::Bf16), -0.25),
+    ];
+    for shape in [
+        [1, 1],
+        [9, 1023],
+        [9, 1025],
+        [5, 511],
+        [5, 513],
+        [7, 1],
+        [2, 2047],
+        [2, 2048],
+        [2, 2049],
+        [3, 4097],
+        [683, 3],
+        // One task is 32,768 elements, rounded up to whole rows.
+        [17, 2047],
+        [16, 2048],
+        [2, 32_768],
+        [2, 32_769],
+        [33_000, 1],
+    ] {
+        for terms in [&terms[..], &terms[1..]] {
+            for (base, merged) in [(Dtype::F32, Dtype::Bf16), (Dtype::Bf16, Dtype::F16)] {
+                check(&Case { shape, base, merged, terms: terms.to_vec(), seed: 7 });
+            }
+        }
+    }
+}
+
+#[test]
+fn the_order_of_the_recipe_is_the_order_of_the_sum() {
+    let large = vector("large", [("w", Delta::Dense(Weight::from_f32(vec![1], vec![1e8])))]);
+    let small = vector("small", [("w", Delta::Dense(Weight::from_f32(vec![1], vec![1.0])))]);
+    let (large, small) = (Arc::new(large), Arc::new(small));
+    let base = Weight::from_f32(vec![1], vec![0.0]);
+    let merged = |terms: &[_]| merge_tensor("w", &base, Dtype::F32, terms).unwrap().to_f32_vec();
+    let (plus, minus) = (term(&large, 1.0), term(&large, -1.0));
+    assert_eq!(merged(&[plus.clone(), term(&small, 1.0), minus.clone()]), [0.0]);
+    assert_eq!(merged(&[plus, minus, term(&small, 1.0)]), [1.0]);
+}
+
+/// Two roundings would give 0.
+#[test]
+fn multiplication_and_addition_are_fused() {
+    let epsilon = f32::EPSILON;
+    let delta = Delta::Dense(Weight::from_f32(vec![1], vec![1.0 + epsilon]));
+    let vector = Arc::new(vector("any", [("w", delta)]));
+    let base = Weight::from_f32(vec![1], vec![-(1.0 + 2.0 * epsilon)]);
+    let terms = [term(&vector, f64::from(1.0 + epsilon))];
+    let merged = merge_tensor("w", &base, Dtype::F32, &terms).unwrap();
+    assert_eq!(merged.to_f32_vec(), [epsilon * epsilon]);
+}
+
+fn dtype() -> impl Strategy<Value = Dtype> {
+    proptest::sample::select(&DTYPES[..])
+}
+
+fn stored() -> impl Strategy<Value = Stored> {
+    prop_oneof![
+        dtype().prop_map(Stored::Dense),
+        (1..10_usize, -4.0..4.0_f32).prop_map(|(rank, scale)| Stored::LowRank { rank, scale }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_recipe_is_summed_as_defined(
+        shape in (1..12_usize, prop_oneof![1..70_usize, 1020..1030_usize, 2040..2060_usize]),
+        base in dtype(),
+        merged in dtype(),
+        terms in vec((stored(), -2.0..2.0), 0..5),
+        seed in 0..1000_u32,
+    ) {
+        check(&Case { shape: shape.into(), base, merged, terms, seed });
     }
 }

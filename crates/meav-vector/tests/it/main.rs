@@ -17,13 +17,16 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use meav_test_support::VectorFile;
 use meav_job::JobCtx;
+use meav_test_support::VectorFile;
 use meav_vector::{AlignmentVector, Delta, Term, VectorKind, VectorOrigin};
 use meav_weights::{Fingerprint, Weight};
 
 /// A vector that never was a file.
-fn vector(domain: &str, deltas: impl IntoIterator<Item = (&'static str, Delta)>) -> AlignmentVector {
+fn vector(
+    domain: &str,
+    deltas: impl IntoIterator<Item = (&'static str, Delta)>,
+) -> AlignmentVector {
     AlignmentVector {
         path: PathBuf::from(domain),
         kind: VectorKind::Dense,

@@ -1,0 +1,90 @@
+use meav_test_support::{
+    TINY, Tensor, TinyModel, VectorFile, tiny_dense_vector, tiny_low_rank_vector, tiny_model,
+};
+use meav_vector::VectorError;
+use meav_weights::{Checkpoint, Fingerprint};
+
+use crate::opened;
+
+/// What the tiny model says to a vector.
+fn fit(file: &VectorFile) -> Result<(), VectorError> {
+    let folder = tiny_model(&TINY).in_temp_dir();
+    let base = Checkpoint::open(folder.path()).unwrap();
+    opened(file).check_fit(&base, Fingerprint::of_bytes(b"vocabulary"))
+}
+
+fn check(file: &VectorFile, expected: &str) {
+    assert_eq!(fit(file).unwrap_err().to_string(), expected);
+}
+
+fn dense() -> VectorFile {
+    tiny_dense_vector(&TINY, "medical", 5)
+}
+
+fn tensor<'a>(file: &'a mut VectorFile, name: &str) -> &'a mut Tensor {
+    file.tensors.iter_mut().find(|tensor| tensor.name == name).unwrap()
+}
+
+#[test]
+fn vectors_of_the_same_layout_fit() {
+    fit(&dense()).unwrap();
+    fit(&tiny_low_rank_vector(&TINY, "medical", 5)).unwrap();
+    let mut file = dense();
+    file.tensors.truncate(3);
+    fit(&file).unwrap();
+}
+
+#[test]
+fn tensor_that_the_base_lacks_is_named() {
+    check(
+        &tiny_dense_vector(&TinyModel { tie_word_embeddings: false, ..TINY }, "medical", 5),
+        "the base model has no tensor \"lm_head.weight\", which \"medical\" changes",
+    );
+    check(
+        &tiny_low_rank_vector(&TinyModel { n_layers: 3, ..TINY }, "legal", 5),
+        "the base model has no tensor \"model.layers.2.mlp.down_proj.weight\", \
+         which \"legal\" changes",
+    );
+}
+
+#[test]
+fn tensor_of_another_shape_is_named() {
+    check(
+        &tiny_dense_vector(&TinyModel { intermediate_size: 128, ..TINY }, "medical", 5),
+        "tensor \"model.layers.0.mlp.down_proj.weight\" has shape [64, 128] in \"medical\", \
+         the base model has [64, 96]",
+    );
+    check(
+        &tiny_low_rank_vector(&TinyModel { n_kv_heads: 4, ..TINY }, "medical", 5),
+        "tensor \"model.layers.0.self_attn.k_proj.weight\" has shape [64, 64] in \"medical\", \
+         the base model has [32, 64]",
+    );
+    let mut file = dense();
+    tensor(&mut file, "model.norm.weight").shape = vec![8, 8];
+    check(
+        &file,
+        "tensor \"model.norm.weight\" has shape [8, 8] in \"medical\", the base model has [64]",
+    );
+}
+
+#[test]
+fn other_tokenizer_is_refused_and_an_unknown_one_is_not() {
+    let mut file = dense();
+    let mut with = |fingerprint: Fingerprint| {
+        let key = "meav.tokenizer_fingerprint".to_owned();
+        file.metadata.insert(key, fingerprint.to_string());
+        fit(&file)
+    };
+    with(Fingerprint::of_bytes(b"vocabulary")).unwrap();
+    let err = with(Fingerprint::of_bytes(b"another")).unwrap_err();
+    assert_eq!(err.to_string(), "\"medical\" was made for a model with another tokenizer");
+}
+
+/// Transfer to a sibling that was trained further is a use of vectors.
+#[test]
+fn other_base_of_the_same_layout_fits() {
+    let mut file = dense();
+    let key = "meav.base_fingerprint".to_owned();
+    file.metadata.insert(key, Fingerprint::of_bytes(b"sibling").to_string());
+    fit(&file).unwrap();
+}
