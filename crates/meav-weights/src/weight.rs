@@ -23,9 +23,9 @@ enum Storage {
         range: Range<usize>,
         dtype: Dtype,
     },
-    F32(Arc<[f32]>),
-    F16(Arc<[f16]>),
-    Bf16(Arc<[bf16]>),
+    F32(Arc<Vec<f32>>),
+    F16(Arc<Vec<f16>>),
+    Bf16(Arc<Vec<bf16>>),
 }
 
 /// A tensor's values as a slice of their own type.
@@ -200,7 +200,7 @@ fn widen<T: Sync>(from: &[T], to: &mut [f32], convert: impl Fn(&[T], &mut [f32])
 fn narrow<T: Default + Copy + Send>(
     from: &[f32],
     convert: impl Fn(&[f32], &mut [T]) + Sync,
-) -> Arc<[T]> {
+) -> Arc<Vec<T>> {
     let mut to = vec![T::default(); from.len()];
     to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).for_each(|(to, from)| convert(from, to));
     to.into()

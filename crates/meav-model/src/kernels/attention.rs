@@ -2,9 +2,10 @@ use candle_core::{CpuStorage, CustomOp3, InplaceOp2, Layout, Result, Shape, Tens
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::dot::dot_rows;
+use super::dot::{add_weighted_rows, dot_rows};
 use super::f32_slice;
 use super::gemm::{Matrix, Parallelism, matmul};
+use super::parallel::for_each_part;
 use super::simd::exp;
 use crate::rope::Angles;
 
@@ -173,10 +174,8 @@ impl CustomOp3 for Attention<'_> {
                 out,
             });
         };
-        // A short context is done sooner than a second thread wakes up.
-        let is_small = n_rows == 1 && self.position < 256;
-        if is_small {
-            by_head.chunks_mut(head_dim).enumerate().for_each(|(head, out)| work(head, 0, out));
+        if n_rows == 1 {
+            for_each_part(&mut by_head, head_dim, |head, out| work(head, 0, out));
         } else {
             by_head.par_chunks_mut(n_rows * head_dim).enumerate().for_each(|(head, out)| {
                 out.par_chunks_mut(block_len)
@@ -247,11 +246,7 @@ impl WithSimd for BlockTask<'_> {
             softmax(scores, op.position + first + index + 1, scale);
         }
         if n_queries == 1 {
-            for (weight, value) in scores.iter().zip(values.chunks_exact(head_dim)) {
-                for (out, value) in out.iter_mut().zip(value) {
-                    *out = weight.mul_add(*value, *out);
-                }
-            }
+            add_weighted_rows(simd, &scores, values, out);
         } else {
             let weights = row_major(&scores, n_queries, visible);
             let values = row_major(values, visible, head_dim);

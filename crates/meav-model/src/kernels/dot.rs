@@ -19,6 +19,7 @@ pub(super) fn dot_rows<S: Simd>(simd: S, x: &[f32], rows: &[f32], out: &mut [f32
         let (x_blocks, x_rest) = x_head.as_chunks::<4>();
         let (blocks, rest) = head.as_chunks::<4>();
         for (x, w) in x_blocks.iter().zip(blocks) {
+            prefetch_after(w);
             for i in 0..4 {
                 sums[i] = simd.mul_add_f32s(x[i], w[i], sums[i]);
             }
@@ -33,10 +34,65 @@ pub(super) fn dot_rows<S: Simd>(simd: S, x: &[f32], rows: &[f32], out: &mut [f32
     }
 }
 
+/// Bytes between what is summed and what is asked of memory.
+const PREFETCH_DISTANCE: usize = 2048;
+
+/// Asks memory for what lies as far behind `block` as the sums will be when it arrives: the
+/// processor's own look-ahead ends at each page.
+#[inline(always)]
+fn prefetch_after<T>(block: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        const CACHE_LINE: usize = 64;
+        let start = std::ptr::from_ref(block).cast::<i8>().wrapping_add(PREFETCH_DISTANCE);
+        for offset in (0..size_of::<T>()).step_by(CACHE_LINE) {
+            #[expect(unsafe_code, reason = "the standard library has no safe prefetch")]
+            // SAFETY: a prefetch reads nothing, whatever the address, mapped or not.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(offset));
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = block;
+}
+
 #[inline(always)]
 fn reduce<S: Simd>(simd: S, sums: [S::f32s; 4]) -> f32 {
     let [a, b, c, d] = sums;
     simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d)))
+}
+
+/// `out[j] += Σᵢ weights[i] · rows[i, j]` for rows as long as `out`.
+#[inline(always)]
+pub(super) fn add_weighted_rows<S: Simd>(simd: S, weights: &[f32], rows: &[f32], out: &mut [f32]) {
+    const BLOCK: usize = 4;
+    let row_len = out.len();
+    let (head, tail) = S::as_mut_simd_f32s(out);
+    let (blocks, rest) = head.as_chunks_mut::<BLOCK>();
+    let in_blocks = blocks.len() * BLOCK;
+    for (index, out) in blocks.iter_mut().enumerate() {
+        // The sums stay in registers for all rows.
+        let mut sums = *out;
+        for (weight, row) in weights.iter().zip(rows.chunks_exact(row_len)) {
+            let (row, _) = S::as_simd_f32s(row);
+            let weight = simd.splat_f32s(*weight);
+            for (sum, value) in sums.iter_mut().zip(&row[index * BLOCK..][..BLOCK]) {
+                *sum = simd.mul_add_f32s(weight, *value, *sum);
+            }
+        }
+        *out = sums;
+    }
+    for (weight, row) in weights.iter().zip(rows.chunks_exact(row_len)) {
+        let (row, row_tail) = S::as_simd_f32s(row);
+        for (sum, value) in rest.iter_mut().zip(&row[in_blocks..]) {
+            *sum = simd.mul_add_f32s(simd.splat_f32s(*weight), *value, *sum);
+        }
+        for (sum, value) in tail.iter_mut().zip(row_tail) {
+            *sum = weight.mul_add(*value, *sum);
+        }
+    }
 }
 
 /// A vector whose elements at even and at odd places stand apart.
@@ -76,6 +132,7 @@ pub(super) fn dot_bf16_rows<S: Simd>(simd: S, x: &Deinterleaved, rows: &[u32], o
         let (odd_blocks, odd_rest) = odd_head.as_chunks::<2>();
         let (blocks, rest) = head.as_chunks::<2>();
         for ((even, odd), word) in even_blocks.iter().zip(odd_blocks).zip(blocks) {
+            prefetch_after(word);
             for i in 0..2 {
                 sums[i] = simd.mul_add_f32s(even[i], first(word[i]), sums[i]);
                 sums[i + 2] = simd.mul_add_f32s(odd[i], second(word[i]), sums[i + 2]);

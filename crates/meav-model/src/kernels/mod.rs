@@ -13,6 +13,7 @@ mod dot;
 mod gemm;
 mod linear;
 mod norm;
+mod parallel;
 mod simd;
 mod swiglu;
 

@@ -31,11 +31,24 @@ pub(crate) trait Element: Copy + Send + Sync + Default {
 
     /// To nearest, ties to even.
     fn round(from: &[f32], to: &mut [Self]);
+
+    /// Whether [`Element::round_in_line`] is as fast as [`Element::round`].
+    const ROUNDS_IN_LINE: bool;
+
+    /// As [`Element::round`], of one value.
+    fn round_in_line(value: f32) -> Self;
 }
 
 impl Element for f32 {
     fn weight(shape: Vec<usize>, values: Vec<Self>) -> Weight {
         Weight::from_f32(shape, values)
+    }
+
+    const ROUNDS_IN_LINE: bool = true;
+
+    #[inline(always)]
+    fn round_in_line(value: f32) -> Self {
+        value
     }
 
     #[inline(always)]
@@ -49,14 +62,21 @@ impl Element for bf16 {
         Weight::from_bf16(shape, values)
     }
 
+    const ROUNDS_IN_LINE: bool = true;
+
+    #[inline(always)]
+    fn round_in_line(value: f32) -> Self {
+        let bits = value.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+        // Rounding could carry a NaN over into another value: keep it a quiet NaN.
+        let nan = (bits >> 16) | 0x40;
+        bf16::from_bits(if value.is_nan() { nan } else { rounded } as u16)
+    }
+
     #[inline(always)]
     fn round(from: &[f32], to: &mut [Self]) {
         for (to, from) in to.iter_mut().zip(from) {
-            let bits = from.to_bits();
-            let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-            // Rounding could carry a NaN over into another value: keep it a quiet NaN.
-            let nan = (bits >> 16) | 0x40;
-            *to = bf16::from_bits(if from.is_nan() { nan } else { rounded } as u16);
+            *to = Self::round_in_line(*from);
         }
     }
 }
@@ -64,6 +84,12 @@ impl Element for bf16 {
 impl Element for f16 {
     fn weight(shape: Vec<usize>, values: Vec<Self>) -> Weight {
         Weight::from_f16(shape, values)
+    }
+
+    const ROUNDS_IN_LINE: bool = false;
+
+    fn round_in_line(value: f32) -> Self {
+        f16::from_f32(value)
     }
 
     fn round(from: &[f32], to: &mut [Self]) {
@@ -88,6 +114,9 @@ pub(crate) fn merge<T: Element>(out: &mut [T], base: &Weight, addends: &[Addend<
     if base.is_empty() {
         return;
     }
+    if merge_dense(out, base, addends) {
+        return;
+    }
     let arch = Arch::new();
     // Without factors, rows mean nothing, and one long one is read fastest.
     let has_factors = addends.iter().any(|addend| matches!(addend.delta, Delta::LowRank(_)));
@@ -98,6 +127,96 @@ pub(crate) fn merge<T: Element>(out: &mut [T], base: &Weight, addends: &[Addend<
         let row_len = row_len.min(out.len());
         arch.dispatch(MergeTask { out, base: base.values(), start, row_len, addends });
     });
+}
+
+/// The common case in one loop without a detour: up to [`MAX_FUSED`] dense `bf16` vectors over a
+/// base of `f32` or `bf16`. `false` where the case is another.
+fn merge_dense<T: Element>(out: &mut [T], base: &Weight, addends: &[Addend<'_>]) -> bool {
+    let mut vectors: [(f32, &[bf16]); MAX_FUSED] = [(0.0, &[]); MAX_FUSED];
+    if !T::ROUNDS_IN_LINE || addends.len() > MAX_FUSED {
+        return false;
+    }
+    for (vector, addend) in vectors.iter_mut().zip(addends) {
+        match addend.delta {
+            Delta::Dense(weight) => match weight.values() {
+                Values::Bf16(values) => *vector = (addend.coefficient, values),
+                _ => return false,
+            },
+            Delta::LowRank(_) => return false,
+        }
+    }
+    match (base.values(), addends.len()) {
+        (Values::F32(base), 1) => merge_fused::<T, f32, 1>(out, base, &vectors),
+        (Values::F32(base), 2) => merge_fused::<T, f32, 2>(out, base, &vectors),
+        (Values::F32(base), 3) => merge_fused::<T, f32, 3>(out, base, &vectors),
+        (Values::F32(base), MAX_FUSED) => merge_fused::<T, f32, MAX_FUSED>(out, base, &vectors),
+        (Values::Bf16(base), 1) => merge_fused::<T, bf16, 1>(out, base, &vectors),
+        (Values::Bf16(base), 2) => merge_fused::<T, bf16, 2>(out, base, &vectors),
+        (Values::Bf16(base), 3) => merge_fused::<T, bf16, 3>(out, base, &vectors),
+        (Values::Bf16(base), MAX_FUSED) => merge_fused::<T, bf16, MAX_FUSED>(out, base, &vectors),
+        _ => return false,
+    }
+    true
+}
+
+fn merge_fused<T: Element, B: InLine, const N: usize>(
+    out: &mut [T],
+    base: &[B],
+    vectors: &[(f32, &[bf16]); MAX_FUSED],
+) {
+    let arch = Arch::new();
+    out.par_chunks_mut(TASK).enumerate().for_each(|(index, out)| {
+        let start = index * TASK;
+        let base = &base[start..][..out.len()];
+        let coefficients: [f32; N] = std::array::from_fn(|n| vectors[n].0);
+        let vectors: [&[bf16]; N] = std::array::from_fn(|n| &vectors[n].1[start..][..out.len()]);
+        arch.dispatch(FusedTask { out, base, coefficients, vectors });
+    });
+}
+
+/// A run of elements of tensors that are alike.
+struct FusedTask<'a, T, B, const N: usize> {
+    out: &'a mut [T],
+    base: &'a [B],
+    coefficients: [f32; N],
+    vectors: [&'a [bf16]; N],
+}
+
+impl<T: Element, B: InLine, const N: usize> WithSimd for FusedTask<'_, T, B, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let Self { out, base, coefficients, vectors } = self;
+        let base = &base[..out.len()];
+        let vectors = vectors.map(|vector| &vector[..out.len()]);
+        for i in 0..out.len() {
+            let mut sum = base[i].to_f32();
+            for n in 0..N {
+                sum = coefficients[n].mul_add(vectors[n][i].to_f32(), sum);
+            }
+            out[i] = T::round_in_line(sum);
+        }
+    }
+}
+
+/// An element type whose conversion is a few instructions that can be vectorised.
+trait InLine: Copy + Sync {
+    fn to_f32(self) -> f32;
+}
+
+impl InLine for f32 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl InLine for bf16 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        widened(self)
+    }
 }
 
 /// The rows of one task; `start` is the first element's place in the whole tensor.
