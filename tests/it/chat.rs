@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
+use meav_test_support::{TINY, tiny_adapter, tiny_model};
+
 use crate::support::{Home, demo_vector, describe, str};
 
 const CAPITAL: &str = "What is the capital of France?";
@@ -133,12 +135,22 @@ fn info_explains_models_vectors_and_adapters() {
 #[test]
 fn imported_adapter_is_the_same_vector() {
     let home = Home::empty();
-    let model = meav_test_support::TinyModel::default().write_in(home.path());
-    let adapter = meav_test_support::TinyAdapter::default().write_in(home.path());
+    let (model, adapter) = (home.path().join("model"), home.path().join("adapter"));
+    tiny_model(&TINY).write(&model);
+    tiny_adapter(&TINY, 1).write(&adapter);
     let out = home.path().join("legal.safetensors");
     home.stdout(&[
-        "vector", "import", str(&adapter), "--base", str(&model), "--domain", "legal", "--out",
-        str(&out), "--dtype", "f32",
+        "vector",
+        "import",
+        str(&adapter),
+        "--base",
+        str(&model),
+        "--domain",
+        "legal",
+        "--out",
+        str(&out),
+        "--dtype",
+        "f32",
     ]);
     let info = home.stdout(&["info", str(&out)]);
     assert!(info.starts_with("Alignment vector \"legal\""), "{info}");

@@ -70,13 +70,10 @@ fn check_logits(demo: &Demo, model: &str) {
             let row = &found[expected["position"].as_u64().unwrap() as usize];
             let sample = expected["sample"].as_array().unwrap().iter();
             let top = expected["top5"].as_array().unwrap().iter();
-            let pairs = sample_ids
-                .iter()
-                .copied()
-                .zip(sample.map(|value| value.as_f64().unwrap()))
-                .chain(top.map(|pair| {
-                    (pair[0].as_u64().unwrap() as u32, pair[1].as_f64().unwrap())
-                }));
+            let pairs =
+                sample_ids.iter().copied().zip(sample.map(|value| value.as_f64().unwrap())).chain(
+                    top.map(|pair| (pair[0].as_u64().unwrap() as u32, pair[1].as_f64().unwrap())),
+                );
             for (id, value) in pairs {
                 let difference = (f64::from(row[id as usize]) - value).abs();
                 assert!(difference < TOLERANCE, "{model} {} id {id}: {difference}", case["query"]);

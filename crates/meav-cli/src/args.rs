@@ -241,7 +241,7 @@ pub(crate) struct JsonTarget(PathBuf);
 
 impl JsonTarget {
     pub(crate) fn is_stdout(&self) -> bool {
-        self.0 == PathBuf::from("-")
+        self.0 == "-"
     }
 
     pub(crate) fn path(&self) -> &std::path::Path {

@@ -4,14 +4,14 @@ use meav_protocol::{Fact, JobSpec, Message, Reply, Role, SamplingSpec, Setup};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::args::ChatArgs;
+use crate::args::{ChatArgs, JsonTarget};
 use crate::failure::Failure;
 use crate::interactive::converse;
 use crate::session::Session;
 use crate::terminal::{Terminal, write_json};
 
 /// `meav chat`.
-pub(crate) fn chat(args: ChatArgs) -> Result<(), Failure> {
+pub(crate) fn chat(args: &ChatArgs) -> Result<(), Failure> {
     let mut session = Session {
         terminal: Terminal::new(args.threads)?,
         setup: Setup {
@@ -36,13 +36,11 @@ pub(crate) fn chat(args: ChatArgs) -> Result<(), Failure> {
     if let Some(system) = &args.system {
         session.messages.push(Message::new(Role::System, system.as_str()));
     }
-    match &args.prompt {
-        Some(prompt) => answer_once(session, prompt, &args),
-        None => {
-            resume(&mut session, &args)?;
-            converse(session)
-        }
+    if let Some(prompt) = &args.prompt {
+        return answer_once(session, prompt, args);
     }
+    resume(&mut session, args)?;
+    converse(session)
 }
 
 /// Takes up a kept conversation, or begins one that will be kept.
@@ -70,7 +68,7 @@ struct Answer<'a> {
 
 fn answer_once(mut session: Session, prompt: &str, args: &ChatArgs) -> Result<(), Failure> {
     session.messages.push(Message::new(Role::User, prompt));
-    let is_quiet = args.json.as_ref().is_some_and(|json| json.is_stdout());
+    let is_quiet = args.json.as_ref().is_some_and(JsonTarget::is_stdout);
     let reply = session.answer(|piece| if is_quiet { Ok(()) } else { print_piece(piece) });
     let answered = session.messages.last().is_some_and(|message| message.role == Role::Assistant);
     if answered && !is_quiet {

@@ -28,13 +28,13 @@ const HISTORY_LINES: usize = 20;
 pub(crate) fn converse(mut session: Session) -> Result<(), Failure> {
     session.prepare()?;
     greet(&session)?;
-    let mut editor = DefaultEditor::new().map_err(terminal_failure)?;
+    let mut editor = DefaultEditor::new().map_err(|err| terminal_failure(&err))?;
     loop {
         let line = match editor.readline("> ") {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => return Ok(()),
-            Err(err) => return Err(terminal_failure(err)),
+            Err(err) => return Err(terminal_failure(&err)),
         };
         let line = line.trim();
         if line.is_empty() {
@@ -54,7 +54,7 @@ pub(crate) fn converse(mut session: Session) -> Result<(), Failure> {
     }
 }
 
-fn terminal_failure(err: ReadlineError) -> Failure {
+fn terminal_failure(err: &ReadlineError) -> Failure {
     Failure::new("The terminal could not be used", err.to_string())
 }
 

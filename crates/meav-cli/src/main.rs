@@ -17,7 +17,7 @@ use meav_protocol::{BenchSpec, Fact, JobSpec, MergeSpec, Setup, VectorImport};
 
 use crate::args::{Args, BenchCommand, Command, ModelCommand, VectorCommand};
 use crate::failure::Failure;
-use crate::terminal::{Terminal, write_json};
+use crate::terminal::{Terminal, print_table, write_json};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -39,7 +39,7 @@ fn run(command: Command) -> Result<(), Failure> {
                     return Ok(());
                 }
             }
-            terminal.print_table(&description.title, &description.rows)
+            print_table(&description.title, &description.rows)
         }
         Command::Model(ModelCommand::Fetch { model: args::FetchModel::Demo }) => {
             written(JobSpec::FetchDemo)
@@ -62,8 +62,8 @@ fn run(command: Command) -> Result<(), Failure> {
             let mut terminal = Terminal::new(threads)?;
             terminal.run_written(JobSpec::Merge(MergeSpec { model, vectors, dtype, out }))
         }
-        Command::Chat(args) => chat::chat(args),
-        Command::Bench(command) => bench(command),
+        Command::Chat(args) => chat::chat(&args),
+        Command::Bench(command) => bench(&command),
     }
 }
 
@@ -71,14 +71,14 @@ fn written(spec: JobSpec) -> Result<(), Failure> {
     Terminal::new(None)?.run_written(spec)
 }
 
-fn bench(command: BenchCommand) -> Result<(), Failure> {
-    let (BenchCommand::Merge(args) | BenchCommand::Decode(args)) = &command;
+fn bench(command: &BenchCommand) -> Result<(), Failure> {
+    let (BenchCommand::Merge(args) | BenchCommand::Decode(args)) = command;
     let setup = Setup {
         model: args.model.clone(),
         dtype: args.dtype,
         vectors: args.vectors.iter().cloned().map(Into::into).collect(),
     };
-    let spec = match &command {
+    let spec = match command {
         BenchCommand::Merge(_) => BenchSpec::Merge { setup },
         BenchCommand::Decode(_) => BenchSpec::Decode { setup },
     };
@@ -96,5 +96,5 @@ fn bench(command: BenchCommand) -> Result<(), Failure> {
         .iter()
         .map(|measure| (measure.name.clone(), format!("{:.3} {}", measure.value, measure.unit)))
         .collect();
-    terminal.print_table(&report.name, &rows)
+    print_table(&report.name, &rows)
 }

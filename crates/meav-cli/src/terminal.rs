@@ -59,21 +59,18 @@ impl Terminal {
         }
         Ok(())
     }
+}
 
-    pub(crate) fn print_table(
-        &self,
-        title: &str,
-        rows: &[(String, String)],
-    ) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        writeln!(out, "{title}")?;
-        let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-        for (name, value) in rows {
-            let padding = " ".repeat(width - name.chars().count());
-            writeln!(out, "  {name}{padding}  {}", value.trim_end())?;
-        }
-        Ok(())
+/// A title and rows of names and values, on standard output.
+pub(crate) fn print_table(title: &str, rows: &[(String, String)]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{title}")?;
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    for (name, value) in rows {
+        let padding = " ".repeat(width - name.chars().count());
+        writeln!(out, "  {name}{padding}  {}", value.trim_end())?;
     }
+    Ok(())
 }
 
 /// Writes `value` as JSON to a file or to standard output.

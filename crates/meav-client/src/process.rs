@@ -1,6 +1,7 @@
 use std::env;
+use std::ffi::OsString;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::connection::{Connect, ConnectError, Connection, EngineHandle};
@@ -9,7 +10,7 @@ use crate::connection::{Connect, ConnectError, Connection, EngineHandle};
 #[derive(Clone, Debug)]
 pub struct EngineProcess {
     program: PathBuf,
-    threads: Option<usize>,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 /// The environment variable that names the engine.
@@ -26,7 +27,13 @@ impl EngineProcess {
             this.with_file_name(format!("{PROGRAM}{}", env::consts::EXE_SUFFIX))
         };
         let program = env::var_os(ENGINE_VARIABLE).map_or_else(beside, PathBuf::from);
-        Self { program, threads }
+        let threads = threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string().into()));
+        Self { program, environment: threads.into_iter().collect() }
+    }
+
+    /// A certain engine that keeps its things below `home`.
+    pub fn at(program: PathBuf, home: &Path) -> Self {
+        Self { program, environment: vec![("MEAV_HOME", home.into())] }
     }
 }
 
@@ -39,9 +46,7 @@ impl Connect for EngineProcess {
         let mut command = Command::new(path);
         // A Ctrl-C in the terminal is for the client, which then asks the engine to cancel.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
-        if let Some(threads) = self.threads {
-            command.env("RAYON_NUM_THREADS", threads.to_string());
-        }
+        command.envs(self.environment.iter().cloned());
         let start = |source| ConnectError::Start { path: path.clone(), source };
         let mut child = command.spawn().map_err(start)?;
         let (Some(writer), Some(reader)) = (child.stdin.take(), child.stdout.take()) else {

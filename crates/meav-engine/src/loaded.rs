@@ -148,13 +148,12 @@ impl Worker {
             let stamp = FileStamp::of_vector(&path);
             let Some(loaded) = &self.loaded else { unreachable!("the model is loaded first") };
             let cached = loaded.vectors.iter().find(|(cached, _)| *cached == stamp);
-            let vector = match cached {
-                Some((_, vector)) => Arc::clone(vector),
-                None => {
-                    let vector = self.open_vector(&path, running)?;
-                    vector.check_fit(&loaded.files.checkpoint, loaded.tokenizer)?;
-                    Arc::new(vector)
-                }
+            let vector = if let Some((_, vector)) = cached {
+                Arc::clone(vector)
+            } else {
+                let vector = self.open_vector(&path, running)?;
+                vector.check_fit(&loaded.files.checkpoint, loaded.tokenizer)?;
+                Arc::new(vector)
             };
             terms.push(Term { vector: Arc::clone(&vector), coefficient: *coefficient });
             read.push((stamp, vector));

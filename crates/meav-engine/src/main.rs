@@ -39,7 +39,7 @@ fn run() -> io::Result<()> {
         None => tracing_subscriber::fmt().with_writer(io::stderr).init(),
     }
     volunteer_for_the_memory_killer();
-    serve(BufReader::new(io::stdin()), BufWriter::new(frames), folders, log_path)
+    serve(BufReader::new(io::stdin()), BufWriter::new(frames), &folders, log_path)
 }
 
 /// The newest log and the one before it are kept.

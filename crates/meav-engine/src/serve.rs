@@ -22,7 +22,7 @@ const INBOX_LEN: usize = 256;
 pub fn serve(
     reader: impl Read + Send + 'static,
     mut writer: impl Write + Send + 'static,
-    folders: Folders,
+    folders: &Folders,
     log: Option<PathBuf>,
 ) -> io::Result<()> {
     let (outbox, events) = sync_channel(OUTBOX_LEN);

@@ -241,10 +241,9 @@ fn vector(err: &VectorError) -> Words {
         VectorError::NonFiniteCoefficient { .. } => {
             words(capitalised(&err.to_string()), "Choose a number such as -0.7")
         }
-        VectorError::MissingTensor { .. } | VectorError::ShapeMismatch { .. } => {
-            words(format!("The vector does not fit the model: {err}"), other_model)
-        }
-        VectorError::TokenizerMismatch { .. } => {
+        VectorError::MissingTensor { .. }
+        | VectorError::ShapeMismatch { .. }
+        | VectorError::TokenizerMismatch { .. } => {
             words(format!("The vector does not fit the model: {err}"), other_model)
         }
         VectorError::NotAVector { path } => words(

@@ -28,7 +28,6 @@ pub enum Command {
 
 /// What a job does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "a handful exist at a time")]
 pub enum JobSpec {
     /// Loads the model and moves its weights to the recipe; [`crate::Fact::Ready`].
     Prepare(Setup),

@@ -6,7 +6,6 @@ use crate::{Chat, ChatSummary, Dtype, JobId, MessageState, Outcome, RecipeStamp}
 
 /// What the engine tells its client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "a handful exist at a time")]
 pub enum Event {
     /// The first event of an engine.
     Hello {

@@ -47,9 +47,10 @@ pub struct MergeReport {
 }
 
 impl Term {
-    /// Skipping λ = 0, after rounding to the precision of the sum, keeps −0.0 and NaN payloads of
-    /// the base as they are.
-    fn is_active(&self) -> bool {
+    /// Whether λ is not 0 in the precision of the sum.
+    ///
+    /// Terms that are not active are left out, which keeps −0.0 and NaN payloads of the base.
+    pub fn is_active(&self) -> bool {
         self.coefficient as f32 != 0.0
     }
 

@@ -11,10 +11,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("meav-vector", &["meav-job", "meav-weights"]),
     ("meav-model", &["meav-job", "meav-weights", "meav-vector"]),
     ("meav-protocol", &[]),
-    (
-        "meav-engine",
-        &["meav-job", "meav-weights", "meav-vector", "meav-model", "meav-protocol"],
-    ),
+    ("meav-engine", &["meav-job", "meav-weights", "meav-vector", "meav-model", "meav-protocol"]),
     ("meav-client", &["meav-protocol"]),
     ("meav-cli", &["meav-client", "meav-protocol"]),
     ("meav-test-support", &[]),

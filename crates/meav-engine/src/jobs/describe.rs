@@ -18,7 +18,7 @@ pub(crate) fn describe(
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
     let vector_path = worker.folders.vector(path);
-    let description = if is_vector(&vector_path)? {
+    let description = if is_vector(&vector_path) {
         describe_vector(&worker.open_vector(&vector_path, running)?)
     } else {
         describe_model(worker, &worker.folders.model(path)?, running)?
@@ -28,12 +28,12 @@ pub(crate) fn describe(
 }
 
 /// A folder with an adapter's configuration, or a safetensors file that stands alone.
-fn is_vector(path: &Path) -> Result<bool, EngineError> {
-    let Ok(metadata) = fs::metadata(path) else { return Ok(false) };
+fn is_vector(path: &Path) -> bool {
+    let Ok(metadata) = fs::metadata(path) else { return false };
     if metadata.is_dir() {
-        return Ok(path.join("adapter_config.json").is_file());
+        return path.join("adapter_config.json").is_file();
     }
-    Ok(path.extension().is_some_and(|extension| extension == "safetensors"))
+    path.extension().is_some_and(|extension| extension == "safetensors")
 }
 
 fn describe_vector(vector: &AlignmentVector) -> Description {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use meav_model::{ConfigError, ModelError, ModelFiles, vocabulary_fingerprint};
-use meav_protocol::{Fact, MergeSpec, RecipeStamp, Stage};
+use meav_protocol::{Fact, MergeSpec, RecipeStamp, Stage, StampTerm};
 use meav_vector::{Recipe, RecipeTerm, Term, merge_tensor};
 use meav_weights::{AtomicDir, SafetensorsWriter, TensorSpec};
 use serde_json::{Value as Json, json};
@@ -50,7 +50,7 @@ pub(crate) fn merge(
         terms.push(Term { vector: Arc::new(vector), coefficient: term.coefficient });
     }
     let base = worker.fingerprint(&files.checkpoint, &FileStamp::of_model(&path), running)?;
-    let active: Vec<Term> = terms.iter().filter(|term| term.coefficient != 0.0).cloned().collect();
+    let active: Vec<Term> = terms.iter().filter(|term| term.is_active()).cloned().collect();
     let recipe = Recipe {
         base,
         dtype,
@@ -207,13 +207,10 @@ fn write_tokenizer(files: &ModelFiles, folder: &Path) -> Result<(), EngineError>
 }
 
 fn model_card(recipe: &RecipeStamp) -> String {
-    let mut rows = String::new();
-    for term in &recipe.vectors {
-        rows.push_str(&format!(
-            "| {} | {} | `{}` |\n",
-            term.domain, term.coefficient, term.fingerprint
-        ));
-    }
+    let row = |term: &StampTerm| {
+        format!("| {} | {} | `{}` |\n", term.domain, term.coefficient, term.fingerprint)
+    };
+    let mut rows: String = recipe.vectors.iter().map(row).collect::<Vec<_>>().concat();
     if rows.is_empty() {
         rows.push_str("| (none: the base model) | | |\n");
     }

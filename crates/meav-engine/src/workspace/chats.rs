@@ -37,8 +37,8 @@ impl Workspace {
                         message.role.as_str(),
                         message.content,
                         state_name(message.state),
-                        json(&message.recipe),
-                        json(&message.sampling),
+                        json(message.recipe.as_ref()),
+                        json(message.sampling.as_ref()),
                     ],
                 )
                 .map_err(&failed)?;
@@ -132,8 +132,8 @@ fn state_name(state: MessageState) -> &'static str {
     }
 }
 
-fn json<T: serde::Serialize>(value: &Option<T>) -> Option<String> {
-    value.as_ref().and_then(|value| serde_json::to_string(value).ok())
+fn json<T: serde::Serialize>(value: Option<&T>) -> Option<String> {
+    value.and_then(|value| serde_json::to_string(value).ok())
 }
 
 fn message(row: &Row<'_>) -> rusqlite::Result<Message> {

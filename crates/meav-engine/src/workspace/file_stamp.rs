@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -39,7 +40,8 @@ impl FileStamp {
                 .and_then(|changed| changed.duration_since(UNIX_EPOCH).ok())
                 .map_or(0, |since| since.as_nanos());
             let file = file.canonicalize().unwrap_or(file);
-            text.push_str(&format!("\n{size} {nanos} {}", file.display()));
+            // Writing to a string cannot fail.
+            let _infallible = write!(text, "\n{size} {nanos} {}", file.display());
         }
         Self(text)
     }

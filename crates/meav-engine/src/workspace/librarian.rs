@@ -21,18 +21,18 @@ impl Librarian {
 
     pub(crate) fn run(self, requests: &Receiver<(JobId, JobSpec)>) {
         for (job_id, spec) in requests {
-            let result = self.answer(spec).map_err(EngineError::from);
+            let result = self.answer(&spec).map_err(EngineError::from);
             let outcome = into_outcome(result.map(|fact| self.outbox.fact(job_id, fact)));
             self.outbox.send(Event::Finished { job_id, outcome });
         }
     }
 
-    fn answer(&self, spec: JobSpec) -> Result<Fact, WorkspaceError> {
+    fn answer(&self, spec: &JobSpec) -> Result<Fact, WorkspaceError> {
         let workspace = Workspace::open(&self.folder)?;
         match spec {
-            JobSpec::LoadChat { id } => workspace.load_chat(id).map(Fact::Chat),
+            JobSpec::LoadChat { id } => workspace.load_chat(*id).map(Fact::Chat),
             JobSpec::ListChats => workspace.list_chats().map(Fact::Chats),
-            JobSpec::ListAudit { limit } => workspace.audit(limit).map(Fact::Audit),
+            JobSpec::ListAudit { limit } => workspace.audit(*limit).map(Fact::Audit),
             _ => unreachable!("control gives other jobs to the worker"),
         }
     }

@@ -1,0 +1,225 @@
+//! The engine process and its supervision.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use meav_client::{Client, EngineProcess, Update};
+use meav_protocol::{
+    ChatTurn, Dtype, Event, Fact, JobId, JobSpec, KeepIn, Message, MessageState, Outcome, Role,
+    SamplingSpec, Setup, VectorTerm,
+};
+use uuid::Uuid;
+
+use crate::support::{Home, demo_model, demo_vector, programs};
+
+/// The longest that anything here takes on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn client(home: &Home) -> Client {
+    Client::new(EngineProcess::at(programs().join("meav-engine"), home.path()), || ())
+}
+
+fn setup(coefficient: f64) -> Setup {
+    let vectors = vec![VectorTerm { file: demo_vector("medical"), coefficient }];
+    Setup { model: demo_model().to_owned(), dtype: Dtype::Bf16, vectors }
+}
+
+fn turn(messages: &[Message], max_tokens: usize, keep: Option<KeepIn>) -> JobSpec {
+    let sampling = SamplingSpec {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        repeat_penalty: 1.3,
+        seed: 0,
+    };
+    let messages = messages.to_vec();
+    JobSpec::Chat(ChatTurn { setup: setup(0.5), messages, sampling, max_tokens, keep })
+}
+
+fn next(client: &Client) -> Event {
+    client.events().recv_timeout(PATIENCE).expect("an event in time")
+}
+
+/// Waits until the job has said something, and gives what it said.
+fn first_text(client: &Client, job: JobId) -> String {
+    loop {
+        match next(client) {
+            Event::Fact { job_id, fact: Fact::Text(text) } if job_id == job => return text,
+            Event::Finished { job_id, outcome } => panic!("{job_id:?} ended: {outcome:?}"),
+            _ => {}
+        }
+    }
+}
+
+/// The process of this test's engine: a child of this program with its home.
+fn engine_process(home: &Home) -> u32 {
+    let wanted = format!("MEAV_HOME={}", home.path().display());
+    let is_engine = |process: &PathBuf| {
+        let command = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        let environment = fs::read(process.join("environ")).unwrap_or_default();
+        command.trim() == "meav-engine"
+            && environment.split(|byte| *byte == 0).any(|it| it == wanted.as_bytes())
+    };
+    let process = fs::read_dir("/proc")
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(is_engine)
+        .expect("the engine runs");
+    process.file_name().unwrap().to_str().unwrap().parse().unwrap()
+}
+
+fn run(client: &mut Client, spec: JobSpec) -> (Outcome, Vec<Fact>) {
+    let mut facts = Vec::new();
+    let outcome = client.run(spec, &|| false, |update| {
+        if let Update::Fact(fact) = update {
+            facts.push(fact);
+        }
+    });
+    (outcome, facts)
+}
+
+#[test]
+fn killed_engine_leaves_the_client_the_partial_answer_and_the_next_message() {
+    let home = Home::empty();
+    let mut client = client(&home);
+    let question = Message::new(Role::User, "Tell me a long story about the sea.");
+    let keep = KeepIn { chat: Uuid::now_v7(), reply: Uuid::now_v7() };
+    let job = client.start(turn(&[question.clone()], 2000, Some(keep)));
+    let mut said = first_text(&client, job);
+    // Long enough for the workspace to have some of it.
+    while said.len() < 400 {
+        said += &first_text(&client, job);
+    }
+    let status = std::process::Command::new("kill")
+        .args(["-KILL", &engine_process(&home).to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let error = loop {
+        match next(&client) {
+            Event::Fact { fact: Fact::Text(text), .. } => said += &text,
+            Event::Finished { job_id, outcome: Outcome::Failed(error) } if job_id == job => {
+                break error;
+            }
+            Event::Finished { outcome, .. } => panic!("{outcome:?}"),
+            _ => {}
+        }
+    };
+    assert!(error.summary.contains("it was killed"), "{error}");
+    assert!(matches!(next(&client), Event::EngineLost { .. }));
+
+    // The workspace has the conversation, the answer marked for what it is.
+    let (outcome, facts) = run(&mut client, JobSpec::LoadChat { id: Some(keep.chat) });
+    assert_eq!(outcome, Outcome::Done);
+    let [Fact::Chat(Some(chat))] = &facts[..] else { panic!("{facts:?}") };
+    assert_eq!(chat.messages[0], question);
+    let partial = &chat.messages[1];
+    assert_eq!((partial.id, partial.state), (keep.reply, MessageState::Partial));
+    assert!(!partial.content.is_empty() && said.starts_with(&partial.content));
+
+    // And the next message works.
+    let again = Message::new(Role::User, "What is the capital of France?");
+    let (outcome, facts) = run(&mut client, turn(&[again], 16, None));
+    assert_eq!(outcome, Outcome::Done);
+    assert!(matches!(facts.last(), Some(Fact::Reply(reply)) if reply.text.contains("Paris")));
+}
+
+#[test]
+fn stopped_answer_is_kept_and_marked() {
+    let home = Home::empty();
+    let mut client = client(&home);
+    let keep = KeepIn { chat: Uuid::now_v7(), reply: Uuid::now_v7() };
+    let question = Message::new(Role::User, "Tell me a long story about the sea.");
+    let job = client.start(turn(&[question], 4000, Some(keep)));
+    first_text(&client, job);
+    client.cancel(job);
+    loop {
+        match next(&client) {
+            Event::Finished { job_id, outcome } if job_id == job => {
+                assert_eq!(outcome, Outcome::Cancelled);
+                break;
+            }
+            _ => {}
+        }
+    }
+    let (_, facts) = run(&mut client, JobSpec::LoadChat { id: None });
+    let [Fact::Chat(Some(chat))] = &facts[..] else { panic!("{facts:?}") };
+    assert_eq!(chat.messages[1].state, MessageState::Stopped);
+    assert!(!chat.messages[1].content.is_empty());
+}
+
+#[test]
+fn every_job_ends_exactly_once_and_only_the_newest_recipe_counts() {
+    let home = Home::empty();
+    let mut client = client(&home);
+    let busy = client.start(turn(&[Message::new(Role::User, "Tell me a story.")], 60, None));
+    first_text(&client, busy);
+    // A knob that is dragged while the engine answers.
+    let dragged: Vec<JobId> =
+        (1..=5).map(|step| client.start(JobSpec::Prepare(setup(0.1 * f64::from(step))))).collect();
+    let cancelled = client.start(JobSpec::Describe { path: demo_vector("medical") });
+    client.cancel(cancelled);
+    client.cancel(cancelled);
+    let mut ends = Vec::new();
+    let mut recipes = Vec::new();
+    while ends.len() < 7 {
+        match next(&client) {
+            Event::Finished { job_id, outcome } => ends.push((job_id, outcome)),
+            Event::Fact { fact: Fact::Ready(loaded), job_id } if dragged.contains(&job_id) => {
+                recipes.push(loaded.recipe.vectors[0].coefficient);
+            }
+            _ => {}
+        }
+    }
+    let end = |job: JobId| &ends.iter().find(|(job_id, _)| *job_id == job).unwrap().1;
+    assert_eq!(*end(busy), Outcome::Done);
+    assert_eq!(*end(cancelled), Outcome::Cancelled);
+    for stale in &dragged[..4] {
+        assert_eq!(*end(*stale), Outcome::Cancelled);
+    }
+    assert_eq!(*end(dragged[4]), Outcome::Done);
+    assert_eq!(recipes, [0.5]);
+    let mut jobs: Vec<JobId> = ends.iter().map(|(job_id, _)| *job_id).collect();
+    jobs.sort();
+    jobs.dedup();
+    assert_eq!(jobs.len(), ends.len());
+}
+
+#[test]
+fn recipe_that_cannot_be_applied_leaves_the_one_before() {
+    let home = Home::empty();
+    let mut client = client(&home);
+    let (outcome, facts) = run(&mut client, JobSpec::Prepare(setup(-0.7)));
+    assert_eq!(outcome, Outcome::Done);
+    let [Fact::Ready(first)] = &facts[..] else { panic!("{facts:?}") };
+    let (outcome, facts) = run(&mut client, JobSpec::Prepare(setup(f64::NAN)));
+    assert!(
+        matches!(&outcome, Outcome::Failed(err) if err.summary.contains("not a finite number"))
+    );
+    assert!(facts.is_empty());
+    let mut missing = setup(0.3);
+    missing.vectors[0].file = "nowhere.safetensors".into();
+    let (outcome, _) = run(&mut client, JobSpec::Prepare(missing));
+    assert!(matches!(&outcome, Outcome::Failed(err) if err.summary.contains("does not exist")));
+    // The same recipe again needs no merging: the weights hold it still.
+    let (_, facts) = run(&mut client, JobSpec::Prepare(setup(-0.7)));
+    let [Fact::Ready(again)] = &facts[..] else { panic!("{facts:?}") };
+    assert_eq!(again.recipe, first.recipe);
+
+    // Each recipe is a line in the audit log, once.
+    let (_, facts) = run(&mut client, JobSpec::ListAudit { limit: 10 });
+    let [Fact::Audit(entries)] = &facts[..] else { panic!("{facts:?}") };
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    assert!(entries[0].detail.contains("medical −0.7"), "{entries:?}");
+}
+
+#[test]
+fn engine_that_is_not_there_is_a_sentence() {
+    let home = Home::empty();
+    let nowhere = EngineProcess::at(home.path().join("meav-engine"), home.path());
+    let mut client = Client::new(nowhere, || ());
+    let (outcome, _) = run(&mut client, JobSpec::ListChats);
+    assert!(matches!(&outcome, Outcome::Failed(err) if err.summary.contains("is missing")));
+}
