@@ -138,7 +138,7 @@ fn settings_out_of_range_are_refused() {
     let model = tiny(&home);
     for (option, expected) in [
         (["--top-p", "1.5"], "Top-p is 1.5, it must be 0 to 1"),
-        (["--temperature", "-1"], "Temperature is -1, it must be 0 to 100"),
+        (["--temperature", "101"], "Temperature is 101, it must be 0 to 100"),
         (["--dtype", "f16"], "do not run in f16 on the CPU"),
     ] {
         let chat = ["chat", "--model", str(&model), "--prompt", "hi"];

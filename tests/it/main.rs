@@ -1,5 +1,7 @@
 //! Tests of the whole application: the real programs on the real demo model.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
+
 mod bad_input;
 mod chat;
 mod demo;

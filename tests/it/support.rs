@@ -66,6 +66,8 @@ impl Home {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(programs().join("meav"));
         command.args(arguments).env("MEAV_HOME", self.path()).current_dir(self.path());
+        // Several tests run at once: engines with a thread per core would wait for each other.
+        command.env("RAYON_NUM_THREADS", "1");
         command
     }
 
