@@ -34,6 +34,9 @@ fn is_cancelled(err: &EngineError) -> bool {
                 VectorError::Cancelled(_) | VectorError::Weights(WeightsError::Cancelled(_))
             )
             | EngineError::Weights(WeightsError::Cancelled(_))
+            | EngineError::Fetch(
+                FetchError::Cancelled(_) | FetchError::Weights(WeightsError::Cancelled(_))
+            )
     )
 }
 

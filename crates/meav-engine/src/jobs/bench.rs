@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use candle_core::Device;
 use half::bf16;
-use meav_job::JobCtx;
+use meav_job::{Cancelled, JobCtx};
 use meav_model::{Decoder, Generator, KvCache, Logits, ModelFiles, Sampling};
 use meav_protocol::{BenchReport, BenchSpec, Dtype, Fact, Measure, Setup, Stage};
 use meav_vector::{AlignmentVector, Delta, LiveWeights, Term, VectorKind, VectorOrigin};
@@ -19,8 +19,8 @@ use crate::worker::{Running, Worker};
 /// Times each thing is measured; the median counts.
 const ROUNDS: usize = 9;
 
-/// A copy must not fit into any cache for its speed to be the memory's.
-const COPY_BYTES: usize = 256 << 20;
+/// A copy must not fit into any cache for its speed to be the memory's: over four times 32 MiB.
+const COPY_BYTES: usize = 160 << 20;
 
 /// Vectors that a merge is measured with.
 const MERGE_VECTORS: usize = 3;
@@ -71,8 +71,9 @@ fn bench_merge(
 ) -> Result<BenchReport, EngineError> {
     let Subject { weights, mut terms, .. } = load(worker, setup, running)?;
     while terms.len() < MERGE_VECTORS {
-        let vector = Arc::new(seeded_vector(&weights, terms.len() as u64));
-        terms.push(Term { vector, coefficient: 0.0 });
+        let seed = terms.len() as u64;
+        let vector = running.stage(Stage::Loading, |job| seeded_vector(&weights, seed, job))?;
+        terms.push(Term { vector: Arc::new(vector), coefficient: 0.0 });
     }
     let dtype = weights_dtype(setup.dtype);
     let mut live =
@@ -117,24 +118,27 @@ fn bench_merge(
 }
 
 /// A dense `bf16` vector over all tensors: what full-parameter training gives.
-fn seeded_vector(weights: &BTreeMap<String, Weight>, seed: u64) -> AlignmentVector {
+fn seeded_vector(
+    weights: &BTreeMap<String, Weight>,
+    seed: u64,
+    job: &JobCtx<'_>,
+) -> Result<AlignmentVector, Cancelled> {
     let mut random = fastrand::Rng::with_seed(seed);
-    let deltas = weights
-        .iter()
-        .map(|(name, weight)| {
-            let values =
-                (0..weight.len()).map(|_| bf16::from_f32(random.f32() * 0.02 - 0.01)).collect();
-            let delta = Delta::Dense(Weight::from_bf16(weight.shape().to_vec(), values));
-            (name.clone(), delta)
-        })
-        .collect();
-    AlignmentVector {
+    let mut deltas = BTreeMap::new();
+    for (index, (name, weight)) in weights.iter().enumerate() {
+        job.tick(index, weights.len())?;
+        let values =
+            (0..weight.len()).map(|_| bf16::from_f32(random.f32() * 0.02 - 0.01)).collect();
+        let delta = Delta::Dense(Weight::from_bf16(weight.shape().to_vec(), values));
+        deltas.insert(name.clone(), delta);
+    }
+    Ok(AlignmentVector {
         path: PathBuf::new(),
         kind: VectorKind::Dense,
         origin: VectorOrigin { domain: format!("seeded {seed}"), ..VectorOrigin::default() },
         fingerprint: Fingerprint::of_bytes(&seed.to_le_bytes()),
         deltas,
-    }
+    })
 }
 
 fn copy_in_parallel(source: &[u8], target: &mut [u8]) {
