@@ -12,8 +12,8 @@ const COLUMNS: usize = 2048;
 /// Rows summed at a time: each factor `A` is then loaded once for all of them.
 const ROWS: usize = 4;
 
-/// Elements that one task merges.
-const TASK: usize = 1 << 15;
+/// Elements that one task merges: few, so that all threads read from the same pages of memory.
+const TASK: usize = 1 << 12;
 
 /// One addend of a tensor's sum.
 #[derive(Clone, Copy, Debug)]
