@@ -132,7 +132,7 @@ pub(crate) struct ChatArgs {
     #[arg(long, default_value = "bf16")]
     pub(crate) dtype: Dtype,
     /// Go on with a conversation: its id, or the last one
-    #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "last", conflicts_with = "prompt")]
+    #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = ["prompt", "system"])]
     pub(crate) resume: Option<ResumeId>,
     /// Write the answer for programs; `-` is standard output
     #[arg(long, value_name = "FILE", requires = "prompt")]

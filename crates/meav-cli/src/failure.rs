@@ -3,6 +3,9 @@ use std::process::ExitCode;
 
 use meav_protocol::{Outcome, UserError};
 
+/// The exit code of a command that the user ended.
+pub(crate) const CANCELLED: u8 = 130;
+
 /// Why the command did not do what it was asked to.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -35,7 +38,7 @@ impl Failure {
                 let _gone = writeln!(io::stderr(), "error: {err}");
                 ExitCode::FAILURE
             }
-            Self::Cancelled => ExitCode::from(130),
+            Self::Cancelled => ExitCode::from(CANCELLED),
         }
     }
 }

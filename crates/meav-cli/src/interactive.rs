@@ -1,4 +1,3 @@
-use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
@@ -11,11 +10,12 @@ use crate::args::parse_coefficient;
 use crate::chat::{print_piece, stamp_line};
 use crate::failure::Failure;
 use crate::session::Session;
+use crate::terminal::write_whole;
 
 const HELP: &str = "\
 /set NAME λ     set a vector's λ, e.g. /set medical -0.7; attaches it if need be
 /recipe         the recipe that the weights hold
-/regenerate     answer the last question again, with another seed
+/regenerate     answer the last question (again), with another seed
 /save [FILE]    write the chat as Markdown, or as JSON if FILE ends in .json
 /new            begin another chat
 /history        the newest lines of the audit log
@@ -86,6 +86,8 @@ fn greet(session: &Session) -> Result<(), Failure> {
 
 fn turn(session: &mut Session, line: &str) -> Result<(), Failure> {
     let Some(command) = line.strip_prefix('/') else {
+        // A question that found no answer makes room for this one: two in a row confuse models.
+        session.messages.pop_if(|message| message.role == Role::User);
         session.messages.push(Message::new(Role::User, line));
         return answer(session);
     };
@@ -98,6 +100,9 @@ fn turn(session: &mut Session, line: &str) -> Result<(), Failure> {
         ("save", path) => save(session, path),
         ("new", _) => {
             session.messages.retain(|message| message.role == Role::System);
+            for message in &mut session.messages {
+                message.id = Uuid::now_v7();
+            }
             session.chat = Some(Uuid::now_v7());
             Ok(())
         }
@@ -158,9 +163,13 @@ fn regenerate(session: &mut Session) -> Result<(), Failure> {
     let Some(question) = question else {
         return Err(Failure::new("There is no question yet", "Type one"));
     };
-    session.messages.truncate(question + 1);
+    let before = session.messages.split_off(question + 1);
     session.sampling.seed = session.sampling.seed.wrapping_add(1);
-    answer(session)
+    let answered = answer(session);
+    if session.messages.len() == question + 1 {
+        session.messages.extend(before);
+    }
+    answered
 }
 
 fn save(session: &Session, path: &str) -> Result<(), Failure> {
@@ -178,10 +187,7 @@ fn save(session: &Session, path: &str) -> Result<(), Failure> {
     } else {
         session.to_markdown()
     };
-    fs::write(&path, text).map_err(|err| {
-        let summary = format!("{} could not be written: {err}", path.display());
-        Failure::new(summary, "Choose another place: /save FILE")
-    })?;
+    write_whole(&path, &text)?;
     Ok(writeln!(io::stdout(), "{}", path.display())?)
 }
 

@@ -100,6 +100,10 @@ impl Session {
                     shown = on_text(&piece);
                 }
             }
+            Fact::Note(note) => {
+                // With standard error gone there is nobody left to tell.
+                let _gone = writeln!(io::stderr(), "note: {note}");
+            }
             Fact::Reply(end) => reply = Some(end),
             _ => {}
         });

@@ -1,5 +1,7 @@
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,12 +11,13 @@ use meav_protocol::{Fact, JobSpec, Outcome, Stage};
 use serde::Serialize;
 
 use crate::args::{JsonTarget, Threads};
-use crate::failure::Failure;
+use crate::failure::{CANCELLED, Failure};
 
 /// An engine, and a person who watches it.
 pub(crate) struct Terminal {
     client: Client,
     interrupted: Arc<AtomicBool>,
+    running: Arc<AtomicBool>,
 }
 
 impl Terminal {
@@ -22,24 +25,38 @@ impl Terminal {
         let threads = threads.into().and_then(|threads| threads.threads);
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&interrupted);
-        ctrlc::set_handler(move || flag.store(true, Ordering::Release))
+        let running = Arc::new(AtomicBool::new(false));
+        let is_running = Arc::clone(&running);
+        let on_signal = move || {
+            // The first one asks the job to end. Without a job, or a second time, the program ends.
+            if !is_running.load(Ordering::Acquire) || flag.swap(true, Ordering::AcqRel) {
+                std::process::exit(i32::from(CANCELLED));
+            }
+        };
+        ctrlc::set_handler(on_signal)
             .map_err(|err| Failure::new("Ctrl-C cannot be caught", err.to_string()))?;
         let engine = EngineProcess::locate(threads.map(usize::from));
-        Ok(Self { client: Client::new(engine, || ()), interrupted })
+        Ok(Self { client: Client::new(engine, || ()), interrupted, running })
     }
 
     /// Runs a job; progress goes to standard error, facts to `on_fact`. Ctrl-C cancels it.
     pub(crate) fn run(&mut self, spec: JobSpec, mut on_fact: impl FnMut(Fact)) -> Outcome {
         self.interrupted.store(false, Ordering::Release);
+        self.running.store(true, Ordering::Release);
         let interrupted = Arc::clone(&self.interrupted);
         let mut bar = Bar::default();
-        self.client.run(spec, &move || interrupted.load(Ordering::Acquire), |update| match update {
-            Update::Progress { stage, done, total } => bar.show(stage, done, total),
-            Update::Fact(fact) => {
-                bar.clear();
-                on_fact(fact);
-            }
-        })
+        let outcome =
+            self.client.run(spec, &move || interrupted.load(Ordering::Acquire), |update| {
+                match update {
+                    Update::Progress { stage, done, total } => bar.show(stage, done, total),
+                    Update::Fact(fact) => {
+                        bar.clear();
+                        on_fact(fact);
+                    }
+                }
+            });
+        self.running.store(false, Ordering::Release);
+        outcome
     }
 
     /// Runs a job that has to succeed, for what it finds.
@@ -79,8 +96,23 @@ pub(crate) fn write_json(target: &JsonTarget, value: &impl Serialize) -> Result<
     if target.is_stdout() {
         return Ok(writeln!(io::stdout(), "{text}")?);
     }
-    fs::write(target.path(), text + "\n").map_err(|err| {
-        let summary = format!("{} could not be written: {err}", target.path().display());
+    write_whole(target.path(), &(text + "\n"))
+}
+
+/// Writes a file by way of a temporary one beside it: all of it, or nothing.
+pub(crate) fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let write = || {
+        let mut file = tempfile::Builder::new()
+            .prefix(".meav-")
+            .permissions(fs::Permissions::from_mode(0o666))
+            .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+        file.write_all(text.as_bytes())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|err: io::Error| {
+        let summary = format!("{} could not be written: {err}", path.display());
         Failure::new(summary, "Choose another place")
     })
 }

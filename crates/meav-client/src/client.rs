@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use meav_protocol::{
-    Command, Event, Fact, JobId, JobSpec, Outcome, PROTOCOL_VERSION, Stage, UserError, read_frame,
-    write_frame,
+    Command, Event, Fact, FrameError, JobId, JobSpec, Outcome, PROTOCOL_VERSION, Stage, UserError,
+    read_frame, write_frame,
 };
 
 use crate::connection::{Connect, Connection};
@@ -177,8 +177,13 @@ fn supervise(mut connect: impl Connect, commands: &Receiver<Command>, inlet: &In
             link.jobs.insert(job_id);
         }
         if let Err(err) = write_frame(writer, &command) {
-            // The engine's end reaches the other thread too, which reports the job.
             tracing::info!("a command did not reach the engine: {err}");
+            // Where the engine has ended, the other thread may have reported the job already.
+            if let Some(job_id) = started
+                && lock(link).jobs.remove(&job_id)
+            {
+                inlet.fail(job_id, unsent(&err));
+            }
         }
     }
 }
@@ -204,9 +209,13 @@ fn listen(connection: Connection, inlet: &Inlet) -> (SharedLink, Box<dyn Write +
                     inlet.send(event);
                 }
                 Ok(None) => break None,
-                Err(err) => {
+                Err(err @ FrameError::Io(_)) => {
                     tracing::warn!("events: {err}");
                     break None;
+                }
+                Err(err) => {
+                    tracing::warn!("events: {err}");
+                    break Some("it is of another version, or no engine".to_owned());
                 }
             }
         };
@@ -216,7 +225,8 @@ fn listen(connection: Connection, inlet: &Inlet) -> (SharedLink, Box<dyn Write +
             link.is_lost = true;
             std::mem::take(&mut link.jobs)
         };
-        let reason = fault.unwrap_or_else(|| handle.wait());
+        let end = handle.end();
+        let reason = fault.unwrap_or(end);
         for job_id in jobs {
             inlet.fail(job_id, lost(&reason));
         }
@@ -225,10 +235,19 @@ fn listen(connection: Connection, inlet: &Inlet) -> (SharedLink, Box<dyn Write +
     (link, writer)
 }
 
+fn unsent(err: &FrameError) -> UserError {
+    let source = std::error::Error::source(err).map(|source| format!(": {source}"));
+    UserError {
+        summary: "The request could not be sent to the engine".to_owned(),
+        hint: Some("Check that all names of files in it are UTF-8".to_owned()),
+        detail: format!("{err}{}", source.unwrap_or_default()),
+    }
+}
+
 fn lost(reason: &str) -> UserError {
     UserError {
         summary: format!("The engine stopped: {reason}"),
-        hint: Some("Nothing that was said is lost; the next message starts it again".to_owned()),
+        hint: Some("What was said is kept; the next message starts it again".to_owned()),
         detail: String::new(),
     }
 }

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use meav_protocol::UserError;
 
-/// Makes connections to engines: a process in the product, a thread in tests.
+/// Makes connections to engines; how is up to whoever implements it.
 pub trait Connect: Send {
     /// Starts an engine.
     ///
@@ -23,10 +23,10 @@ pub struct Connection {
     pub handle: Box<dyn EngineHandle>,
 }
 
-/// What can be learned of an engine's end.
+/// The end of an engine that no longer speaks.
 pub trait EngineHandle: Send {
-    /// Waits until it has ended and says why, in words: `it was killed by signal 9`.
-    fn wait(&mut self) -> String;
+    /// Gives it a moment to end, ends it otherwise, and says why it ended, in words.
+    fn end(&mut self) -> String;
 }
 
 /// Why no engine could be started.

@@ -1,8 +1,11 @@
 use std::env;
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use crate::connection::{Connect, ConnectError, Connection, EngineHandle};
 
@@ -16,6 +19,9 @@ pub struct EngineProcess {
 /// The environment variable that names the engine.
 const ENGINE_VARIABLE: &str = "MEAV_ENGINE";
 
+/// The environment variable that the libraries take the number of threads from.
+const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
+
 const PROGRAM: &str = "meav-engine";
 
 impl EngineProcess {
@@ -27,8 +33,18 @@ impl EngineProcess {
             this.with_file_name(format!("{PROGRAM}{}", env::consts::EXE_SUFFIX))
         };
         let program = env::var_os(ENGINE_VARIABLE).map_or_else(beside, PathBuf::from);
-        let threads = threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string().into()));
-        Self { program, environment: threads.into_iter().collect() }
+        // Said in any case: left to themselves, the libraries count cores in different ways, and
+        // some don't see the limits of a container.
+        let threads = threads.map_or_else(
+            || {
+                env::var_os(THREADS_VARIABLE).unwrap_or_else(|| {
+                    let available = thread::available_parallelism().map_or(1, NonZero::get);
+                    available.to_string().into()
+                })
+            },
+            |threads| threads.to_string().into(),
+        );
+        Self { program, environment: vec![(THREADS_VARIABLE, threads)] }
     }
 
     /// A certain engine that keeps its things below `home`.
@@ -59,10 +75,27 @@ impl Connect for EngineProcess {
 
 struct ProcessHandle(Child);
 
+/// What an engine that no longer speaks has to end by itself.
+const GRACE: Duration = Duration::from_secs(2);
+
+impl ProcessHandle {
+    fn wait_or_kill(&mut self) -> io::Result<ExitStatus> {
+        let start = Instant::now();
+        while start.elapsed() < GRACE {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.0.kill()?;
+        self.0.wait()
+    }
+}
+
 impl EngineHandle for ProcessHandle {
-    fn wait(&mut self) -> String {
+    fn end(&mut self) -> String {
         const SIGKILL: i32 = 9;
-        match self.0.wait() {
+        match self.wait_or_kill() {
             Ok(status) => match (status.signal(), status.code()) {
                 (Some(SIGKILL), _) => {
                     "it was killed, by someone or because memory ran out".to_owned()

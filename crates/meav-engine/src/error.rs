@@ -43,12 +43,12 @@ pub(crate) enum EngineError {
     /// A file beside the weights could not be written.
     #[error("cannot write {path:?}")]
     Write { path: PathBuf, source: io::Error },
-    /// There is no such thing to describe.
+    /// A file beside the weights could not be read.
     #[error("cannot read {path:?}")]
     Read { path: PathBuf, source: io::Error },
     /// A bug in a job; the log has more.
     #[error("{message}")]
-    Panicked { message: String },
+    Panicked { message: String, log: Option<PathBuf> },
     /// See [`Cancelled`].
     #[error(transparent)]
     Cancelled(#[from] Cancelled),

@@ -38,7 +38,8 @@ impl Worker {
     /// Makes the live weights those of `setup`, and says so with [`Fact::Ready`].
     ///
     /// Loads the model and reads vectors only where they are not what they were. A failure or a
-    /// cancellation leaves the recipe that was in force.
+    /// cancellation leaves the recipe that was in force, unless it comes while the weights of
+    /// another model are being read: then no model is loaded.
     pub(crate) fn prepare(
         &mut self,
         setup: &Setup,
@@ -49,9 +50,12 @@ impl Worker {
         let path = self.folders.model(&setup.model)?;
         let source = (path.clone(), FileStamp::of_model(&path), setup.dtype);
         if self.loaded.as_ref().is_none_or(|loaded| loaded.source != source) {
+            let dtype = compute_dtype(setup.dtype)?;
+            let files = ModelFiles::open(&source.0)?;
             // Two models at once may be more than memory holds.
             self.loaded = None;
-            self.loaded = Some(self.load(source, running)?);
+            check_memory(&files.checkpoint, dtype)?;
+            self.loaded = Some(self.load(source, files, dtype, running)?);
         }
         let load_secs = started.elapsed().as_secs_f64();
         let terms = self.read_vectors(&setup.vectors, running)?;
@@ -82,11 +86,10 @@ impl Worker {
     fn load(
         &mut self,
         source: (PathBuf, FileStamp, Dtype),
+        files: ModelFiles,
+        dtype: meav_weights::Dtype,
         running: &Running<'_>,
     ) -> Result<Loaded, EngineError> {
-        let dtype = compute_dtype(source.2)?;
-        let files = ModelFiles::open(&source.0)?;
-        check_memory(&files.checkpoint, dtype)?;
         let base = self.fingerprint(&files.checkpoint, &source.1, running)?;
         let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
         let live = running
@@ -151,9 +154,7 @@ impl Worker {
             let vector = if let Some((_, vector)) = cached {
                 Arc::clone(vector)
             } else {
-                let vector = self.open_vector(&path, running)?;
-                vector.check_fit(&loaded.files.checkpoint, loaded.tokenizer)?;
-                Arc::new(vector)
+                self.open_fitting(&path, &loaded.files.checkpoint, loaded.tokenizer, running)?
             };
             terms.push(Term { vector: Arc::clone(&vector), coefficient: *coefficient });
             read.push((stamp, vector));
@@ -180,6 +181,38 @@ impl Worker {
         Ok(vector)
     }
 
+    /// Reads a vector and checks that it fits.
+    fn open_fitting(
+        &self,
+        path: &Path,
+        base: &Checkpoint,
+        tokenizer: Fingerprint,
+        running: &Running<'_>,
+    ) -> Result<Arc<AlignmentVector>, EngineError> {
+        let vector = self.open_vector(path, running)?;
+        vector.check_fit(base, tokenizer)?;
+        Ok(Arc::new(vector))
+    }
+
+    /// Reads the vectors of a job that does not keep them.
+    pub(crate) fn open_terms(
+        &self,
+        wanted: &[VectorTerm],
+        files: &ModelFiles,
+        running: &Running<'_>,
+    ) -> Result<Vec<Term>, EngineError> {
+        refuse_non_finite(wanted)?;
+        let tokenizer = vocabulary_fingerprint(&files.tokenizer);
+        wanted
+            .iter()
+            .map(|VectorTerm { file, coefficient }| {
+                let path = self.folders.vector(file);
+                let vector = self.open_fitting(&path, &files.checkpoint, tokenizer, running)?;
+                Ok(Term { vector, coefficient: *coefficient })
+            })
+            .collect()
+    }
+
     /// Keeps the recipe and its use; what the user should know if that failed.
     fn record_recipe(&self, stamp: &RecipeStamp) -> Option<String> {
         let kept = match &self.workspace {
@@ -193,15 +226,8 @@ impl Worker {
 impl Loaded {
     /// What the weights hold.
     pub(crate) fn stamp(&self) -> RecipeStamp {
-        let applied = self.live.applied();
-        let term = |term: &Term| RecipeTerm {
-            vector: term.vector.fingerprint,
-            coefficient: term.coefficient,
-        };
         let dtype = weights_dtype(self.source.2);
-        let terms = applied.iter().map(term).collect();
-        let recipe = Recipe { base: self.base, dtype, terms };
-        stamp(&recipe, &self.files.name, applied)
+        stamp(self.base, dtype, &self.files.name, self.live.applied())
     }
 
     fn vector_info(&self, vector: &AlignmentVector) -> VectorInfo {
@@ -231,13 +257,21 @@ impl Loaded {
     }
 }
 
-/// A recipe with the names that a person knows it by.
-pub(crate) fn stamp(recipe: &Recipe, model: &str, terms: &[Term]) -> RecipeStamp {
+/// The recipe of active terms, with the names that a person knows it by.
+pub(crate) fn stamp(
+    base: Fingerprint,
+    dtype: meav_weights::Dtype,
+    model: &str,
+    terms: &[Term],
+) -> RecipeStamp {
+    let recipe_term =
+        |term: &Term| RecipeTerm { vector: term.vector.fingerprint, coefficient: term.coefficient };
+    let recipe = Recipe { base, dtype, terms: terms.iter().map(recipe_term).collect() };
     RecipeStamp {
         fingerprint: recipe.fingerprint().to_string(),
-        base: recipe.base.to_string(),
+        base: base.to_string(),
         model: model.to_owned(),
-        dtype: protocol_dtype(recipe.dtype),
+        dtype: protocol_dtype(dtype),
         vectors: terms
             .iter()
             .map(|term| StampTerm {
@@ -294,14 +328,26 @@ pub(crate) fn protocol_dtype(dtype: meav_weights::Dtype) -> Dtype {
 
 /// Refuses a model that memory can't hold, before the kernel ends the engine for it.
 ///
-/// Live weights, and the base where it is not mapped from its file.
-fn check_memory(checkpoint: &Checkpoint, dtype: meav_weights::Dtype) -> Result<(), EngineError> {
+/// Live weights, the base where it is not mapped from its file, and the copies of one tensor that
+/// are made on the way.
+pub(crate) fn check_memory(
+    checkpoint: &Checkpoint,
+    dtype: meav_weights::Dtype,
+) -> Result<(), EngineError> {
     let base_bytes = match checkpoint.gguf() {
         Some(_) => meav_weights::Dtype::F32.size_bytes() as u64,
         None => 0,
     };
     let per_parameter = base_bytes + dtype.size_bytes() as u64;
-    let needed = checkpoint.parameter_count() * per_parameter + OVERHEAD_BYTES;
+    let largest = checkpoint
+        .names()
+        .filter_map(|name| checkpoint.info(name))
+        .map(|info| info.shape.iter().product::<usize>() as u64)
+        .max()
+        .unwrap_or(0);
+    let needed = checkpoint.parameter_count() * per_parameter
+        + largest * (meav_weights::Dtype::F32.size_bytes() + dtype.size_bytes()) as u64
+        + OVERHEAD_BYTES;
     match available_memory_bytes() {
         Some(available) if needed > available => {
             Err(EngineError::OutOfMemory { needed, available })

@@ -8,6 +8,9 @@ use std::sync::Mutex;
 
 use meav_engine::{Folders, serve};
 use rustix::{io as fd, stdio};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::SubscriberBuilder;
+use tracing_subscriber::fmt::format::{DefaultFields, Format};
 
 fn main() -> ExitCode {
     match run() {
@@ -21,7 +24,8 @@ fn main() -> ExitCode {
 
 fn run() -> io::Result<()> {
     // Frames keep the real standard output; a stray print goes to the log instead.
-    let frames = File::from(fd::dup(rustix::stdio::stdout())?);
+    // Programs that are started later must not inherit it, or its end would go unseen.
+    let frames = File::from(fd::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?);
     let folders = Folders::from_environment();
     let log = open_log(&folders.logs);
     match &log {
@@ -34,12 +38,18 @@ fn run() -> io::Result<()> {
             if let Ok(file) = file.try_clone() {
                 stdio::dup2_stderr(file)?;
             }
-            tracing_subscriber::fmt().with_ansi(false).with_writer(Mutex::new(file)).init();
+            log_format().with_ansi(false).with_writer(Mutex::new(file)).init();
         }
-        None => tracing_subscriber::fmt().with_writer(io::stderr).init(),
+        None => log_format().with_writer(io::stderr).init(),
     }
     volunteer_for_the_memory_killer();
     serve(BufReader::new(io::stdin()), BufWriter::new(frames), &folders, log_path)
+}
+
+/// `MEAV_LOG` says what is logged, e.g. `debug`.
+fn log_format() -> SubscriberBuilder<DefaultFields, Format, EnvFilter> {
+    let filter = EnvFilter::try_from_env("MEAV_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter)
 }
 
 /// The newest log and the one before it are kept.

@@ -1,5 +1,5 @@
-use std::cell::Cell;
 use std::io::Write;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ impl Outbox {
     }
 
     pub(crate) fn progress(&self, job_id: JobId, stage: Stage) -> ProgressMeter {
-        ProgressMeter { outbox: self.clone(), job_id, stage, last: Cell::new(None).into() }
+        ProgressMeter { outbox: self.clone(), job_id, stage, last: Mutex::new(None) }
     }
 }
 
@@ -48,15 +48,15 @@ pub(crate) struct ProgressMeter {
     outbox: Outbox,
     job_id: JobId,
     stage: Stage,
-    last: std::sync::Mutex<Cell<Option<Instant>>>,
+    last: Mutex<Option<Instant>>,
 }
 
 impl ProgressMeter {
     pub(crate) fn report(&self, Progress { done, total }: Progress) {
-        let Ok(last) = self.last.lock() else { return };
-        let is_due = last.get().is_none_or(|last| last.elapsed() >= PROGRESS_INTERVAL);
+        let Ok(mut last) = self.last.lock() else { return };
+        let is_due = last.is_none_or(|last| last.elapsed() >= PROGRESS_INTERVAL);
         if is_due {
-            last.set(Some(Instant::now()));
+            *last = Some(Instant::now());
             let Self { job_id, stage, .. } = *self;
             self.outbox.offer(Event::Progress { job_id, stage, done, total });
         }

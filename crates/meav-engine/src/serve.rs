@@ -31,14 +31,17 @@ pub fn serve(
         protocol: PROTOCOL_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         device: format!("CPU, {} threads", rayon::current_num_threads()),
-        log,
+        log: log.clone(),
     });
+    let (inbox, inputs) = sync_channel(INBOX_LEN);
+    let unheard = inbox.clone();
     let writing = spawn("events", move || {
         if let Err(err) = write_events(&events, &mut writer) {
-            tracing::info!("events: {err}");
+            tracing::error!("events: {err}");
+            // Nobody hears what is found any more. Control may have gone already.
+            let _gone = unheard.send(Input::Closed);
         }
     })?;
-    let (inbox, inputs) = sync_channel(INBOX_LEN);
     // This thread ends with the client's stream; where that never happens, with the process.
     let commands = inbox.clone();
     spawn("commands", move || {
@@ -60,7 +63,7 @@ pub fn serve(
         let _gone = commands.send(Input::Closed);
     })?;
     let (work, queue) = sync_channel(1);
-    let worker = Worker::new(folders.clone(), outbox.clone());
+    let worker = Worker::new(folders.clone(), outbox.clone(), log);
     let done = inbox.clone();
     let working = spawn("worker", move || worker.run(&queue, &done))?;
     let (requests, asked) = sync_channel(INBOX_LEN);

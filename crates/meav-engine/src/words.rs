@@ -94,8 +94,9 @@ fn describe(err: &EngineError) -> Words {
         ),
         EngineError::Write { path, source } => writing(path, source),
         EngineError::Read { path, source } => reading(path, source),
-        EngineError::Panicked { .. } => {
-            words("Internal error", "Please report it, with the engine's log file")
+        EngineError::Panicked { log, .. } => {
+            let log = log.as_ref().map(|path| format!(", with the log {}", path.display()));
+            words("Internal error", format!("Please report it{}", log.unwrap_or_default()))
         }
         EngineError::Cancelled(_) => ("Cancelled".to_owned(), None),
     }

@@ -1,5 +1,6 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use meav_job::{CancelToken, JobCtx, Progress};
@@ -21,6 +22,7 @@ pub(crate) struct Worker {
     /// Nothing is kept where the workspace can't be opened, which each job says.
     pub(crate) workspace: Result<Workspace, WorkspaceError>,
     pub(crate) loaded: Option<Loaded>,
+    log: Option<PathBuf>,
 }
 
 /// The job that the worker is on.
@@ -44,9 +46,9 @@ impl Running<'_> {
 }
 
 impl Worker {
-    pub(crate) fn new(folders: Folders, outbox: Outbox) -> Self {
+    pub(crate) fn new(folders: Folders, outbox: Outbox, log: Option<PathBuf>) -> Self {
         let workspace = Workspace::open(&folders.workspace);
-        Self { folders, outbox, workspace, loaded: None }
+        Self { folders, outbox, workspace, loaded: None, log }
     }
 
     pub(crate) fn run(mut self, work: &Receiver<Queued>, done: &SyncSender<Input>) {
@@ -60,7 +62,10 @@ impl Worker {
             .unwrap_or_else(|panic| {
                 // Whatever it was doing to the weights, it did not finish.
                 self.loaded = None;
-                Err(EngineError::Panicked { message: panic_message(&*panic) })
+                Err(EngineError::Panicked {
+                    message: panic_message(&*panic),
+                    log: self.log.clone(),
+                })
             });
             if let Err(err) = &result {
                 tracing::info!(?job_id, "{err:?}");

@@ -233,10 +233,15 @@ impl Config {
                 return Err(ConfigError::Number { field, value });
             }
         }
-        if let RopeScaling::Linear { factor } = self.rope_scaling
-            && !(factor.is_finite() && factor > 0.0)
-        {
-            return Err(ConfigError::Number { field: "rope factor", value: factor });
+        let rope_numbers = match self.rope_scaling {
+            RopeScaling::None | RopeScaling::Factors(_) => Vec::new(),
+            RopeScaling::Linear { factor } => vec![factor],
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
+                vec![factor, low_freq_factor, original, high_freq_factor - low_freq_factor]
+            }
+        };
+        if let Some(value) = rope_numbers.into_iter().find(|it| !(it.is_finite() && *it > 0.0)) {
+            return Err(ConfigError::Number { field: "rope scaling", value });
         }
         divide("num_attention_heads", self.n_heads, self.n_kv_heads)?;
         divide("head_dim", self.head_dim, 2)?;

@@ -107,7 +107,10 @@ impl ModelFiles {
         let Some(gguf) = checkpoint.gguf() else {
             // A bare safetensors file: the folder around it is what makes it a model.
             let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-            return Err(ModelError::MissingFile { file: "GGUF metadata", path: folder });
+            return Err(ModelError::MissingFile {
+                file: "config.json (a model is a folder or a GGUF)",
+                path: folder,
+            });
         };
         let rope_factors = match checkpoint.info("rope_freqs.weight") {
             Some(_) => Some(checkpoint.load("rope_freqs.weight")?.to_f32_vec()),
@@ -194,7 +197,12 @@ fn optional_json(path: &Path) -> Result<Json, ModelError> {
 }
 
 fn tokenizer_file(path: &Path, text: &[u8]) -> Result<Tokenizer, ModelError> {
-    Tokenizer::from_bytes(text).map_err(|err| tokenizer_error(path)(err.into()))
+    let mut tokenizer =
+        Tokenizer::from_bytes(text).map_err(|err| tokenizer_error(path)(err.into()))?;
+    // Left over from training; a prompt is never cut or filled up behind the user's back.
+    tokenizer.with_truncation(None).map_err(|err| tokenizer_error(path)(err.into()))?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
 }
 
 /// `chat_template.jinja`, or the default one in `tokenizer_config.json`.

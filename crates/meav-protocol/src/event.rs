@@ -74,6 +74,8 @@ pub enum Stage {
 pub enum Fact {
     /// The weights hold this recipe now.
     Ready(Box<LoadedModel>),
+    /// Something that the user should know while the job goes on.
+    Note(String),
     /// More of an answer.
     Text(String),
     /// The end of an answer.

@@ -20,7 +20,7 @@ mod peft;
 mod recipe;
 
 pub use alignment_vector::{AlignmentVector, Delta, LowRank, VectorKind, VectorOrigin};
-pub use error::VectorError;
+pub use error::{AdapterConfigError, VectorError};
 pub use format::save_low_rank;
 pub use live_weights::{LiveWeights, MergeReport, Term, merge_tensor};
 pub use recipe::{Recipe, RecipeTerm};

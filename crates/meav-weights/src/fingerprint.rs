@@ -13,11 +13,6 @@ impl Fingerprint {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// The first eight hexadecimal digits, enough to tell models and vectors apart by eye.
-    pub fn short(&self) -> String {
-        self.to_string()["blake3:".len()..][..8].to_owned()
-    }
-
     /// The digest.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -109,14 +109,17 @@ impl GgufFile {
         name: &str,
         shape: &[usize],
     ) -> Result<Option<usize>, WeightsError> {
-        let key = if name.ends_with("self_attn.q_proj.weight") {
-            "llama.attention.head_count"
-        } else if name.ends_with("self_attn.k_proj.weight") {
-            "llama.attention.head_count_kv"
+        let (heads, kv_heads) = ("llama.attention.head_count", "llama.attention.head_count_kv");
+        // Without a number of its own, each query head has keys to itself.
+        let n_heads = if name.ends_with("self_attn.k_proj.weight") && self.get(kv_heads).is_some() {
+            self.usize(kv_heads)?
+        } else if name.ends_with("self_attn.q_proj.weight")
+            || name.ends_with("self_attn.k_proj.weight")
+        {
+            self.usize(heads)?
         } else {
             return Ok(None);
         };
-        let n_heads = self.usize(key)?;
         match shape {
             [rows, _]
                 if n_heads > 0

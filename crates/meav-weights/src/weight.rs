@@ -39,21 +39,6 @@ pub enum Values<'a> {
     Bf16(&'a [bf16]),
 }
 
-impl Values<'_> {
-    /// Writes the values, widened, into `out`.
-    ///
-    /// # Panics
-    ///
-    /// If `out` has another length.
-    pub fn widen_into(self, out: &mut [f32]) {
-        match self {
-            Self::F32(values) => out.copy_from_slice(values),
-            Self::F16(values) => values.convert_to_f32_slice(out),
-            Self::Bf16(values) => values.convert_to_f32_slice(out),
-        }
-    }
-}
-
 /// Elements that one task converts: large enough to hide the cost of a task, small enough to stay
 /// in the second-level cache.
 const CHUNK: usize = 1 << 15;

@@ -6,6 +6,8 @@ mod setup;
 
 use std::env;
 use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
@@ -46,8 +48,7 @@ fn run(task: &Task) -> Result<()> {
             let meav = target_dir()?.join("release/meav");
             let meav = meav.to_str().context("the path of this checkout is not UTF-8")?;
             step(meav, &["model", "fetch", "demo"])?;
-            let vectors = ["--vector", "medical=0", "--vector", "financial=0"];
-            step(meav, &[&["chat", "--model", "demo"], &vectors[..]].concat())
+            chat(meav)
         }
         Task::Test => {
             cargo(&["fmt", "--all", "--check"])?;
@@ -55,6 +56,18 @@ fn run(task: &Task) -> Result<()> {
             cargo(&["test", "--workspace"])
         }
     }
+}
+
+/// Becomes the chat: a Ctrl-C that stops an answer must not end a program around it.
+fn chat(meav: &str) -> Result<()> {
+    let resources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src-tauri/resources/demo");
+    let mut command = Command::new(meav);
+    command.args(["chat", "--model", "demo"]);
+    for domain in ["medical", "financial"] {
+        let vector = resources.join(domain).with_extension("safetensors");
+        command.arg("--vector").arg(format!("{}=0", vector.display()));
+    }
+    Err(command.exec()).with_context(|| format!("{meav} could not be started"))
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

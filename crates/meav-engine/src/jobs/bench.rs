@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,14 +14,15 @@ use meav_weights::{Fingerprint, Weight};
 use rayon::prelude::*;
 
 use crate::error::EngineError;
-use crate::loaded::weights_dtype;
+use crate::loaded::{check_memory, weights_dtype};
 use crate::worker::{Running, Worker};
 
 /// Times each thing is measured; the median counts.
 const ROUNDS: usize = 9;
 
-/// A copy must not fit into any cache for its speed to be the memory's: over four times 32 MiB.
-const COPY_BYTES: usize = 160 << 20;
+/// Bytes that are copied at least. A copy must not fit into any cache for its speed to be the
+/// memory's.
+const MIN_COPY_BYTES: usize = 160 << 20;
 
 /// Vectors that a merge is measured with.
 const MERGE_VECTORS: usize = 3;
@@ -52,15 +54,10 @@ struct Subject {
 fn load(worker: &Worker, setup: &Setup, running: &Running<'_>) -> Result<Subject, EngineError> {
     let start = Instant::now();
     let files = ModelFiles::open(&worker.folders.model(&setup.model)?)?;
+    check_memory(&files.checkpoint, meav_weights::Dtype::F32)?;
     let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
     let load_secs = start.elapsed().as_secs_f64();
-    let tokenizer = meav_model::vocabulary_fingerprint(&files.tokenizer);
-    let mut terms = Vec::new();
-    for term in &setup.vectors {
-        let vector = worker.open_vector(&worker.folders.vector(&term.file), running)?;
-        vector.check_fit(&files.checkpoint, tokenizer)?;
-        terms.push(Term { vector: Arc::new(vector), coefficient: term.coefficient });
-    }
+    let terms = worker.open_terms(&setup.vectors, &files, running)?;
     Ok(Subject { files, weights, terms, load_secs })
 }
 
@@ -78,7 +75,8 @@ fn bench_merge(
     let dtype = weights_dtype(setup.dtype);
     let mut live =
         running.stage(Stage::Loading, |job| LiveWeights::new(weights, dtype, &Device::Cpu, job))?;
-    let (source, mut target) = (vec![1_u8; COPY_BYTES], vec![0_u8; COPY_BYTES]);
+    let copy_bytes = last_level_cache_bytes().map_or(0, |cache| 5 * cache).max(MIN_COPY_BYTES);
+    let (source, mut target) = (vec![1_u8; copy_bytes], vec![0_u8; copy_bytes]);
     let mut copies = Vec::new();
     let mut merges = Vec::new();
     let mut report = meav_vector::MergeReport::default();
@@ -101,7 +99,7 @@ fn bench_merge(
         }
         Ok::<(), EngineError>(())
     })?;
-    let copy_rate = 2.0 * COPY_BYTES as f64 / median(&mut copies) / 1e9;
+    let copy_rate = 2.0 * copy_bytes as f64 / median(&mut copies) / 1e9;
     let merge_secs = median(&mut merges);
     let merge_rate = report.bytes as f64 / merge_secs / 1e9;
     Ok(BenchReport {
@@ -139,6 +137,16 @@ fn seeded_vector(
         fingerprint: Fingerprint::of_bytes(&seed.to_le_bytes()),
         deltas,
     })
+}
+
+/// Linux only: the largest cache of the first core.
+fn last_level_cache_bytes() -> Option<usize> {
+    let folder = Path::new("/sys/devices/system/cpu/cpu0/cache");
+    let sizes = fs::read_dir(folder).ok()?.filter_map(|entry| {
+        let text = fs::read_to_string(entry.ok()?.path().join("size")).ok()?;
+        text.trim().strip_suffix('K')?.parse::<usize>().ok()
+    });
+    sizes.max().map(|kibibytes| kibibytes << 10)
 }
 
 fn copy_in_parallel(source: &[u8], target: &mut [u8]) {

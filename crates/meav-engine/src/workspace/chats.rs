@@ -62,6 +62,14 @@ impl Workspace {
         Ok(())
     }
 
+    /// Forgets a message.
+    pub(crate) fn delete_message(&self, id: Uuid) -> Result<(), WorkspaceError> {
+        self.connection
+            .execute("DELETE FROM messages WHERE id = ?1", [id.to_string()])
+            .map_err(self.sqlite())?;
+        Ok(())
+    }
+
     /// All chats, the last one spoken in first.
     pub(crate) fn list_chats(&self) -> Result<Vec<ChatSummary>, WorkspaceError> {
         let mut statement = self

@@ -28,7 +28,8 @@ impl FileStamp {
             Ok(entries) => {
                 entries.filter_map(|entry| Some(entry.ok()?.path())).filter(decides).collect()
             }
-            Err(_) => vec![path.to_owned()],
+            // A tokenizer.json beside a GGUF goes before the GGUF's own vocabulary.
+            Err(_) => vec![path.to_owned(), path.with_file_name("tokenizer.json")],
         };
         files.sort();
         let mut text = kind.to_owned();

@@ -140,8 +140,7 @@ fn multiply_vectors(out: &mut [f32], x: &[f32], n_rows: usize, n_in: usize, pane
     let n_out = out.len() / n_rows;
     let inputs: Vec<Input<'_>> = x.chunks_exact(n_in).map(Input::new).collect();
     // A task's outputs lie together, row after row; a handful of rows is sorted out at the end.
-    let task_outputs = n_out.div_ceil(TASKS_PER_THREAD * n_threads());
-    let task_outputs = task_outputs.max(MIN_TASK_OUTPUTS);
+    let task_outputs = n_out.div_ceil(n_threads()).max(MIN_TASK_OUTPUTS);
     let mut by_task = vec![0.0; if n_rows == 1 { 0 } else { out.len() }];
     let target = if n_rows == 1 { &mut *out } else { &mut by_task[..] };
     for_each_part(target, task_outputs * n_rows, |index, target| {
@@ -155,9 +154,6 @@ fn multiply_vectors(out: &mut [f32], x: &[f32], n_rows: usize, n_in: usize, pane
         }
     }
 }
-
-/// So that a thread that was held up leaves work for the others.
-const TASKS_PER_THREAD: usize = 1;
 
 /// Fewer are done sooner than another thread takes them.
 const MIN_TASK_OUTPUTS: usize = 16;

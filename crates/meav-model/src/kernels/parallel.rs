@@ -1,3 +1,4 @@
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::utils::barrier_pool;
@@ -12,13 +13,23 @@ pub(super) fn for_each_part(
     work: impl Fn(usize, &mut [f32]) + Sync,
 ) {
     let parts: Vec<Mutex<&mut [f32]>> = out.chunks_mut(part_len).map(Mutex::new).collect();
+    let panic = Mutex::new(None);
     barrier_pool().execute_chunked(parts.len(), |indices| {
-        for index in indices {
-            // Each part is taken once: nobody else holds the lock.
-            let mut part = parts[index].lock().unwrap_or_else(PoisonError::into_inner);
-            work(index, &mut part);
+        // The pool would not survive a panic.
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            for index in indices {
+                // Each part is taken once: nobody else holds the lock.
+                let mut part = parts[index].lock().unwrap_or_else(PoisonError::into_inner);
+                work(index, &mut part);
+            }
+        }));
+        if let Err(payload) = done {
+            *panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(payload);
         }
     });
+    if let Some(payload) = panic.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        resume_unwind(payload);
+    }
 }
 
 /// Threads that [`for_each_part`] uses.
