@@ -22,9 +22,16 @@ const ALLOWED: [(&str, &[&str]); 11] = [
 /// Only what computes may know candle.
 const CANDLE: [&str; 4] = ["meav-weights", "meav-vector", "meav-model", "meav-engine"];
 
-/// Only formats on disk and the protocol are serialised; the engine and the command write them.
-const SERDE: [&str; 6] =
-    ["meav-weights", "meav-vector", "meav-model", "meav-protocol", "meav-engine", "meav-cli"];
+/// Only formats on disk and the protocol are serialised; engine, command and test support write them.
+const SERDE: [&str; 7] = [
+    "meav-weights",
+    "meav-vector",
+    "meav-model",
+    "meav-protocol",
+    "meav-engine",
+    "meav-cli",
+    "meav-test-support",
+];
 
 fn normal_dependencies(package: &Package) -> BTreeSet<String> {
     package

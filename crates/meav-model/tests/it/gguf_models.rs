@@ -207,7 +207,7 @@ fn stretched_rotations_are_read_or_refused() {
     );
     check(
         set("llama.rope.scaling.type", text("linear")),
-        "cannot use the model's configuration \"…\": rope factor is NaN",
+        "cannot use the model's configuration \"…\": rope scaling is NaN",
     );
     let values = [1.0, 1.0, 2.0, 2.0, 4.0, 8.0, 8.0, 8.0];
     let factors = opened(&TINY, |gguf| {
