@@ -120,6 +120,14 @@ fn conversation_sets_knobs_regenerates_saves_and_is_kept() {
     // The next program finds the conversation in the workspace and goes on with it.
     let (_, err) = converse(&["--resume"], &["/quit"]);
     assert!(err.contains(CAPITAL), "{err}");
+
+    // A second conversation in one sitting is kept too, with its own copy of the instructions.
+    let (_, err) =
+        converse(&["--system", "Be brief."], &["First?", "/new", "Second question?", "/quit"]);
+    assert!(!err.contains("not kept"), "{err}");
+    let (_, err) = converse(&["--resume"], &["/quit"]);
+    assert!(err.contains("Second question?") && err.contains("Be brief."), "{err}");
+    assert!(!err.contains("First?"), "{err}");
 }
 
 #[test]

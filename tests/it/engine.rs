@@ -223,3 +223,42 @@ fn engine_that_is_not_there_is_a_sentence() {
     let (outcome, _) = run(&mut client, JobSpec::ListChats);
     assert!(matches!(&outcome, Outcome::Failed(err) if err.summary.contains("is missing")));
 }
+
+#[test]
+fn program_that_is_no_engine_is_a_sentence() {
+    let home = Home::empty();
+    let mut client = Client::new(EngineProcess::at("/bin/cat".into(), home.path()), || ());
+    let (outcome, _) = run(&mut client, JobSpec::ListChats);
+    assert!(
+        matches!(&outcome, Outcome::Failed(err) if err.summary.contains("The engine stopped")),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn request_that_cannot_be_sent_ends_its_job() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let home = Home::empty();
+    let mut client = client(&home);
+    let path = std::ffi::OsString::from_vec(b"mod\xe8le".to_vec()).into();
+    let (outcome, _) = run(&mut client, JobSpec::Describe { path });
+    assert!(
+        matches!(&outcome, Outcome::Failed(err) if err.summary.contains("could not be sent")),
+        "{outcome:?}"
+    );
+    // And the engine goes on.
+    assert_eq!(run(&mut client, JobSpec::ListChats).0, Outcome::Done);
+}
+
+#[test]
+fn conversation_that_is_too_long_leaves_no_empty_answer() {
+    let home = Home::empty();
+    let mut client = client(&home);
+    let keep = KeepIn { chat: Uuid::now_v7(), reply: Uuid::now_v7() };
+    let question = Message::new(Role::User, "word ".repeat(9000));
+    let (outcome, _) = run(&mut client, turn(&[question], 16, Some(keep)));
+    assert!(matches!(&outcome, Outcome::Failed(err) if err.summary.contains("the model can take")));
+    let (_, facts) = run(&mut client, JobSpec::LoadChat { id: Some(keep.chat) });
+    let [Fact::Chat(Some(chat))] = &facts[..] else { panic!("{facts:?}") };
+    assert_eq!(chat.messages.len(), 1);
+}

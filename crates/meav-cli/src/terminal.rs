@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use meav_client::{Client, EngineProcess, Update};
@@ -117,37 +118,48 @@ pub(crate) fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
     })
 }
 
-/// A progress bar, where standard error is a terminal.
+/// A progress bar, where standard error is a terminal and there is something to wait for.
 #[derive(Default)]
-struct Bar(Option<(Stage, ProgressBar)>);
+struct Bar {
+    stage: Option<(Stage, Instant)>,
+    shown: Option<ProgressBar>,
+}
+
+/// What is done sooner needs no bar.
+const BAR_DELAY: Duration = Duration::from_millis(300);
 
 impl Bar {
     fn show(&mut self, stage: Stage, done: u64, total: u64) {
-        if !io::stderr().is_terminal() {
+        let (_, start) = match self.stage {
+            Some(current) if current.0 == stage => current,
+            _ => {
+                self.clear();
+                *self.stage.insert((stage, Instant::now()))
+            }
+        };
+        if start.elapsed() < BAR_DELAY || !io::stderr().is_terminal() {
             return;
         }
-        if self.0.as_ref().is_none_or(|(shown, _)| *shown != stage) {
-            self.clear();
+        let bar = self.shown.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let template =
+                if total == 0 { "{msg} {spinner}" } else { "{msg} {bar:30} {percent:>3} %" };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
             bar.set_message(stage_words(stage));
-            self.0 = Some((stage, bar));
-        }
-        let Some((_, bar)) = &self.0 else { return };
+            bar
+        });
         if total == 0 {
             bar.tick();
             return;
         }
-        if bar.length() != Some(total) {
-            bar.set_length(total);
-            if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {percent:>3} %") {
-                bar.set_style(style);
-            }
-        }
+        bar.set_length(total);
         bar.set_position(done);
     }
 
     fn clear(&mut self) {
-        if let Some((_, bar)) = self.0.take() {
+        if let Some(bar) = self.shown.take() {
             bar.finish_and_clear();
         }
     }

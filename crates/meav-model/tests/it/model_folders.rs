@@ -157,6 +157,24 @@ fn broken_tokenizer_is_refused() {
 }
 
 #[test]
+fn prompts_are_neither_cut_nor_filled_up_as_in_training() {
+    let plain = open(|_| {});
+    let trained = open(|model| {
+        model.tokenizer["truncation"] = json!({
+            "direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0,
+        });
+        model.tokenizer["padding"] = json!({
+            "strategy": { "Fixed": 64 }, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "x",
+        });
+    });
+    let ids = |files: &ModelFiles| {
+        files.tokenizer.encode("hello there, how are you?", false).unwrap().get_ids().to_vec()
+    };
+    assert_eq!(ids(&trained), ids(&plain));
+}
+
+#[test]
 fn tokenizer_with_more_tokens_than_the_model_is_refused() {
     let folder = written(|model| model.config["vocab_size"] = 299.into());
     let found = refusal(folder.path());
