@@ -32,6 +32,8 @@ pub enum GgufValue {
     Texts(Vec<String>),
     /// A list of integers.
     I32s(Vec<i32>),
+    /// A list of floating point numbers.
+    F32s(Vec<f32>),
 }
 
 /// How a tensor's values are stored.
@@ -219,6 +221,7 @@ impl GgufValue {
     fn put(&self, out: &mut Vec<u8>) {
         const TEXT: u32 = 8;
         const I32: u32 = 5;
+        const F32: u32 = 6;
         let list = |out: &mut Vec<u8>, kind: u32, len: usize| {
             out.extend(9_u32.to_le_bytes());
             out.extend(kind.to_le_bytes());
@@ -249,6 +252,10 @@ impl GgufValue {
             }
             Self::I32s(values) => {
                 list(out, I32, values.len());
+                out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            }
+            Self::F32s(values) => {
+                list(out, F32, values.len());
                 out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             }
         }

@@ -132,7 +132,7 @@ fn vocabularies_that_cannot_be_rebuilt_are_refused() {
     let at = "cannot use the tokenizer of \"…\": ";
     let kind =
         |kind: &str| format!("{at}a GGUF vocabulary of kind {kind:?} cannot be rebuilt exactly");
-    check(set("tokenizer.ggml.model", text("llama")), &kind("llama"));
+    check(set("tokenizer.ggml.model", text("bert")), &kind("bert"));
     check(set("tokenizer.ggml.pre", text("qwen2")), &kind("qwen2"));
     check(
         set("tokenizer.ggml.merges", GgufValue::Texts(vec!["he".to_owned()])),
@@ -230,4 +230,47 @@ fn tokenizer_with_more_tokens_than_embeddings_does_not_fit_the_weights() {
         "tensor \"model.embed_tokens.weight\" has shape [299, 64], \
          the configuration says [300, 64]"
     );
+}
+
+/// The rebuilt tokenizer also gives llama.cpp's own ids for its test texts of Llama 2, which are too
+/// large to keep here.
+#[test]
+fn sentence_piece_vocabulary_merges_by_score_and_falls_back_to_bytes() {
+    // Type 1 is ordinary, 2 unknown, 3 control, 6 a byte.
+    let vocabulary = [
+        ("<unk>", 2, 0.0),
+        ("<s>", 3, 0.0),
+        ("</s>", 3, 0.0),
+        ("<0xC3>", 6, 0.0),
+        ("<0xA9>", 6, 0.0),
+        ("▁", 1, -10.0),
+        ("a", 1, -11.0),
+        ("b", 1, -12.0),
+        ("▁a", 1, -2.0),
+        ("ab", 1, -1.0),
+        ("▁ab", 1, -3.0),
+    ];
+    let files = opened(&TINY, |gguf| {
+        let tokens = vocabulary.map(|(token, ..)| token.to_owned()).to_vec();
+        let kinds = vocabulary.map(|(_, kind, _)| kind).to_vec();
+        let scores = vocabulary.map(|(.., score)| score).to_vec();
+        set("tokenizer.ggml.model", text("llama"))(gguf);
+        set("tokenizer.ggml.tokens", GgufValue::Texts(tokens))(gguf);
+        set("tokenizer.ggml.token_type", GgufValue::I32s(kinds))(gguf);
+        set("tokenizer.ggml.scores", GgufValue::F32s(scores))(gguf);
+        for key in ["bos", "eos"] {
+            set(&format!("tokenizer.ggml.{key}_token_id"), GgufValue::U32(2))(gguf);
+        }
+    });
+    for (text, expected) in [
+        // `ab` has the highest score, so `▁a` never comes about before a `b`.
+        ("ab ab", vec![10, 10]),
+        ("a b", vec![8, 5, 7]),
+        ("é", vec![5, 3, 4]),
+        ("ab</s>", vec![10, 2]),
+    ] {
+        let encoded = files.tokenizer.encode(text, false).unwrap();
+        assert_eq!(encoded.get_ids(), expected, "{text}");
+        assert_eq!(files.tokenizer.decode(&expected, false).unwrap(), text);
+    }
 }
