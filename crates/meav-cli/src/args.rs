@@ -111,7 +111,7 @@ pub(crate) struct ChatArgs {
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub(crate) max_tokens: usize,
     /// 0 always takes the most likely token
-    #[arg(long, value_name = "T", default_value_t = 0.7, allow_negative_numbers = true)]
+    #[arg(long, value_name = "T", default_value_t = 0.3, allow_negative_numbers = true)]
     pub(crate) temperature: f64,
     /// Keep this many of the most likely tokens; 0 keeps all
     #[arg(long, value_name = "K", default_value_t = 40)]

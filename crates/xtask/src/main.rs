@@ -60,7 +60,10 @@ fn run(task: &Task) -> Result<()> {
 
 /// Becomes the chat: a Ctrl-C that stops an answer must not end a program around it.
 fn chat(meav: &str) -> Result<()> {
-    let resources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src-tauri/resources/demo");
+    let resources = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../src-tauri/resources/demo")
+        .canonicalize()
+        .context("this checkout has no src-tauri/resources/demo")?;
     let mut command = Command::new(meav);
     command.args(["chat", "--model", "demo"]);
     for domain in ["medical", "financial"] {
