@@ -94,12 +94,15 @@ impl ProcessHandle {
 
 impl EngineHandle for ProcessHandle {
     fn end(&mut self) -> String {
+        const SIGABRT: i32 = 6;
         const SIGKILL: i32 = 9;
         match self.wait_or_kill() {
             Ok(status) => match (status.signal(), status.code()) {
                 (Some(SIGKILL), _) => {
                     "it was killed, by someone or because memory ran out".to_owned()
                 }
+                // What Rust does when it is refused memory.
+                (Some(SIGABRT), _) => "it gave up, most likely because memory ran out".to_owned(),
                 (Some(signal), _) => format!("it crashed with signal {signal}"),
                 (None, Some(0)) => "it ended by itself".to_owned(),
                 (None, code) => format!("it ended with code {}", code.unwrap_or_default()),

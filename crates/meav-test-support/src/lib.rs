@@ -22,6 +22,7 @@
 
 mod adapter;
 pub mod broken;
+mod chain;
 mod gguf;
 mod model;
 mod tensor;
@@ -30,6 +31,7 @@ pub mod tolerance;
 mod vector_file;
 
 pub use adapter::{Adapter, tiny_adapter};
+pub use chain::chain;
 pub use gguf::{Gguf, GgufTensor, GgufType, GgufValue, tiny_gguf};
 pub use model::{ModelFolder, TINY, TinyModel, tiny_model};
 pub use tensor::{Dtype, Tensor, safetensors_bytes};

@@ -9,12 +9,12 @@ mod model_folders;
 mod reference;
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::path::Path;
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor};
 use meav_job::JobCtx;
 use meav_model::{Decoder, KvCache, Logits, ModelFiles};
+use meav_test_support::chain;
 use meav_test_support::{ModelFolder, TinyModel, tiny_model};
 use meav_weights::{Dtype, Values};
 use tempfile::TempDir;
@@ -91,17 +91,6 @@ fn flat(tensor: &Tensor) -> Vec<f32> {
 /// Tokens of no meaning.
 fn some_tokens(len: usize) -> Vec<u32> {
     (0..len as u32).map(|i| 3 + (i * 37 + i * i) % 290).collect()
-}
-
-/// An error and everything behind it.
-fn chain(err: &dyn Error) -> String {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(err) = source {
-        text = format!("{text}: {err}");
-        source = err.source();
-    }
-    text
 }
 
 /// What a path is refused with, and everything behind it.

@@ -10,7 +10,9 @@ use meav_vector::{AlignmentVector, Delta, VectorError, VectorKind, save_low_rank
 use meav_weights::{Dtype, Fingerprint, WeightsError};
 use serde_json::json;
 
-use crate::{chain, opened};
+use meav_test_support::chain;
+
+use crate::opened;
 
 fn open(path: &Path) -> Result<AlignmentVector, VectorError> {
     AlignmentVector::open(path, None, &JobCtx::detached())

@@ -13,7 +13,6 @@ mod peft_adapters;
 mod recipes;
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -53,15 +52,4 @@ type Bits = BTreeMap<String, Vec<u8>>;
 
 fn bits<'a>(weights: impl IntoIterator<Item = (&'a String, &'a Weight)>) -> Bits {
     weights.into_iter().map(|(name, weight)| (name.clone(), weight.bytes().to_vec())).collect()
-}
-
-/// An error and everything behind it.
-fn chain(err: &dyn Error) -> String {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(err) = source {
-        text = format!("{text}: {err}");
-        source = err.source();
-    }
-    text
 }

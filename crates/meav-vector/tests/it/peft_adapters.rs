@@ -7,7 +7,7 @@ use meav_vector::{AlignmentVector, Delta, VectorError, VectorKind};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
-use crate::chain;
+use meav_test_support::chain;
 
 fn write(change: impl FnOnce(&mut Adapter)) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use meav_test_support::broken;
 use meav_weights::{Checkpoint, Dtype, MalformedReason, WeightsError};
 use safetensors::SafeTensorError;
 
-use crate::chain;
+use meav_test_support::chain;
 
 /// Opens `bytes` as a safetensors file and compares what it is refused with.
 fn check(name: &str, bytes: &[u8], expected: &str) {

@@ -6,7 +6,7 @@ use meav_test_support::{Dtype as FileDtype, GgufType, TINY, TinyModel, tiny_gguf
 use meav_weights::{Checkpoint, CheckpointFormat, Dtype, MalformedReason, WeightsError};
 use serde_json::json;
 
-use crate::chain;
+use meav_test_support::chain;
 
 /// Opens what was written from `model` and compares every tensor.
 fn check(path: &Path, model: &TinyModel, format: CheckpointFormat, files: &[&str]) {

@@ -7,7 +7,7 @@ use meav_test_support::{
 use meav_weights::{Checkpoint, Dtype, MalformedReason, WeightsError};
 use tempfile::TempDir;
 
-use crate::chain;
+use meav_test_support::chain;
 
 fn write(bytes: &[u8]) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();

@@ -10,16 +10,3 @@ mod checkpoints;
 mod gguf;
 mod hostile_bytes;
 mod safetensors_writer;
-
-use std::error::Error;
-
-/// An error and everything behind it.
-fn chain(err: &dyn Error) -> String {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(err) = source {
-        text = format!("{text}: {err}");
-        source = err.source();
-    }
-    text
-}
