@@ -67,6 +67,22 @@ fn json_says_which_recipe_answered() {
     assert_eq!(json["recipe"]["vectors"][0]["lambda"], -0.7);
     assert_eq!(json["tokens"], 4);
     assert_eq!(json["finish"], "length");
+    let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        keys,
+        [
+            "prompt",
+            "text",
+            "finish",
+            "recipe",
+            "prompt_tokens",
+            "reused_tokens",
+            "tokens",
+            "first_token_secs",
+            "tokens_per_sec",
+            "sampling"
+        ]
+    );
 }
 
 /// A whole conversation at the prompt.
@@ -101,6 +117,7 @@ fn conversation_sets_knobs_regenerates_saves_and_is_kept() {
             "/recipe",
             "/save first.md",
             "/save first.json",
+            "/save first.md",
             "/history",
             "/quit",
         ],
@@ -112,16 +129,21 @@ fn conversation_sets_knobs_regenerates_saves_and_is_kept() {
     assert!(err.contains("There is no command /nonsense"), "{err}");
     let saved = std::fs::read_to_string(home.path().join("first.md")).unwrap();
     assert!(saved.contains(CAPITAL) && saved.contains("medical −0.7"), "{saved}");
+    assert!(err.contains("first.md is there already"), "{err}");
     let json = std::fs::read_to_string(home.path().join("first.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["messages"].as_array().unwrap().len(), 2);
-    assert_eq!(json["messages"][1]["recipe"]["vectors"][0]["lambda"], -0.7);
+    // The answer before is kept too, on a branch of its own.
+    let messages = json["messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 3);
+    assert!(messages[1]["recipe"]["vectors"].as_array().unwrap().is_empty());
+    assert_eq!(messages[2]["recipe"]["vectors"][0]["lambda"], -0.7);
+    assert_eq!((&messages[2]["parent"], &json["leaf"]), (&messages[0]["id"], &messages[2]["id"]));
 
     // The next program finds the conversation in the workspace and goes on with it.
     let (_, err) = converse(&["--resume"], &["/quit"]);
     assert!(err.contains(CAPITAL), "{err}");
 
-    // A second conversation in one sitting is kept too, with its own copy of the instructions.
+    // A second conversation in one sitting is kept too, with the instructions.
     let (_, err) =
         converse(&["--system", "Be brief."], &["First?", "/new", "Second question?", "/quit"]);
     assert!(!err.contains("not kept"), "{err}");

@@ -2,23 +2,16 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 
-use meav_client::{Client, EngineProcess, Update};
+use meav_client::{Client, Connect, ConnectError, Connection, EngineHandle, EngineProcess};
 use meav_protocol::{
-    ChatTurn, Dtype, Event, Fact, JobId, JobSpec, KeepIn, Message, MessageState, Outcome, Role,
-    SamplingSpec, Setup, VectorTerm,
+    ChatTurn, Command, Dtype, Event, Fact, JobId, JobSpec, KeepIn, Message, MessageState, Outcome,
+    Role, SamplingSpec, Setup, VectorTerm,
 };
 use uuid::Uuid;
 
-use crate::support::{Home, demo_model, demo_vector, programs};
-
-/// The longest that anything here takes on the slowest machine.
-const PATIENCE: Duration = Duration::from_mins(2);
-
-fn client(home: &Home) -> Client {
-    Client::new(EngineProcess::at(programs().join("meav-engine"), home.path()), || ())
-}
+use crate::support::{Home, PATIENCE, client, demo_model, demo_vector, next, programs, run};
 
 fn setup(coefficient: f64) -> Setup {
     let vectors = vec![VectorTerm { file: demo_vector("medical"), coefficient }];
@@ -34,19 +27,15 @@ fn turn(messages: &[Message], max_tokens: usize, keep: Option<KeepIn>) -> JobSpe
         repeat_penalty: 1.3,
         seed: 0,
     };
-    let messages = messages.to_vec();
-    JobSpec::Chat(ChatTurn { setup: setup(0.5), messages, sampling, max_tokens, keep })
-}
-
-fn next(client: &Client) -> Event {
-    client.events().recv_timeout(PATIENCE).expect("an event in time")
+    let (system, messages) = (String::new(), messages.to_vec());
+    JobSpec::Chat(ChatTurn { setup: setup(0.5), system, messages, sampling, max_tokens, keep })
 }
 
 /// Waits until the job has said something, and gives what it said.
 fn first_text(client: &Client, job: JobId) -> String {
     loop {
         match next(client) {
-            Event::Fact { job_id, fact: Fact::Text(text) } if job_id == job => return text,
+            Event::Fact { job_id, fact: Fact::Text { text, .. } } if job_id == job => return text,
             Event::Finished { job_id, outcome } => panic!("{job_id:?} ended: {outcome:?}"),
             _ => {}
         }
@@ -70,21 +59,11 @@ fn engine_process(home: &Home) -> u32 {
     process.file_name().unwrap().to_str().unwrap().parse().unwrap()
 }
 
-fn run(client: &mut Client, spec: JobSpec) -> (Outcome, Vec<Fact>) {
-    let mut facts = Vec::new();
-    let outcome = client.run(spec, &|| false, |update| {
-        if let Update::Fact(fact) = update {
-            facts.push(fact);
-        }
-    });
-    (outcome, facts)
-}
-
 #[test]
 fn killed_engine_leaves_the_client_the_partial_answer_and_the_next_message() {
     let home = Home::empty();
     let mut client = client(&home);
-    let question = Message::new(Role::User, "Tell me a long story about the sea.");
+    let question = Message::new(None, Role::User, "Tell me a long story about the sea.");
     let keep = KeepIn { chat: Uuid::now_v7(), reply: Uuid::now_v7() };
     let job = client.start(turn(std::slice::from_ref(&question), 2000, Some(keep)));
     let mut said = first_text(&client, job);
@@ -99,7 +78,7 @@ fn killed_engine_leaves_the_client_the_partial_answer_and_the_next_message() {
     assert!(status.success());
     let error = loop {
         match next(&client) {
-            Event::Fact { fact: Fact::Text(text), .. } => said += &text,
+            Event::Fact { fact: Fact::Text { text, .. }, .. } => said += &text,
             Event::Finished { job_id, outcome: Outcome::Failed(error) } if job_id == job => {
                 break error;
             }
@@ -120,7 +99,7 @@ fn killed_engine_leaves_the_client_the_partial_answer_and_the_next_message() {
     assert!(!partial.content.is_empty() && said.starts_with(&partial.content));
 
     // And the next message works.
-    let again = Message::new(Role::User, "What is the capital of France?");
+    let again = Message::new(None, Role::User, "What is the capital of France?");
     let (outcome, facts) = run(&mut client, turn(&[again], 16, None));
     assert_eq!(outcome, Outcome::Done);
     assert!(matches!(facts.last(), Some(Fact::Reply(reply)) if reply.text.contains("Paris")));
@@ -131,7 +110,7 @@ fn stopped_answer_is_kept_and_marked() {
     let home = Home::empty();
     let mut client = client(&home);
     let keep = KeepIn { chat: Uuid::now_v7(), reply: Uuid::now_v7() };
-    let question = Message::new(Role::User, "Tell me a long story about the sea.");
+    let question = Message::new(None, Role::User, "Tell me a long story about the sea.");
     let job = client.start(turn(&[question], 4000, Some(keep)));
     first_text(&client, job);
     client.cancel(job);
@@ -154,7 +133,7 @@ fn stopped_answer_is_kept_and_marked() {
 fn every_job_ends_exactly_once_and_only_the_newest_recipe_counts() {
     let home = Home::empty();
     let mut client = client(&home);
-    let busy = client.start(turn(&[Message::new(Role::User, "Tell me a story.")], 60, None));
+    let busy = client.start(turn(&[Message::new(None, Role::User, "Tell me a story.")], 60, None));
     first_text(&client, busy);
     // A knob that is dragged while the engine answers.
     let dragged: Vec<JobId> =
@@ -255,10 +234,79 @@ fn conversation_that_is_too_long_leaves_no_empty_answer() {
     let home = Home::empty();
     let mut client = client(&home);
     let keep = KeepIn { chat: Uuid::now_v7(), reply: Uuid::now_v7() };
-    let question = Message::new(Role::User, "word ".repeat(9000));
+    let question = Message::new(None, Role::User, "word ".repeat(9000));
     let (outcome, _) = run(&mut client, turn(&[question], 16, Some(keep)));
     assert!(matches!(&outcome, Outcome::Failed(err) if err.summary.contains("the model can take")));
     let (_, facts) = run(&mut client, JobSpec::LoadChat { id: Some(keep.chat) });
     let [Fact::Chat(Some(chat))] = &facts[..] else { panic!("{facts:?}") };
     assert_eq!(chat.messages.len(), 1);
+}
+
+/// An engine whose end is told.
+struct Watched {
+    engine: EngineProcess,
+    end: SyncSender<String>,
+}
+
+impl Connect for Watched {
+    fn connect(&mut self) -> Result<Connection, ConnectError> {
+        let Connection { reader, writer, handle } = self.engine.connect()?;
+        let handle = Box::new(WatchedHandle { handle, end: self.end.clone() });
+        Ok(Connection { reader, writer, handle })
+    }
+}
+
+struct WatchedHandle {
+    handle: Box<dyn EngineHandle>,
+    end: SyncSender<String>,
+}
+
+impl EngineHandle for WatchedHandle {
+    fn end(&mut self) -> String {
+        let reason = self.handle.end();
+        self.end.send(reason.clone()).unwrap();
+        reason
+    }
+}
+
+#[test]
+fn dropped_client_ends_the_engine_in_the_middle_of_an_answer_and_then_its_threads() {
+    let home = Home::empty();
+    let (end, ended) = sync_channel(1);
+    // Gone when the last thread that could call it has ended.
+    let (alive, threads) = sync_channel::<()>(1);
+    let engine = EngineProcess::at(programs().join("meav-engine"), home.path());
+    let client = Client::new(Watched { engine, end }, move || {
+        let _held = &alive;
+    });
+    let job_id = JobId(7);
+    let spec = turn(&[Message::new(None, Role::User, "Tell me a long story.")], 4000, None);
+    client.send(Command::Start { job_id, spec }).unwrap();
+    first_text(&client, job_id);
+    drop(client);
+    assert_eq!(ended.recv_timeout(PATIENCE).unwrap(), "it ended by itself");
+    assert_eq!(threads.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
+}
+
+#[test]
+fn chats_are_changed_while_the_engine_answers() {
+    let home = Home::empty();
+    let mut client = client(&home);
+    let keep = KeepIn { chat: Uuid::now_v7(), reply: Uuid::now_v7() };
+    let question = Message::new(None, Role::User, "Tell me a long story about the sea.");
+    let busy = client.start(turn(&[question], 4000, Some(keep)));
+    first_text(&client, busy);
+    let rename = JobSpec::RenameChat { id: keep.chat, title: "The sea".to_owned() };
+    let (outcome, facts) = run(&mut client, rename);
+    assert_eq!(outcome, Outcome::Done);
+    assert!(matches!(&facts[..], [Fact::Chats(chats)] if chats[0].title == "The sea"), "{facts:?}");
+    client.cancel(busy);
+    loop {
+        match next(&client) {
+            Event::Finished { job_id, outcome } if job_id == busy => {
+                break assert_eq!(outcome, Outcome::Cancelled);
+            }
+            _ => {}
+        }
+    }
 }

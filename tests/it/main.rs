@@ -9,3 +9,4 @@ mod disk;
 mod engine;
 mod merge;
 mod support;
+mod workspace;

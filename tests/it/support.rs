@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+use std::time::Duration;
 use std::{env, fs};
 
+use meav_client::{Client, EngineProcess, Update};
+use meav_protocol::{Event, Fact, JobSpec, Outcome};
 use tempfile::TempDir;
 
 /// `target/debug`, with both programs as they are in the source now.
@@ -121,4 +124,28 @@ pub(crate) fn describe(output: &Output) -> String {
 
 pub(crate) fn str(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// The longest that anything here takes on the slowest machine.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+
+/// An engine of its own for the home.
+pub(crate) fn client(home: &Home) -> Client {
+    Client::new(EngineProcess::at(programs().join("meav-engine"), home.path()), || ())
+}
+
+/// What the engine says next.
+pub(crate) fn next(client: &Client) -> Event {
+    client.events().recv_timeout(PATIENCE).expect("an event in time")
+}
+
+/// Runs a job to its end, for what it finds.
+pub(crate) fn run(client: &mut Client, spec: JobSpec) -> (Outcome, Vec<Fact>) {
+    let mut facts = Vec::new();
+    let outcome = client.run(spec, &|| false, |update| {
+        if let Update::Fact(fact) = update {
+            facts.push(fact);
+        }
+    });
+    (outcome, facts)
 }

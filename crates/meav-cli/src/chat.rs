@@ -1,6 +1,6 @@
 use std::io::{self, Write as _};
 
-use meav_protocol::{Fact, JobSpec, Message, Reply, Role, SamplingSpec, Setup};
+use meav_protocol::{Fact, JobSpec, Reply, Role, SamplingSpec, Setup};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -29,13 +29,11 @@ pub(crate) fn chat(args: &ChatArgs) -> Result<(), Failure> {
             seed: args.seed.unwrap_or_else(|| Uuid::now_v7().as_u128() as u64),
         },
         max_tokens: args.max_tokens,
+        system: args.system.clone().unwrap_or_default(),
         messages: Vec::new(),
         chat: None,
         loaded: None,
     };
-    if let Some(system) = &args.system {
-        session.messages.push(Message::new(Role::System, system.as_str()));
-    }
     if let Some(prompt) = &args.prompt {
         return answer_once(session, prompt, args);
     }
@@ -52,7 +50,8 @@ fn resume(session: &mut Session, args: &ChatArgs) -> Result<(), Failure> {
             return Err(Failure::new("There is no such chat", "Start without --resume"));
         };
         session.chat = Some(chat.id);
-        session.messages = chat.messages;
+        session.messages = chat.branch().into_iter().cloned().collect();
+        session.system = chat.system;
     }
     Ok(())
 }
@@ -67,7 +66,7 @@ struct Answer<'a> {
 }
 
 fn answer_once(mut session: Session, prompt: &str, args: &ChatArgs) -> Result<(), Failure> {
-    session.messages.push(Message::new(Role::User, prompt));
+    session.ask(prompt);
     let is_quiet = args.json.as_ref().is_some_and(JsonTarget::is_stdout);
     let reply = session.answer(|piece| if is_quiet { Ok(()) } else { print_piece(piece) });
     let answered = session.messages.last().is_some_and(|message| message.role == Role::Assistant);
@@ -103,9 +102,9 @@ pub(crate) fn stamp_line(reply: &Reply, sampling: &SamplingSpec) -> String {
     format!(
         "[{} · {} tokens · {:.0} tok/s · first token {:.0} ms · seed {}{end}]",
         reply.recipe,
-        reply.tokens,
-        reply.tokens_per_sec,
-        reply.first_token_secs * 1e3,
+        reply.figures.tokens,
+        reply.figures.tokens_per_sec,
+        reply.figures.first_token_secs * 1e3,
         sampling.seed
     )
 }

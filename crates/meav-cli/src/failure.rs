@@ -26,8 +26,7 @@ impl Failure {
     }
 
     pub(crate) fn new(summary: impl Into<String>, hint: impl Into<String>) -> Self {
-        let (summary, hint) = (summary.into(), Some(hint.into()));
-        Self::Failed(UserError { summary, hint, detail: String::new() })
+        Self::Failed(UserError::new(summary, hint))
     }
 
     /// Says it and gives the exit code.
@@ -53,6 +52,8 @@ impl From<io::Error> for Failure {
             summary: "The terminal or a file could not be used".to_owned(),
             hint: None,
             detail: err.to_string(),
+            about: None,
+            remedy: None,
         })
     }
 }

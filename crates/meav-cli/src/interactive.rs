@@ -1,7 +1,7 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use meav_protocol::{Fact, JobSpec, Message, MessageState, Role};
+use meav_protocol::{Fact, JobSpec, MessageState, Role};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use uuid::Uuid;
@@ -10,7 +10,6 @@ use crate::args::parse_coefficient;
 use crate::chat::{print_piece, stamp_line};
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::terminal::write_whole;
 
 const HELP: &str = "\
 /set NAME λ     set a vector's λ, e.g. /set medical -0.7; attaches it if need be
@@ -74,6 +73,9 @@ fn greet(session: &Session) -> Result<(), Failure> {
             writeln!(out, "vectors: {} (turn one with /set {first} -0.7)", domains.join(", "))?;
         }
     }
+    if !session.system.is_empty() {
+        writeln!(out, "{}", session.system)?;
+    }
     for message in &session.messages {
         let mark = if message.role == Role::User { "> " } else { "" };
         writeln!(out, "{mark}{}", message.content)?;
@@ -88,7 +90,7 @@ fn turn(session: &mut Session, line: &str) -> Result<(), Failure> {
     let Some(command) = line.strip_prefix('/') else {
         // A question that found no answer makes room for this one: two in a row confuse models.
         session.messages.pop_if(|message| message.role == Role::User);
-        session.messages.push(Message::new(Role::User, line));
+        session.ask(line);
         return answer(session);
     };
     let (name, rest) = command.split_once(' ').unwrap_or((command, ""));
@@ -99,10 +101,7 @@ fn turn(session: &mut Session, line: &str) -> Result<(), Failure> {
         ("regenerate", _) => regenerate(session),
         ("save", path) => save(session, path),
         ("new", _) => {
-            session.messages.retain(|message| message.role == Role::System);
-            for message in &mut session.messages {
-                message.id = Uuid::now_v7();
-            }
+            session.messages.clear();
             session.chat = Some(Uuid::now_v7());
             Ok(())
         }
@@ -172,23 +171,20 @@ fn regenerate(session: &mut Session) -> Result<(), Failure> {
     answered
 }
 
-fn save(session: &Session, path: &str) -> Result<(), Failure> {
+fn save(session: &mut Session, path: &str) -> Result<(), Failure> {
     let path = if path.is_empty() { "chat.md" } else { path };
-    let mut path = PathBuf::from(path);
-    if path.extension().is_none() {
-        path.set_extension("md");
+    let mut out = PathBuf::from(path);
+    if out.extension().is_none() {
+        out.set_extension("md");
     }
-    if path.exists() {
-        let summary = format!("{} is there already", path.display());
+    if out.exists() {
+        let summary = format!("{} is there already", out.display());
         return Err(Failure::new(summary, "Choose another name: /save FILE"));
     }
-    let text = if path.extension().is_some_and(|extension| extension == "json") {
-        serde_json::to_string_pretty(&session.to_chat()).map_err(io::Error::other)? + "\n"
-    } else {
-        session.to_markdown()
-    };
-    write_whole(&path, &text)?;
-    Ok(writeln!(io::stdout(), "{}", path.display())?)
+    if session.messages.is_empty() {
+        return Err(Failure::new("There is nothing to save yet", "Ask something first"));
+    }
+    session.terminal.run_written(JobSpec::ExportChat { id: session.chat, out })
 }
 
 fn print_history(session: &mut Session) -> Result<(), Failure> {

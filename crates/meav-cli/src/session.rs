@@ -1,10 +1,9 @@
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use meav_protocol::{
-    Chat, ChatTurn, Fact, JobSpec, KeepIn, LoadedModel, Message, MessageState, Outcome, Reply,
-    Role, SamplingSpec, Setup, VectorTerm,
+    ChatTurn, Fact, JobSpec, KeepIn, LoadedModel, Message, MessageState, Outcome, Reply, Role,
+    SamplingSpec, Setup, VectorTerm,
 };
 use uuid::Uuid;
 
@@ -17,6 +16,9 @@ pub(crate) struct Session {
     pub(crate) setup: Setup,
     pub(crate) sampling: SamplingSpec,
     pub(crate) max_tokens: usize,
+    /// Standing instructions; empty for those of the model's own template.
+    pub(crate) system: String,
+    /// The turns, each following the one before.
     pub(crate) messages: Vec<Message>,
     /// Where the workspace keeps it; `None` keeps nothing.
     pub(crate) chat: Option<Uuid>,
@@ -75,6 +77,12 @@ impl Session {
         Ok(())
     }
 
+    /// Adds a question.
+    pub(crate) fn ask(&mut self, text: &str) {
+        let parent = self.messages.last().map(|message| message.id);
+        self.messages.push(Message::new(parent, Role::User, text));
+    }
+
     /// Has the conversation answered; pieces of text go to `on_text` as they come.
     ///
     /// Whatever the end, the answer is in `messages`, as far as it came.
@@ -85,6 +93,7 @@ impl Session {
         let id = Uuid::now_v7();
         let turn = ChatTurn {
             setup: self.setup.clone(),
+            system: self.system.clone(),
             messages: self.messages.clone(),
             sampling: self.sampling.clone(),
             max_tokens: self.max_tokens,
@@ -94,7 +103,7 @@ impl Session {
         let (mut ready, mut reply, mut shown) = (None, None, Ok(()));
         let outcome = self.terminal.run(JobSpec::Chat(turn), |fact| match fact {
             Fact::Ready(loaded) => ready = Some(*loaded),
-            Fact::Text(piece) => {
+            Fact::Text { text: piece, .. } => {
                 text.push_str(&piece);
                 if shown.is_ok() {
                     shown = on_text(&piece);
@@ -115,11 +124,13 @@ impl Session {
         if !text.is_empty() || reply.is_some() {
             self.messages.push(Message {
                 id,
+                parent: self.messages.last().map(|message| message.id),
                 role: Role::Assistant,
                 content: reply.as_ref().map_or(text, |reply| reply.text.clone()),
                 state,
                 recipe: ready.as_ref().map(|loaded| loaded.recipe.clone()),
                 sampling: Some(self.sampling.clone()),
+                figures: reply.as_ref().map(|reply| reply.figures),
             });
         }
         if let Some(loaded) = ready {
@@ -131,39 +142,5 @@ impl Session {
             Outcome::Cancelled if reply.is_some() => Ok(reply),
             outcome => Failure::check(outcome).map(|()| reply),
         }
-    }
-
-    /// The conversation as Markdown, each answer under its recipe.
-    pub(crate) fn to_markdown(&self) -> String {
-        let title = self.loaded.as_ref().map_or("Chat", |loaded| loaded.name.as_str());
-        let mut text = format!("# {title}\n");
-        for message in &self.messages {
-            let who = match message.role {
-                Role::System => "System",
-                Role::User => "You",
-                Role::Assistant => "Model",
-            };
-            let mark = match message.state {
-                MessageState::Complete => "",
-                MessageState::Partial => " (cut off: the engine stopped)",
-                MessageState::Stopped => " (stopped)",
-            };
-            let recipe = message.recipe.as_ref().map(|recipe| format!(" · `{recipe}`"));
-            // Writing to a string cannot fail.
-            let _infallible = write!(
-                text,
-                "\n## {who}{}{mark}\n\n{}\n",
-                recipe.unwrap_or_default(),
-                message.content
-            );
-        }
-        text
-    }
-
-    pub(crate) fn to_chat(&self) -> Chat {
-        let id = self.chat.unwrap_or_default();
-        let title = self.messages.iter().find(|message| message.role == Role::User);
-        let title = title.map(|message| message.content.clone()).unwrap_or_default();
-        Chat { id, title, messages: self.messages.clone() }
     }
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::io::{BufReader, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -13,6 +13,8 @@ use meav_protocol::{
 use crate::connection::{Connect, Connection};
 
 /// A connection to an engine that is made when needed, and made again.
+///
+/// Dropping it ends the engine, what it is doing included, and then the threads that talk to it.
 #[derive(Debug)]
 pub struct Client {
     commands: SyncSender<Command>,
@@ -25,6 +27,17 @@ const CHANNEL_LEN: usize = 1024;
 
 /// How often a waiting [`Client::run`] asks whether it should cancel.
 const CANCEL_POLL: Duration = Duration::from_millis(30);
+
+/// Why a command was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Too many wait already: try again later.
+    #[error("too many commands wait for the engine")]
+    Full,
+    /// The thread that talks to the engine has ended, which only a bug can make it do.
+    #[error("the thread that talks to the engine has gone")]
+    Gone,
+}
 
 /// What [`Client::run`] hears of while a job runs.
 #[derive(Debug)]
@@ -56,23 +69,36 @@ impl Client {
         Self { commands, events: received, next_job: 0 }
     }
 
-    /// Queues a job and gives its name. Never blocks for long: commands wait elsewhere.
+    /// Queues a job and gives its name. Waits where very many commands wait already.
     pub fn start(&mut self, spec: JobSpec) -> JobId {
         self.next_job += 1;
         let job_id = JobId(self.next_job);
-        self.send(Command::Start { job_id, spec });
+        self.send_waiting(Command::Start { job_id, spec });
         job_id
     }
 
     /// Asks a job to end at its next tick.
     pub fn cancel(&self, job_id: JobId) {
-        self.send(Command::Cancel { job_id });
+        self.send_waiting(Command::Cancel { job_id });
     }
 
-    fn send(&self, command: Command) {
+    fn send_waiting(&self, command: Command) {
         if self.commands.send(command).is_err() {
             tracing::error!("the thread that talks to the engine has gone");
         }
+    }
+
+    /// Hands over a command without ever blocking, for a caller that draws a window and picks the
+    /// [`JobId`]s itself; it must not use [`Client::start`] and [`Client::run`] too.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; the command is not carried out, and no event will tell of its job.
+    pub fn send(&self, command: Command) -> Result<(), SendError> {
+        self.commands.try_send(command).map_err(|err| match err {
+            TrySendError::Full(_) => SendError::Full,
+            TrySendError::Disconnected(_) => SendError::Gone,
+        })
     }
 
     /// The events, in order; drain it before each frame, or wait on it.
@@ -238,21 +264,60 @@ fn listen(connection: Connection, inlet: &Inlet) -> (SharedLink, Box<dyn Write +
 fn unsent(err: &FrameError) -> UserError {
     let source = std::error::Error::source(err).map(|source| format!(": {source}"));
     UserError {
-        summary: "The request could not be sent to the engine".to_owned(),
-        hint: Some("Check that all names of files in it are UTF-8".to_owned()),
         detail: format!("{err}{}", source.unwrap_or_default()),
+        ..UserError::new(
+            "The request could not be sent to the engine",
+            "Check that all names of files in it are UTF-8",
+        )
     }
 }
 
 fn lost(reason: &str) -> UserError {
-    UserError {
-        summary: format!("The engine stopped: {reason}"),
-        hint: Some("What was said is kept; the next message starts it again".to_owned()),
-        detail: String::new(),
-    }
+    UserError::new(
+        format!("The engine stopped: {reason}"),
+        "What was said is kept; the next message starts it again",
+    )
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) {
     let started = thread::Builder::new().name(name.to_owned()).spawn(run);
     assert!(started.is_ok(), "the system cannot start the thread {name:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ConnectError;
+
+    /// Starts no engine before it is told to, and then none either.
+    struct Slow(Receiver<()>);
+
+    impl Connect for Slow {
+        fn connect(&mut self) -> Result<Connection, ConnectError> {
+            // It has been told, or nobody is left to tell it.
+            let _told = self.0.recv();
+            Err(ConnectError::NoEngine { path: "nowhere".into() })
+        }
+    }
+
+    #[test]
+    fn command_that_finds_no_room_is_given_back_at_once() {
+        let (go, wait) = sync_channel(1);
+        let client = Client::new(Slow(wait), || ());
+        let mut refused = None;
+        let is_taken = |id: &u64| {
+            let start = Command::Start { job_id: JobId(*id), spec: JobSpec::ListChats };
+            refused = client.send(start).err();
+            refused.is_none()
+        };
+        let sent = (0..2 * CHANNEL_LEN as u64).take_while(is_taken).count();
+        assert_eq!(refused, Some(SendError::Full));
+        // One may be with the thread that waits for the engine.
+        assert!((CHANNEL_LEN..=CHANNEL_LEN + 1).contains(&sent), "{sent}");
+        drop(go);
+        for _ in 0..sent {
+            let event = client.events().recv().unwrap();
+            assert!(matches!(event, Event::Finished { outcome: Outcome::Failed(_), .. }));
+        }
+    }
 }

@@ -57,6 +57,6 @@ impl ConnectError {
         };
         let source = std::error::Error::source(self).map(|err| format!(": {err}"));
         let detail = format!("{self}{}", source.unwrap_or_default());
-        UserError { summary, hint: Some(hint.to_owned()), detail }
+        UserError { detail, ..UserError::new(summary, hint) }
     }
 }

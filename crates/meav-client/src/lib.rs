@@ -8,6 +8,6 @@ mod client;
 mod connection;
 mod process;
 
-pub use client::{Client, Update};
+pub use client::{Client, SendError, Update};
 pub use connection::{Connect, ConnectError, Connection, EngineHandle};
 pub use process::EngineProcess;

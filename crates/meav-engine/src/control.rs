@@ -5,6 +5,7 @@ use meav_job::CancelToken;
 use meav_protocol::{Command, Event, JobId, JobSpec, Outcome};
 
 use crate::outbox::Outbox;
+use crate::workspace::Librarian;
 
 /// What control hears of.
 pub(crate) enum Input {
@@ -65,19 +66,16 @@ impl Control {
 
     fn start(&mut self, job_id: JobId, spec: JobSpec) {
         tracing::debug!(?job_id, "start");
-        match spec {
-            JobSpec::LoadChat { .. } | JobSpec::ListChats | JobSpec::ListAudit { .. } => {
-                if self.workspace.send((job_id, spec)).is_err() {
-                    tracing::error!("the workspace thread has gone");
-                }
+        if Librarian::answers(&spec) {
+            if self.workspace.send((job_id, spec)).is_err() {
+                tracing::error!("the workspace thread has gone");
             }
-            spec => {
-                if matches!(spec, JobSpec::Prepare(_)) {
-                    self.drop_waiting_recipes();
-                }
-                self.queue.push_back(Queued { job_id, spec, cancel: CancelToken::default() });
-            }
+            return;
         }
+        if matches!(spec, JobSpec::Prepare(_)) {
+            self.drop_waiting_recipes();
+        }
+        self.queue.push_back(Queued { job_id, spec, cancel: CancelToken::default() });
     }
 
     /// A knob that is dragged sends recipes faster than they can be merged: only the newest counts.

@@ -1,5 +1,5 @@
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use meav_job::Cancelled;
 use meav_model::ModelError;
@@ -19,6 +19,9 @@ pub(crate) enum EngineError {
     /// A vector could not be read or applied.
     #[error(transparent)]
     Vector(#[from] VectorError),
+    /// A vector of the request, named as the request named it, could not be used.
+    #[error("{source}")]
+    InVector { file: PathBuf, source: Box<EngineError> },
     /// A tensor file could not be read or written.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -52,4 +55,11 @@ pub(crate) enum EngineError {
     /// See [`Cancelled`].
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+impl EngineError {
+    /// Says which vector of the request it is about.
+    pub(crate) fn in_vector(self, file: &Path) -> Self {
+        Self::InVector { file: file.to_owned(), source: Box::new(self) }
+    }
 }

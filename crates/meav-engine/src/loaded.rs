@@ -5,12 +5,15 @@ use std::time::Instant;
 use candle_core::Device;
 use meav_model::{ChatTemplate, Decoder, Generator, ModelFiles, vocabulary_fingerprint};
 use meav_protocol::{
-    Dtype, Fact, LoadedModel, RecipeStamp, Setup, Stage, StampTerm, VectorInfo, VectorTerm,
+    Dtype, Fact, LoadedModel, MemoryUse, RecipeStamp, Setup, Stage, StampTerm, VectorInfo,
+    VectorTerm,
 };
 use meav_vector::{
     AlignmentVector, LiveWeights, Recipe, RecipeTerm, Term, VectorError, VectorKind,
 };
-use meav_weights::{Checkpoint, Fingerprint, available_memory_bytes};
+use meav_weights::{
+    Checkpoint, Fingerprint, available_memory_bytes, process_memory_bytes, total_memory_bytes,
+};
 
 use crate::error::EngineError;
 use crate::worker::{Running, Worker};
@@ -71,6 +74,7 @@ impl Worker {
         let Some(loaded) = &self.loaded else { unreachable!("it has just been loaded") };
         running.fact(Fact::Ready(Box::new(LoadedModel {
             name: loaded.files.name.clone(),
+            path,
             parameters: loaded.files.checkpoint.parameter_count(),
             context: loaded.files.config.max_position_embeddings,
             dtype: setup.dtype,
@@ -78,6 +82,7 @@ impl Worker {
             vectors: terms.iter().map(|term| loaded.vector_info(&term.vector)).collect(),
             load_secs,
             merge_secs: merging.elapsed().as_secs_f64(),
+            memory: memory_use(),
             notes,
         })));
         Ok(stamp)
@@ -154,7 +159,8 @@ impl Worker {
             let vector = if let Some((_, vector)) = cached {
                 Arc::clone(vector)
             } else {
-                self.open_fitting(&path, &loaded.files.checkpoint, loaded.tokenizer, running)?
+                self.open_fitting(&path, &loaded.files.checkpoint, loaded.tokenizer, running)
+                    .map_err(|err| err.in_vector(file))?
             };
             terms.push(Term { vector: Arc::clone(&vector), coefficient: *coefficient });
             read.push((stamp, vector));
@@ -207,19 +213,30 @@ impl Worker {
             .iter()
             .map(|VectorTerm { file, coefficient }| {
                 let path = self.folders.vector(file);
-                let vector = self.open_fitting(&path, &files.checkpoint, tokenizer, running)?;
+                let vector = self
+                    .open_fitting(&path, &files.checkpoint, tokenizer, running)
+                    .map_err(|err| err.in_vector(file))?;
                 Ok(Term { vector, coefficient: *coefficient })
             })
             .collect()
     }
 
     /// Keeps the recipe and its use; what the user should know if that failed.
-    fn record_recipe(&self, stamp: &RecipeStamp) -> Option<String> {
-        let kept = match &self.workspace {
-            Ok(workspace) => workspace.record_recipe(stamp),
+    fn record_recipe(&mut self, stamp: &RecipeStamp) -> Option<String> {
+        let workspace = match &self.workspace {
+            Ok(workspace) => workspace,
             Err(err) => return Some(format!("nothing is kept: {err}")),
         };
-        kept.err().map(|err| format!("the recipe is not kept: {err}"))
+        if self.recorded.as_ref() == Some(stamp) {
+            return None;
+        }
+        match workspace.record_recipe(stamp) {
+            Ok(()) => {
+                self.recorded = Some(stamp.clone());
+                None
+            }
+            Err(err) => Some(format!("the recipe is not kept: {err}")),
+        }
     }
 }
 
@@ -234,6 +251,7 @@ impl Loaded {
         VectorInfo {
             domain: vector.origin.domain.clone(),
             file: vector.path.clone(),
+            fingerprint: vector.fingerprint.to_string(),
             kind: kind_name(vector.kind).to_owned(),
             size_bytes: vector.size_bytes(),
             tensors: vector.deltas.len(),
@@ -296,10 +314,16 @@ fn refuse_non_finite(vectors: &[VectorTerm]) -> Result<(), EngineError> {
     match vectors.iter().find(|term| !(term.coefficient as f32).is_finite()) {
         Some(VectorTerm { file, coefficient }) => {
             let domain = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            Err(VectorError::NonFiniteCoefficient { domain, coefficient: *coefficient }.into())
+            let err = VectorError::NonFiniteCoefficient { domain, coefficient: *coefficient };
+            Err(EngineError::from(err).in_vector(file))
         }
         None => Ok(()),
     }
+}
+
+/// What the engine takes of the machine's memory.
+fn memory_use() -> Option<MemoryUse> {
+    Some(MemoryUse { used_bytes: process_memory_bytes()?, total_bytes: total_memory_bytes()? })
 }
 
 /// What a model can run in here.

@@ -63,11 +63,11 @@ pub fn serve(
         let _gone = commands.send(Input::Closed);
     })?;
     let (work, queue) = sync_channel(1);
+    let librarian = Librarian::new(&folders.workspace, outbox.clone(), log.clone());
     let worker = Worker::new(folders.clone(), outbox.clone(), log);
     let done = inbox.clone();
     let working = spawn("worker", move || worker.run(&queue, &done))?;
     let (requests, asked) = sync_channel(INBOX_LEN);
-    let librarian = Librarian::new(&folders.workspace, outbox.clone());
     let answering = spawn("workspace", move || librarian.run(&asked))?;
     drop(inbox);
     Control::new(work, requests, outbox).run(&inputs);

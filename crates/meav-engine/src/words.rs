@@ -2,9 +2,10 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 
 use meav_model::ModelError;
-use meav_protocol::{Outcome, UserError};
+use meav_protocol::{Outcome, Remedy, UserError};
 use meav_vector::VectorError;
 use meav_weights::{MalformedReason, WeightsError};
 
@@ -20,10 +21,32 @@ pub(crate) fn into_outcome(result: Result<(), EngineError>) -> Outcome {
         Err(err) => err,
     };
     let (summary, hint) = describe(&err);
-    Outcome::Failed(UserError { summary, hint, detail: source_chain(&err) })
+    Outcome::Failed(UserError {
+        summary,
+        hint,
+        detail: source_chain(&err),
+        about: about(&err),
+        remedy: remedy(&err),
+    })
+}
+
+/// The file of the request that is to blame.
+fn about(err: &EngineError) -> Option<PathBuf> {
+    match err {
+        EngineError::InVector { file, .. } => Some(file.clone()),
+        _ => None,
+    }
+}
+
+/// What the client can do about it at once.
+fn remedy(err: &EngineError) -> Option<Remedy> {
+    matches!(err, EngineError::NoDemo { .. }).then_some(Remedy::FetchDemo)
 }
 
 fn is_cancelled(err: &EngineError) -> bool {
+    if let EngineError::InVector { source, .. } = err {
+        return is_cancelled(source);
+    }
     matches!(
         err,
         EngineError::Cancelled(_)
@@ -66,6 +89,7 @@ fn describe(err: &EngineError) -> Words {
         EngineError::Model(err) => model(err),
         EngineError::Vector(err) => vector(err),
         EngineError::Weights(err) => weights(err),
+        EngineError::InVector { source, .. } => describe(source),
         EngineError::Workspace(err) => workspace(err),
         EngineError::Fetch(err) => fetch(err),
         EngineError::NoDemo { path } => words(
@@ -288,6 +312,15 @@ fn workspace(err: &WorkspaceError) -> Words {
             format!("The workspace {} holds something unreadable", path.display()),
             "Move the file away to start with an empty workspace",
         ),
+        WorkspaceError::NoChat { .. } => words(
+            "There is no such chat",
+            "It may have been deleted for good; the list of chats shows those that are left",
+        ),
+        WorkspaceError::NoChats => words("There is no chat yet", "Ask something first"),
+        WorkspaceError::NoMessage { .. } => {
+            words("That message is not in this chat", "Load the chat again")
+        }
+        WorkspaceError::EmptyTitle => words("A chat needs a title", "Type at least one letter"),
     }
 }
 
@@ -311,4 +344,43 @@ fn fetch(err: &FetchError) -> Words {
 fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use meav_job::Cancelled;
+
+    use super::*;
+
+    fn failed(err: EngineError) -> UserError {
+        match into_outcome(Err(err)) {
+            Outcome::Failed(err) => err,
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+
+    #[test]
+    fn error_in_a_vector_names_the_file_and_keeps_its_words() {
+        let read = || {
+            let source = io::Error::from(io::ErrorKind::NotFound);
+            EngineError::from(WeightsError::Read { path: "/vectors/legal".into(), source })
+        };
+        let plain = failed(read());
+        let about = Some(PathBuf::from("legal"));
+        let wrapped = failed(read().in_vector("legal".as_ref()));
+        assert_eq!(wrapped, UserError { about, ..plain });
+    }
+
+    #[test]
+    fn cancellation_in_a_vector_is_no_failure() {
+        let err = EngineError::from(VectorError::from(Cancelled)).in_vector("legal".as_ref());
+        assert_eq!(into_outcome(Err(err)), Outcome::Cancelled);
+    }
+
+    #[test]
+    fn only_a_missing_demo_model_can_be_fetched() {
+        let missing = failed(EngineError::NoDemo { path: "demo.gguf".into() });
+        assert_eq!(missing.remedy, Some(Remedy::FetchDemo));
+        assert_eq!(failed(EngineError::HalfOnCpu).remedy, None);
+    }
 }

@@ -1,10 +1,11 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender};
 
+use jiff::Timestamp;
 use meav_job::{CancelToken, JobCtx, Progress};
-use meav_protocol::{Fact, JobId, JobSpec, Stage};
+use meav_protocol::{Fact, JobId, JobSpec, RecipeStamp, Stage};
 
 use crate::control::{Input, Queued};
 use crate::error::EngineError;
@@ -22,6 +23,8 @@ pub(crate) struct Worker {
     /// Nothing is kept where the workspace can't be opened, which each job says.
     pub(crate) workspace: Result<Workspace, WorkspaceError>,
     pub(crate) loaded: Option<Loaded>,
+    /// The recipe that was kept last, to keep the same one only once.
+    pub(crate) recorded: Option<RecipeStamp>,
     log: Option<PathBuf>,
 }
 
@@ -48,25 +51,26 @@ impl Running<'_> {
 impl Worker {
     pub(crate) fn new(folders: Folders, outbox: Outbox, log: Option<PathBuf>) -> Self {
         let workspace = Workspace::open(&folders.workspace);
-        Self { folders, outbox, workspace, loaded: None, log }
+        if let Ok(workspace) = &workspace
+            && let Err(err) = workspace.purge_chats(Timestamp::now())
+        {
+            tracing::warn!("deleted chats are still there: {err}");
+        }
+        Self { folders, outbox, workspace, loaded: None, recorded: None, log }
     }
 
     pub(crate) fn run(mut self, work: &Receiver<Queued>, done: &SyncSender<Input>) {
         for Queued { job_id, spec, cancel } in work {
-            // A bug in one job must not take the engine with it.
-            let result = catch_unwind(AssertUnwindSafe(|| {
+            let log = self.log.clone();
+            let result = guard(log.as_deref(), || {
                 // On a thread of the pool itself: from outside, each of the thousands of small
                 // parallel loops of a reply would wake and be woken across threads.
                 rayon::scope(|_| self.run_job(job_id, spec, &cancel))
-            }))
-            .unwrap_or_else(|panic| {
+            });
+            if matches!(result, Err(EngineError::Panicked { .. })) {
                 // Whatever it was doing to the weights, it did not finish.
                 self.loaded = None;
-                Err(EngineError::Panicked {
-                    message: panic_message(&*panic),
-                    log: self.log.clone(),
-                })
-            });
+            }
             if let Err(err) = &result {
                 tracing::info!(?job_id, "{err:?}");
             }
@@ -92,11 +96,20 @@ impl Worker {
             JobSpec::ImportVector(import) => jobs::import_vector(self, &import, &running),
             JobSpec::Merge(merge) => jobs::merge(self, &merge, &running),
             JobSpec::Bench(bench) => jobs::bench(self, &bench, &running),
-            JobSpec::LoadChat { .. } | JobSpec::ListChats | JobSpec::ListAudit { .. } => {
-                unreachable!("control gives these to the workspace thread")
-            }
+            _ => unreachable!("control gives the others to the librarian"),
         }
     }
+}
+
+/// Runs a job; a bug in it must not take the engine with it.
+pub(crate) fn guard<T>(
+    log: Option<&Path>,
+    run: impl FnOnce() -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let message = panic_message(&*panic);
+        Err(EngineError::Panicked { message, log: log.map(Path::to_owned) })
+    })
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

@@ -66,7 +66,7 @@ impl Generator {
     }
 
     /// Reads `prompt` and writes a reply of up to `max_tokens` tokens, handing each piece of text
-    /// to `on_text` as soon as its characters are whole.
+    /// to `on_text` as soon as its characters are whole, with the number of tokens up to there.
     ///
     /// Cancelled after the first token, it returns what there is, [`Finish::Cancelled`].
     ///
@@ -83,7 +83,7 @@ impl Generator {
         prompt: &[u32],
         sampling: &Sampling,
         max_tokens: usize,
-        on_text: &mut dyn FnMut(&str),
+        on_text: &mut dyn FnMut(&str, usize),
         job: &JobCtx<'_>,
     ) -> Result<Generation, ModelError> {
         sampling.check()?;
@@ -108,7 +108,8 @@ impl Generator {
                 break Finish::Stop;
             }
             context.push(token);
-            text.push(token, on_text)?;
+            let n_tokens = context.len() - prompt.len();
+            text.push(token, &mut |piece| on_text(piece, n_tokens))?;
             if context.len() == end {
                 continue;
             }
@@ -119,7 +120,7 @@ impl Generator {
             };
         };
         let tokens = context.split_off(prompt.len());
-        let text = text.finish(&tokens, on_text)?;
+        let text = text.finish(&tokens, &mut |piece| on_text(piece, tokens.len()))?;
         let first_token = first_token.unwrap_or_else(|| start.elapsed());
         Ok(Generation {
             text,

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{RecipeStamp, SamplingSpec};
+use crate::{RecipeStamp, ReplyFigures, SamplingSpec};
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,9 @@ pub enum MessageState {
 pub struct Message {
     /// Unique among all messages.
     pub id: Uuid,
+    /// The message that it follows; `None` for a first one. Several may follow the same: a
+    /// question that was edited, an answer that was given again.
+    pub parent: Option<Uuid>,
     /// Who speaks.
     pub role: Role,
     /// What was said.
@@ -53,18 +56,22 @@ pub struct Message {
     pub recipe: Option<RecipeStamp>,
     /// The settings it was drawn with; of answers only.
     pub sampling: Option<SamplingSpec>,
+    /// How long and how fast it was; of answers that came to an end.
+    pub figures: Option<ReplyFigures>,
 }
 
 impl Message {
     /// A complete message with an id of its own.
-    pub fn new(role: Role, content: impl Into<String>) -> Self {
+    pub fn new(parent: Option<Uuid>, role: Role, content: impl Into<String>) -> Self {
         Self {
             id: Uuid::now_v7(),
+            parent,
             role,
             content: content.into(),
             state: MessageState::Complete,
             recipe: None,
             sampling: None,
+            figures: None,
         }
     }
 }
@@ -76,8 +83,30 @@ pub struct Chat {
     pub id: Uuid,
     /// What the list of chats shows.
     pub title: String,
-    /// The turns, oldest first.
+    /// Standing instructions; empty for those of the model's own template.
+    pub system: String,
+    /// The turns of all branches, in the order in which they were written.
     pub messages: Vec<Message>,
+    /// The last turn of the branch that was spoken in last.
+    pub leaf: Option<Uuid>,
+}
+
+impl Chat {
+    /// The turns from the first one to [`Chat::leaf`].
+    pub fn branch(&self) -> Vec<&Message> {
+        let mut branch = Vec::new();
+        let mut next = self.leaf;
+        // A message is written after the one it follows, so one pass backwards finds them all,
+        // and a circle in a damaged workspace ends.
+        for message in self.messages.iter().rev() {
+            if next == Some(message.id) {
+                branch.push(message);
+                next = message.parent;
+            }
+        }
+        branch.reverse();
+        branch
+    }
 }
 
 /// A line in the list of chats.
@@ -89,6 +118,19 @@ pub struct ChatSummary {
     pub title: String,
     /// When something was last said, RFC 3339.
     pub updated: String,
-    /// Turns.
+    /// Turns of all branches.
     pub n_messages: usize,
+}
+
+/// A message that a search has found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatHit {
+    /// The chat that it stands in.
+    pub chat: Uuid,
+    /// That chat's title.
+    pub title: String,
+    /// The message; `None` where the title itself was found.
+    pub message: Option<Uuid>,
+    /// The words around what was found, on one line.
+    pub excerpt: String,
 }

@@ -54,10 +54,55 @@ pub enum JobSpec {
     },
     /// [`crate::Fact::Chats`].
     ListChats,
+    /// Gives a chat another title; [`crate::Fact::Chats`].
+    RenameChat {
+        /// Which.
+        id: Uuid,
+        /// Its title from now on.
+        title: String,
+    },
+    /// Takes a chat off the list; it is forgotten for good after a month. [`crate::Fact::Chats`].
+    DeleteChat {
+        /// Which.
+        id: Uuid,
+    },
+    /// Puts a deleted chat back on the list; [`crate::Fact::Chats`].
+    RestoreChat {
+        /// Which.
+        id: Uuid,
+    },
+    /// Remembers which branch of a chat is shown; finds nothing.
+    SetBranch {
+        /// Which chat.
+        chat: Uuid,
+        /// The last turn of the branch.
+        leaf: Uuid,
+    },
+    /// Looks for words in titles and messages, not minding case; [`crate::Fact::Found`].
+    SearchChats {
+        /// What to look for.
+        text: String,
+        /// The most messages to name.
+        limit: usize,
+    },
+    /// Writes the branch of a chat that was spoken in last, as Markdown, or everything as JSON if
+    /// `out` ends in `.json`; [`crate::Fact::Written`].
+    ExportChat {
+        /// Which; `None` for the last one spoken in.
+        id: Option<Uuid>,
+        /// The file, replaced if it exists.
+        out: PathBuf,
+    },
     /// The newest entries of the audit log; [`crate::Fact::Audit`].
     ListAudit {
         /// How many.
         limit: usize,
+    },
+    /// Writes the whole audit log as CSV, or as JSON if `out` ends in `.json`;
+    /// [`crate::Fact::Written`].
+    ExportAudit {
+        /// The file, replaced if it exists.
+        out: PathBuf,
     },
 }
 
@@ -66,7 +111,9 @@ pub enum JobSpec {
 pub struct ChatTurn {
     /// Who answers.
     pub setup: Setup,
-    /// The turns so far, oldest first.
+    /// Standing instructions; empty for those of the model's own template.
+    pub system: String,
+    /// The turns so far, oldest first, each following the one before.
     pub messages: Vec<Message>,
     /// How tokens are chosen.
     pub sampling: SamplingSpec,
@@ -80,7 +127,8 @@ pub struct ChatTurn {
 /// A place in the workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeepIn {
-    /// The chat, made if there is none of this id; its turns become those of the job.
+    /// The chat, made if there is none of this id; the turns of the job are added to it, and its
+    /// branch becomes the one that ends with the answer.
     pub chat: Uuid,
     /// The answer's id.
     pub reply: Uuid,

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Chat, ChatSummary, Dtype, JobId, MessageState, Outcome, RecipeStamp};
+use crate::{Chat, ChatHit, ChatSummary, Dtype, JobId, MessageState, Outcome, RecipeStamp};
 
 /// What the engine tells its client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,7 +77,12 @@ pub enum Fact {
     /// Something that the user should know while the job goes on.
     Note(String),
     /// More of an answer.
-    Text(String),
+    Text {
+        /// The words since the last piece.
+        text: String,
+        /// Tokens of the answer up to here.
+        tokens: usize,
+    },
     /// The end of an answer.
     Reply(Reply),
     /// What a file is.
@@ -95,6 +100,8 @@ pub enum Fact {
     Chat(Option<Chat>),
     /// All chats, the last one spoken in first.
     Chats(Vec<ChatSummary>),
+    /// What a search in the chats has found, the newest first.
+    Found(Vec<ChatHit>),
     /// Entries of the audit log, newest first.
     Audit(Vec<AuditEntry>),
 }
@@ -104,6 +111,8 @@ pub enum Fact {
 pub struct LoadedModel {
     /// What to call it.
     pub name: String,
+    /// Where it was read from.
+    pub path: PathBuf,
     /// The weights' elements.
     pub parameters: u64,
     /// Tokens in the longest context.
@@ -118,8 +127,19 @@ pub struct LoadedModel {
     pub load_secs: f64,
     /// What moving the weights took.
     pub merge_secs: f64,
+    /// What the engine takes of the device's memory, if that is known.
+    pub memory: Option<MemoryUse>,
     /// What the user should know, e.g. that a vector was made for another base.
     pub notes: Vec<String>,
+}
+
+/// Memory of the device that a model runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryUse {
+    /// Bytes that the engine holds.
+    pub used_bytes: u64,
+    /// Bytes that there are.
+    pub total_bytes: u64,
 }
 
 /// A vector, as far as its file tells.
@@ -129,6 +149,8 @@ pub struct VectorInfo {
     pub domain: String,
     /// Where it was read from.
     pub file: PathBuf,
+    /// `blake3:` of its values.
+    pub fingerprint: String,
     /// `dense` or `low-rank`.
     pub kind: String,
     /// Bytes of its values.
@@ -148,6 +170,14 @@ pub struct Reply {
     pub finish: FinishReason,
     /// The recipe that answered.
     pub recipe: RecipeStamp,
+    /// How long and how fast.
+    #[serde(flatten)]
+    pub figures: ReplyFigures,
+}
+
+/// How long an answer is and how fast it came.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplyFigures {
     /// Tokens of the conversation.
     pub prompt_tokens: usize,
     /// Of those, how many an earlier turn had read already.
@@ -184,9 +214,20 @@ impl FinishReason {
     }
 }
 
+/// What a file can be used as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileKind {
+    /// A base model.
+    Model,
+    /// An alignment vector, or an adapter that is read as one.
+    Vector,
+}
+
 /// What a file is, in words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
+    /// What it can be used as.
+    pub kind: FileKind,
     /// One line: `Alignment vector "medical"`, …
     pub title: String,
     /// Names and values, in reading order.

@@ -15,15 +15,15 @@ mod frame;
 mod outcome;
 mod setup;
 
-pub use chat::{Chat, ChatSummary, Message, MessageState, Role};
+pub use chat::{Chat, ChatHit, ChatSummary, Message, MessageState, Role};
 pub use command::{BenchSpec, ChatTurn, Command, JobId, JobSpec, KeepIn, MergeSpec, VectorImport};
 pub use event::{
-    AuditEntry, BenchReport, Description, Event, Fact, FinishReason, LoadedModel, Measure, Reply,
-    Stage, VectorInfo,
+    AuditEntry, BenchReport, Description, Event, Fact, FileKind, FinishReason, LoadedModel,
+    Measure, MemoryUse, Reply, ReplyFigures, Stage, VectorInfo,
 };
 pub use frame::{FrameError, MAX_FRAME_BYTES, read_frame, write_frame};
-pub use outcome::{Outcome, UserError};
+pub use outcome::{Outcome, Remedy, UserError};
 pub use setup::{Dtype, RecipeStamp, SamplingSpec, Setup, StampTerm, VectorTerm};
 
 /// Incremented with every change that older peers can't read.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;

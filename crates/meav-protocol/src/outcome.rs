@@ -1,4 +1,5 @@
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,25 @@ pub struct UserError {
     pub hint: Option<String>,
     /// What happened underneath, outermost first.
     pub detail: String,
+    /// The file of the request that it is about, as the request named it.
+    pub about: Option<PathBuf>,
+    /// What would help and can be done at once.
+    pub remedy: Option<Remedy>,
+}
+
+/// Something that a client can offer to do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Remedy {
+    /// [`crate::JobSpec::FetchDemo`].
+    FetchDemo,
+}
+
+impl UserError {
+    /// An error that is about no file, with nothing underneath.
+    pub fn new(summary: impl Into<String>, hint: impl Into<String>) -> Self {
+        let (summary, hint) = (summary.into(), Some(hint.into()));
+        Self { summary, hint, detail: String::new(), about: None, remedy: None }
+    }
 }
 
 impl fmt::Display for UserError {

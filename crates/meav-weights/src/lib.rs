@@ -25,6 +25,6 @@ pub use dtype::Dtype;
 pub use error::{MalformedReason, WeightsError};
 pub use fingerprint::{Fingerprint, Fingerprinter};
 pub use gguf::{GgufFile, GgufValue};
-pub use memory::available_memory_bytes;
+pub use memory::{available_memory_bytes, process_memory_bytes, total_memory_bytes};
 pub use safetensors_file::{SafetensorsWriter, TensorSpec};
 pub use weight::{Values, Weight};

@@ -290,7 +290,7 @@ impl Contestant {
             prompt,
             &greedy,
             max_tokens,
-            &mut |_| {},
+            &mut |_, _| {},
             job,
         )?;
         Ok(generation.decoding.as_secs_f64())

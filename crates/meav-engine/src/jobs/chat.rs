@@ -3,8 +3,8 @@ use std::time::{Duration, Instant};
 use meav_job::Cancelled;
 use meav_model::{Finish, Generation, ModelError, Sampling};
 use meav_protocol::{
-    ChatTurn, Fact, FinishReason, KeepIn, Message, MessageState, RecipeStamp, Reply, Role,
-    SamplingSpec, Stage,
+    ChatTurn, Fact, FinishReason, KeepIn, Message, MessageState, RecipeStamp, Reply, ReplyFigures,
+    Role, SamplingSpec, Stage,
 };
 
 use crate::error::EngineError;
@@ -32,15 +32,14 @@ pub(crate) fn chat(
         unreachable!("the model has just been prepared")
     };
     let template = loaded.template.as_ref().ok_or(ModelError::NoChatTemplate)?;
-    let messages: Vec<_> = turn.messages.iter().map(template_message).collect();
-    let prompt = template.render(&messages, true)?;
+    let prompt = template.render(&template_messages(turn), true)?;
     let prompt = loaded.files.tokenizer.encode(prompt, false).map_err(ModelError::Encode)?;
     let mut keeper = Keeper::new(turn, &recipe, workspace.as_mut().ok(), running);
     let mut text = String::new();
     let mut unsent = Unsent::new(running);
-    let mut on_text = |piece: &str| {
+    let mut on_text = |piece: &str, n_tokens: usize| {
         text.push_str(piece);
-        unsent.push(piece);
+        unsent.push(piece, n_tokens);
         keeper.update(&text);
     };
     let generation = running.stage(Stage::ReadingPrompt, |job| {
@@ -61,19 +60,26 @@ pub(crate) fn chat(
         Err(err) => {
             let cancelled = matches!(err, ModelError::Cancelled(_));
             let state = if cancelled { MessageState::Stopped } else { MessageState::Partial };
-            keeper.end(&text, state);
+            keeper.end(&text, state, None);
             return Err(err.into());
         }
     };
     let reply = reply(generation, recipe);
-    keeper.end(&reply.text, reply.finish.message_state());
+    keeper.end(&reply.text, reply.finish.message_state(), Some(&reply.figures));
     let cancelled = reply.finish == FinishReason::Cancelled;
     running.fact(Fact::Reply(reply));
     if cancelled { Err(Cancelled.into()) } else { Ok(()) }
 }
 
-fn template_message(message: &Message) -> meav_model::Message {
-    meav_model::Message { role: message.role.as_str().to_owned(), content: message.content.clone() }
+/// The conversation as templates take it, standing instructions in front.
+fn template_messages(turn: &ChatTurn) -> Vec<meav_model::Message> {
+    let message = |role: Role, content: &String| meav_model::Message {
+        role: role.as_str().to_owned(),
+        content: content.clone(),
+    };
+    let system = (!turn.system.is_empty()).then(|| message(Role::System, &turn.system));
+    let turns = turn.messages.iter().map(|turn| message(turn.role, &turn.content));
+    system.into_iter().chain(turns).collect()
 }
 
 fn sampling(spec: &SamplingSpec) -> Sampling {
@@ -93,11 +99,13 @@ fn reply(generation: Generation, recipe: RecipeStamp) -> Reply {
             Finish::Cancelled => FinishReason::Cancelled,
         },
         recipe,
-        prompt_tokens: generation.prompt_tokens,
-        reused_tokens: generation.reused_tokens,
-        tokens: generation.tokens.len(),
-        first_token_secs: generation.first_token.as_secs_f64(),
-        tokens_per_sec: if decoding > 0.0 { after_first / decoding } else { 0.0 },
+        figures: ReplyFigures {
+            prompt_tokens: generation.prompt_tokens,
+            reused_tokens: generation.reused_tokens,
+            tokens: generation.tokens.len(),
+            first_token_secs: generation.first_token.as_secs_f64(),
+            tokens_per_sec: if decoding > 0.0 { after_first / decoding } else { 0.0 },
+        },
         text: generation.text,
     }
 }
@@ -106,17 +114,20 @@ fn reply(generation: Generation, recipe: RecipeStamp) -> Reply {
 struct Unsent<'a> {
     running: &'a Running<'a>,
     text: String,
+    /// Of the answer up to here.
+    n_tokens: usize,
     last: Option<Instant>,
 }
 
 impl<'a> Unsent<'a> {
     fn new(running: &'a Running<'a>) -> Self {
-        Self { running, text: String::new(), last: None }
+        Self { running, text: String::new(), n_tokens: 0, last: None }
     }
 
     /// The first piece goes at once: somebody is waiting for it.
-    fn push(&mut self, piece: &str) {
+    fn push(&mut self, piece: &str, n_tokens: usize) {
         self.text.push_str(piece);
+        self.n_tokens = n_tokens;
         if self.last.is_none_or(|last| last.elapsed() >= TEXT_INTERVAL) {
             self.flush();
         }
@@ -124,7 +135,8 @@ impl<'a> Unsent<'a> {
 
     fn flush(&mut self) {
         if !self.text.is_empty() {
-            self.running.fact(Fact::Text(std::mem::take(&mut self.text)));
+            let (text, tokens) = (std::mem::take(&mut self.text), self.n_tokens);
+            self.running.fact(Fact::Text { text, tokens });
             self.last = Some(Instant::now());
         }
     }
@@ -151,13 +163,15 @@ impl<'a> Keeper<'a> {
             let mut messages = turn.messages.clone();
             messages.push(Message {
                 id: keep.reply,
+                parent: turn.messages.last().map(|message| message.id),
                 role: Role::Assistant,
                 content: String::new(),
                 state: MessageState::Partial,
                 recipe: Some(recipe.clone()),
                 sampling: Some(turn.sampling.clone()),
+                figures: None,
             });
-            if let Err(err) = workspace.save_chat(keep.chat, &messages) {
+            if let Err(err) = workspace.save_chat(keep.chat, &turn.system, &messages) {
                 running.fact(Fact::Note(format!("the chat is not kept: {}", source_chain(&err))));
                 kept = None;
             }
@@ -167,26 +181,26 @@ impl<'a> Keeper<'a> {
 
     fn update(&mut self, text: &str) {
         if self.last.elapsed() >= KEEP_INTERVAL {
-            self.write(text, MessageState::Partial);
+            self.write(text, MessageState::Partial, None);
             self.last = Instant::now();
         }
     }
 
     /// An answer without a word is none.
-    fn end(mut self, text: &str, state: MessageState) {
-        match &self.kept {
+    fn end(mut self, text: &str, state: MessageState, figures: Option<&ReplyFigures>) {
+        match &mut self.kept {
             Some((workspace, keep)) if text.is_empty() => {
                 if let Err(err) = workspace.delete_message(keep.reply) {
                     tracing::warn!("an empty answer is kept: {err}");
                 }
             }
-            _ => self.write(text, state),
+            _ => self.write(text, state, figures),
         }
     }
 
-    fn write(&mut self, text: &str, state: MessageState) {
+    fn write(&mut self, text: &str, state: MessageState, figures: Option<&ReplyFigures>) {
         if let Some((workspace, keep)) = &self.kept
-            && let Err(err) = workspace.update_message(keep.reply, text, state)
+            && let Err(err) = workspace.update_message(keep.reply, text, state, figures)
         {
             tracing::warn!("the answer is not kept: {err}");
         }

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use meav_model::{ModelFiles, RopeScaling};
-use meav_protocol::{Description, Fact};
+use meav_protocol::{Description, Fact, FileKind};
 use meav_vector::AlignmentVector;
 use meav_weights::Checkpoint;
 
@@ -58,7 +58,8 @@ fn describe_vector(vector: &AlignmentVector) -> Description {
         ("created", origin.created.clone()),
     ];
     rows.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
-    Description { title: format!("Alignment vector {:?}", origin.domain), rows }
+    let title = format!("Alignment vector {:?}", origin.domain);
+    Description { kind: FileKind::Vector, title, rows }
 }
 
 fn describe_model(
@@ -93,7 +94,8 @@ fn describe_model(
         ("fingerprint", fingerprint.to_string()),
     ];
     let rows = rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Ok(Description { title: format!("Model {:?}", files.name), rows })
+    let title = format!("Model {:?}", files.name);
+    Ok(Description { kind: FileKind::Model, title, rows })
 }
 
 /// The types that values are stored in, the most frequent first.

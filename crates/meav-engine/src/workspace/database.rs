@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use meav_protocol::{AuditEntry, RecipeStamp};
 use meav_weights::Fingerprint;
 use rusqlite::{Connection, OptionalExtension as _, params};
+use uuid::Uuid;
 
 use super::FileStamp;
 
@@ -34,46 +35,19 @@ pub(crate) enum WorkspaceError {
     /// A column holds something that this program never wrote.
     #[error("{what} is unreadable in the workspace {path:?}")]
     Damaged { what: &'static str, path: PathBuf },
+    /// A chat is named that was never kept, or is deleted for good.
+    #[error("no chat has the id {id}")]
+    NoChat { id: Uuid },
+    /// The last chat is asked for before there is one.
+    #[error("no chat has been kept")]
+    NoChats,
+    /// A branch is to end with a message that is not in the chat.
+    #[error("the chat {chat} has no message {message}")]
+    NoMessage { chat: Uuid, message: Uuid },
+    /// A chat is to have a title without a letter.
+    #[error("the title is empty")]
+    EmptyTitle,
 }
-
-/// Each entry takes the schema one version further. Never edit one: add another.
-const MIGRATIONS: [&str; 1] = ["
-    CREATE TABLE chats (
-        id TEXT PRIMARY KEY,
-        title TEXT NOT NULL,
-        updated TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE messages (
-        id TEXT PRIMARY KEY,
-        chat_id TEXT NOT NULL REFERENCES chats (id) ON DELETE CASCADE,
-        position INTEGER NOT NULL,
-        role TEXT NOT NULL,
-        content TEXT NOT NULL,
-        state TEXT NOT NULL,
-        recipe TEXT,
-        sampling TEXT
-    ) STRICT;
-    CREATE INDEX messages_of_chat ON messages (chat_id, position);
-    CREATE TABLE recipes (
-        fingerprint TEXT PRIMARY KEY,
-        recipe TEXT NOT NULL,
-        first_used TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE audit (
-        id INTEGER PRIMARY KEY,
-        time TEXT NOT NULL,
-        action TEXT NOT NULL,
-        detail TEXT NOT NULL
-    ) STRICT;
-    CREATE TRIGGER audit_keeps_entries BEFORE DELETE ON audit
-        BEGIN SELECT RAISE (ABORT, 'the audit log is append-only'); END;
-    CREATE TRIGGER audit_keeps_values BEFORE UPDATE ON audit
-        BEGIN SELECT RAISE (ABORT, 'the audit log is append-only'); END;
-    CREATE TABLE fingerprints (
-        stamp TEXT PRIMARY KEY,
-        fingerprint TEXT NOT NULL
-    ) STRICT;
-"];
 
 impl Workspace {
     /// Opens or makes the database in `folder`.
@@ -95,27 +69,6 @@ impl Workspace {
         let mut workspace = Self { path, connection };
         workspace.migrate()?;
         Ok(workspace)
-    }
-
-    fn migrate(&mut self) -> Result<(), WorkspaceError> {
-        let path = self.path.clone();
-        let at = |source| WorkspaceError::Sqlite { path: path.clone(), source };
-        // Taken for writing at once, so that two engines that start together don't both migrate.
-        let transaction = self
-            .connection
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-            .map_err(at)?;
-        let found: usize =
-            transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(at)?;
-        let known = MIGRATIONS.len();
-        if found > known {
-            return Err(WorkspaceError::Newer { found, known, path: path.clone() });
-        }
-        for migration in &MIGRATIONS[found..] {
-            transaction.execute_batch(migration).map_err(at)?;
-        }
-        transaction.pragma_update(None, "user_version", known).map_err(at)?;
-        transaction.commit().map_err(at)
     }
 
     pub(super) fn sqlite(&self) -> impl Fn(rusqlite::Error) -> WorkspaceError + use<> {
@@ -197,7 +150,7 @@ impl Workspace {
             .prepare("SELECT time, action, detail FROM audit ORDER BY id DESC LIMIT ?1")
             .map_err(self.sqlite())?;
         statement
-            .query_map([limit], |row| {
+            .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
                 Ok(AuditEntry { time: row.get(0)?, action: row.get(1)?, detail: row.get(2)? })
             })
             .and_then(Iterator::collect)
@@ -205,9 +158,13 @@ impl Workspace {
     }
 }
 
-/// RFC 3339, to the millisecond.
-pub(crate) fn now() -> String {
-    format!("{:.3}", Timestamp::now())
+/// RFC 3339, to the millisecond: the order of such texts is that of the times.
+pub(super) fn rfc3339(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
+
+pub(super) fn now() -> String {
+    rfc3339(Timestamp::now())
 }
 
 #[cfg(test)]

@@ -3,37 +3,85 @@ use std::sync::mpsc::Receiver;
 
 use meav_protocol::{Event, Fact, JobId, JobSpec};
 
-use super::database::{Workspace, WorkspaceError};
+use super::database::Workspace;
 use crate::error::EngineError;
 use crate::outbox::Outbox;
 use crate::words::into_outcome;
+use crate::worker::guard;
 
-/// Answers what can be read from the database, also while the worker is busy.
+/// Answers what needs nothing but the database, also while the worker is busy.
 pub(crate) struct Librarian {
     folder: PathBuf,
     outbox: Outbox,
+    log: Option<PathBuf>,
 }
 
 impl Librarian {
-    pub(crate) fn new(folder: &Path, outbox: Outbox) -> Self {
-        Self { folder: folder.to_owned(), outbox }
+    pub(crate) fn new(folder: &Path, outbox: Outbox, log: Option<PathBuf>) -> Self {
+        Self { folder: folder.to_owned(), outbox, log }
+    }
+
+    /// Whether the job is one of its own, and not one of the worker's.
+    pub(crate) fn answers(spec: &JobSpec) -> bool {
+        match spec {
+            JobSpec::Prepare(_)
+            | JobSpec::Chat(_)
+            | JobSpec::Describe { .. }
+            | JobSpec::FetchDemo
+            | JobSpec::ImportVector(_)
+            | JobSpec::Merge(_)
+            | JobSpec::Bench(_) => false,
+            JobSpec::LoadChat { .. }
+            | JobSpec::ListChats
+            | JobSpec::RenameChat { .. }
+            | JobSpec::DeleteChat { .. }
+            | JobSpec::RestoreChat { .. }
+            | JobSpec::SetBranch { .. }
+            | JobSpec::SearchChats { .. }
+            | JobSpec::ExportChat { .. }
+            | JobSpec::ListAudit { .. }
+            | JobSpec::ExportAudit { .. } => true,
+        }
     }
 
     pub(crate) fn run(self, requests: &Receiver<(JobId, JobSpec)>) {
         for (job_id, spec) in requests {
-            let result = self.answer(&spec).map_err(EngineError::from);
-            let outcome = into_outcome(result.map(|fact| self.outbox.fact(job_id, fact)));
-            self.outbox.send(Event::Finished { job_id, outcome });
+            let found = guard(self.log.as_deref(), || self.answer(&spec));
+            if let Err(err) = &found {
+                tracing::info!(?job_id, "{err:?}");
+            }
+            let told = found.map(|fact| {
+                if let Some(fact) = fact {
+                    self.outbox.fact(job_id, fact);
+                }
+            });
+            self.outbox.send(Event::Finished { job_id, outcome: into_outcome(told) });
         }
     }
 
-    fn answer(&self, spec: &JobSpec) -> Result<Fact, WorkspaceError> {
+    fn answer(&self, spec: &JobSpec) -> Result<Option<Fact>, EngineError> {
         let workspace = Workspace::open(&self.folder)?;
-        match spec {
-            JobSpec::LoadChat { id } => workspace.load_chat(*id).map(Fact::Chat),
-            JobSpec::ListChats => workspace.list_chats().map(Fact::Chats),
-            JobSpec::ListAudit { limit } => workspace.audit(*limit).map(Fact::Audit),
-            _ => unreachable!("control gives other jobs to the worker"),
-        }
+        let chats = || workspace.list_chats().map(Fact::Chats);
+        let fact = match spec {
+            JobSpec::LoadChat { id } => workspace.load_chat(*id).map(Fact::Chat)?,
+            JobSpec::ListChats => chats()?,
+            JobSpec::RenameChat { id, title } => {
+                workspace.rename_chat(*id, title).and_then(|()| chats())?
+            }
+            JobSpec::DeleteChat { id } => workspace.delete_chat(*id).and_then(|()| chats())?,
+            JobSpec::RestoreChat { id } => workspace.restore_chat(*id).and_then(|()| chats())?,
+            JobSpec::SetBranch { chat, leaf } => {
+                workspace.set_branch(*chat, *leaf)?;
+                return Ok(None);
+            }
+            JobSpec::SearchChats { text, limit } => {
+                workspace.search_chats(text, *limit).map(Fact::Found)?
+            }
+            JobSpec::ExportChat { id, out } => workspace.export_chat(*id, out)?,
+            JobSpec::ListAudit { limit } => workspace.audit(*limit).map(Fact::Audit)?,
+            JobSpec::ExportAudit { out } => workspace.export_audit(out)?,
+            _ => unreachable!("control gives the others to the worker"),
+        };
+        Ok(Some(fact))
     }
 }

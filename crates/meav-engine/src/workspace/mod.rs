@@ -2,8 +2,11 @@
 
 mod chats;
 mod database;
+mod export;
 mod file_stamp;
 mod librarian;
+mod migrations;
+mod search;
 
 pub(crate) use database::{Workspace, WorkspaceError};
 pub(crate) use file_stamp::FileStamp;

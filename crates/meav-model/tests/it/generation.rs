@@ -35,12 +35,15 @@ impl<'a> Question<'a> {
     /// The answer and the pieces that it came in.
     fn ask(&self, generator: &mut Generator, model: &Running) -> (Generation, Vec<String>) {
         let pieces = RefCell::new(Vec::new());
+        let counts = RefCell::new(Vec::new());
         let answer = self
-            .ask_with(generator, model, &JobCtx::detached(), &mut |piece| {
+            .ask_with(generator, model, &JobCtx::detached(), &mut |piece, n_tokens| {
                 pieces.borrow_mut().push(piece.to_owned());
+                counts.borrow_mut().push(n_tokens);
             })
             .unwrap();
-        let pieces = pieces.into_inner();
+        let (pieces, counts) = (pieces.into_inner(), counts.into_inner());
+        assert!(counts.is_sorted() && counts.iter().all(|n| (1..=answer.tokens.len()).contains(n)));
         assert_eq!(pieces.concat(), answer.text);
         assert!(pieces.iter().all(|piece| !piece.is_empty()), "{pieces:?}");
         assert_eq!(answer.text, model.files.tokenizer.decode(&answer.tokens, true).unwrap());
@@ -53,7 +56,7 @@ impl<'a> Question<'a> {
         generator: &mut Generator,
         model: &Running,
         job: &JobCtx<'_>,
-        on_text: &mut dyn FnMut(&str),
+        on_text: &mut dyn FnMut(&str, usize),
     ) -> Result<Generation, ModelError> {
         generator.generate(
             &model.decoder,
@@ -196,7 +199,7 @@ fn prompt_without_room_for_an_answer_is_refused() {
             &mut Generator::default(),
             &model,
             &JobCtx::detached(),
-            &mut |_| {},
+            &mut |_, _| {},
         );
         assert_eq!(result.unwrap_err().to_string(), expected);
     }
@@ -209,7 +212,7 @@ fn impossible_sampling_is_refused_before_any_work() {
     let cancel = CancelToken::default();
     cancel.cancel();
     let job = JobCtx::new(cancel, &|_| {});
-    let result = question.ask_with(&mut Generator::default(), &model, &job, &mut |_| {});
+    let result = question.ask_with(&mut Generator::default(), &model, &job, &mut |_, _| {});
     assert_eq!(result.unwrap_err().to_string(), "min-p is -0.1, it must be 0 to 1");
 }
 
@@ -224,7 +227,7 @@ fn stopped_reply_keeps_what_was_said_and_disturbs_nothing() {
     let job = JobCtx::new(cancel.clone(), &|_| {});
     let mut heard = Vec::new();
     let stopped = question
-        .ask_with(&mut generator, &model, &job, &mut |piece| {
+        .ask_with(&mut generator, &model, &job, &mut |piece, _| {
             heard.push(piece.to_owned());
             if heard.len() == 5 {
                 cancel.cancel();
@@ -249,7 +252,7 @@ fn reading_a_prompt_can_be_cancelled_and_begun_again() {
     cancel.cancel();
     let job = JobCtx::new(cancel, &|_| {});
     let mut generator = Generator::default();
-    let result = question.ask_with(&mut generator, &model, &job, &mut |_| {});
+    let result = question.ask_with(&mut generator, &model, &job, &mut |_, _| {});
     assert!(matches!(result, Err(ModelError::Cancelled(_))));
     assert_eq!(question.ask(&mut generator, &model).0.tokens, expected.tokens);
 }
@@ -270,7 +273,7 @@ fn prompt_read_in_part_is_not_taken_for_the_one_before() {
         }
     };
     let job = JobCtx::new(cancel.clone(), &on_progress);
-    let result = Question::new(&new).ask_with(&mut generator, &model, &job, &mut |_| {});
+    let result = Question::new(&new).ask_with(&mut generator, &model, &job, &mut |_, _| {});
     assert!(matches!(result, Err(ModelError::Cancelled(_))));
     assert_eq!(question.ask(&mut generator, &model).0.tokens, expected.tokens);
 }

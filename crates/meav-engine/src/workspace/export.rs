@@ -1,0 +1,202 @@
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use meav_protocol::{AuditEntry, Chat, Fact, Message, MessageState, Role};
+use meav_weights::write_file_atomically;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::database::{Workspace, WorkspaceError};
+use crate::error::EngineError;
+
+impl Workspace {
+    /// Writes a chat, or the last one spoken in, to a file.
+    pub(crate) fn export_chat(&self, id: Option<Uuid>, out: &Path) -> Result<Fact, EngineError> {
+        let missing = || id.map_or(WorkspaceError::NoChats, |id| WorkspaceError::NoChat { id });
+        let chat = self.load_chat(id)?.ok_or_else(missing)?;
+        let text = if is_json(out) { json(&chat) } else { chat_markdown(&chat) };
+        self.write_export(out, &text, format!("chat {:?}", chat.title))
+    }
+
+    /// Writes the audit log to a file, oldest entry first.
+    pub(crate) fn export_audit(&self, out: &Path) -> Result<Fact, EngineError> {
+        let mut entries = self.audit(usize::MAX)?;
+        entries.reverse();
+        let text = if is_json(out) { json(&entries) } else { audit_csv(&entries) };
+        self.write_export(out, &text, format!("audit log, {} entries", entries.len()))
+    }
+
+    /// The whole file or none; that it was written is itself a line in the audit log.
+    fn write_export(&self, out: &Path, text: &str, summary: String) -> Result<Fact, EngineError> {
+        write_file_atomically(out, |file| {
+            let failed = |source| EngineError::Write { path: out.to_owned(), source };
+            file.write_all(text.as_bytes()).map_err(failed)
+        })?;
+        if let Err(err) = self.record("export", &format!("{summary} → {}", out.display())) {
+            tracing::warn!("the export is not in the audit log: {err}");
+        }
+        Ok(Fact::Written { path: out.to_owned(), summary })
+    }
+}
+
+fn is_json(out: &Path) -> bool {
+    out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+}
+
+fn json(value: &impl Serialize) -> String {
+    let Ok(text) = serde_json::to_string_pretty(value) else {
+        unreachable!("all keys are strings")
+    };
+    text + "\n"
+}
+
+/// The branch that is shown, each answer under its recipe.
+fn chat_markdown(chat: &Chat) -> String {
+    let mut text = format!("# {}\n", chat.title);
+    if !chat.system.is_empty() {
+        push_section(&mut text, "System", &chat.system);
+    }
+    for message in chat.branch() {
+        push_section(&mut text, &heading(message), &message.content);
+    }
+    text
+}
+
+fn push_section(text: &mut String, heading: &str, content: &str) {
+    // Writing to a string cannot fail.
+    let _infallible = write!(text, "\n## {heading}\n\n{}\n", content.trim_end());
+}
+
+fn heading(message: &Message) -> String {
+    let who = match message.role {
+        Role::System => "System",
+        Role::User => "You",
+        Role::Assistant => "Model",
+    };
+    let recipe = message.recipe.as_ref();
+    let stamp = recipe.map(|recipe| format!(" · {} · {} · `{recipe}`", recipe.model, recipe.dtype));
+    let state = match message.state {
+        MessageState::Complete => "",
+        MessageState::Partial => " (cut off: the engine stopped)",
+        MessageState::Stopped => " (stopped)",
+    };
+    format!("{who}{}{state}", stamp.unwrap_or_default())
+}
+
+/// RFC 4180, harmless to spreadsheets.
+fn audit_csv(entries: &[AuditEntry]) -> String {
+    let mut text = "time,action,detail\r\n".to_owned();
+    for AuditEntry { time, action, detail } in entries {
+        let fields = [time, action, detail].map(|field| csv_field(field));
+        text.push_str(&fields.join(","));
+        text.push_str("\r\n");
+    }
+    text
+}
+
+/// Quoted where it has to be; what a spreadsheet would run as a formula begins with an apostrophe.
+///
+/// Titles and names of files come from anywhere.
+fn csv_field(text: &str) -> String {
+    let formula = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+    let is_formula = text.starts_with(['\t', '\r', '\n']) || text.trim_start().starts_with(formula);
+    let apostrophe = if is_formula { "'" } else { "" };
+    if is_formula || text.contains([',', '"', '\r', '\n']) {
+        return format!("\"{apostrophe}{}\"", text.replace('"', "\"\""));
+    }
+    text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use meav_protocol::{Dtype, RecipeStamp, StampTerm};
+
+    use super::*;
+
+    fn recipe() -> RecipeStamp {
+        RecipeStamp {
+            fingerprint: "blake3:ab12cd".to_owned(),
+            base: "blake3:00".to_owned(),
+            model: "Tiny".to_owned(),
+            dtype: Dtype::Bf16,
+            vectors: vec![StampTerm {
+                domain: "medical".to_owned(),
+                file: "medical.safetensors".into(),
+                fingerprint: "blake3:01".to_owned(),
+                coefficient: -0.7,
+            }],
+        }
+    }
+
+    fn chat() -> Chat {
+        let question = Message::new(None, Role::User, "Why?");
+        let old = Message::new(Some(question.id), Role::Assistant, "Unasked.");
+        let mut answer = Message::new(Some(question.id), Role::Assistant, "Because.\n");
+        answer.recipe = Some(recipe());
+        answer.state = MessageState::Stopped;
+        let leaf = Some(answer.id);
+        let (title, system) = ("Reasons".to_owned(), "Be brief.".to_owned());
+        let messages = vec![question, old, answer];
+        Chat { id: Uuid::now_v7(), title, system, messages, leaf }
+    }
+
+    #[test]
+    fn markdown_shows_the_branch_with_recipes_and_states() {
+        assert_eq!(
+            chat_markdown(&chat()),
+            "# Reasons\n\n## System\n\nBe brief.\n\n## You\n\nWhy?\n\n\
+             ## Model · Tiny · bf16 · `#ab12 medical −0.7` (stopped)\n\nBecause.\n"
+        );
+    }
+
+    #[test]
+    fn csv_is_quoted_and_runs_nothing() {
+        let entry = |action: &str, detail: &str| AuditEntry {
+            time: "2026-11-20T07:00:00.000Z".to_owned(),
+            action: action.to_owned(),
+            detail: detail.to_owned(),
+        };
+        let csv = audit_csv(&[
+            entry("merge", "plain −0.7"),
+            entry("export", "chat \"a, b\"\nc"),
+            entry("=1+1", " @SUM(A1)"),
+        ]);
+        assert_eq!(
+            csv,
+            "time,action,detail\r\n\
+             2026-11-20T07:00:00.000Z,merge,plain −0.7\r\n\
+             2026-11-20T07:00:00.000Z,export,\"chat \"\"a, b\"\"\nc\"\r\n\
+             2026-11-20T07:00:00.000Z,\"'=1+1\",\"' @SUM(A1)\"\r\n"
+        );
+        for text in ["\t=1", "\rx", "-2", "+3", "＝1"] {
+            assert!(csv_field(text).starts_with("\"'"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn exports_replace_files_and_are_audited() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut workspace = Workspace::open(folder.path()).unwrap();
+        let out = folder.path().join("chat.md");
+        assert!(workspace.export_chat(None, &out).is_err() && !out.exists());
+        fs::write(&out, "old").unwrap();
+        let chat = chat();
+        let branch: Vec<Message> = chat.branch().into_iter().cloned().collect();
+        workspace.save_chat(chat.id, &chat.system, &branch).unwrap();
+        workspace.export_chat(None, &out).unwrap();
+        assert!(fs::read_to_string(&out).unwrap().contains("Because."));
+        let out = folder.path().join("chat.json");
+        workspace.export_chat(Some(chat.id), &out).unwrap();
+        let read: Chat = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
+        assert_eq!(read.messages, branch);
+        let out = folder.path().join("audit.JSON");
+        workspace.export_audit(&out).unwrap();
+        let read: Vec<AuditEntry> = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
+        assert_eq!(read.len(), 2);
+        assert!(read[0].detail.starts_with("chat \"Why?\" → "), "{read:?}");
+        assert_eq!(workspace.audit(1).unwrap()[0].action, "export");
+    }
+}

@@ -1,0 +1,264 @@
+//! Chats and the audit log, as a client changes and exports them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use meav_client::Client;
+use meav_protocol::{
+    AuditEntry, BenchSpec, Chat, ChatHit, ChatSummary, ChatTurn, Dtype, Fact, FileKind, JobSpec,
+    KeepIn, LoadedModel, MergeSpec, Message, Outcome, Remedy, Reply, Role, SamplingSpec, Setup,
+    UserError, VectorTerm,
+};
+use meav_test_support::{TINY, tiny_adapter, tiny_model};
+use uuid::Uuid;
+
+use crate::support::{Home, client, run};
+
+fn tiny_setup(home: &Home) -> Setup {
+    let model = home.path().join("model");
+    tiny_model(&TINY).write(&model);
+    Setup { model, dtype: Dtype::F32, vectors: Vec::new() }
+}
+
+/// A turn whose answer the seed decides.
+fn turn(setup: &Setup, messages: &[Message], seed: u64) -> ChatTurn {
+    let sampling = SamplingSpec {
+        temperature: 1.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        repeat_penalty: 1.0,
+        seed,
+    };
+    let (setup, messages) = (setup.clone(), messages.to_vec());
+    ChatTurn { setup, system: String::new(), messages, sampling, max_tokens: 8, keep: None }
+}
+
+fn done(client: &mut Client, spec: JobSpec) -> Vec<Fact> {
+    let (outcome, facts) = run(client, spec);
+    assert_eq!(outcome, Outcome::Done);
+    facts
+}
+
+fn failed(client: &mut Client, spec: JobSpec) -> UserError {
+    match run(client, spec) {
+        (Outcome::Failed(err), _) => err,
+        (outcome, facts) => panic!("{outcome:?} {facts:?}"),
+    }
+}
+
+/// Asks, keeps question and answer, and gives the answer.
+fn answer(client: &mut Client, turn: ChatTurn, keep: KeepIn) -> Reply {
+    let facts = done(client, JobSpec::Chat(ChatTurn { keep: Some(keep), ..turn }));
+    let Some(Fact::Reply(reply)) = facts.into_iter().next_back() else { panic!("no reply") };
+    assert!(!reply.text.is_empty());
+    reply
+}
+
+fn new_chat() -> KeepIn {
+    KeepIn { chat: Uuid::now_v7(), reply: Uuid::now_v7() }
+}
+
+fn chats(client: &mut Client, spec: JobSpec) -> Vec<ChatSummary> {
+    let facts = done(client, spec);
+    let [Fact::Chats(chats)] = &facts[..] else { panic!("{facts:?}") };
+    chats.clone()
+}
+
+fn find(client: &mut Client, text: &str) -> Vec<ChatHit> {
+    let facts = done(client, JobSpec::SearchChats { text: text.to_owned(), limit: 10 });
+    let [Fact::Found(hits)] = &facts[..] else { panic!("{facts:?}") };
+    hits.clone()
+}
+
+fn load(client: &mut Client, id: Option<Uuid>) -> Option<Chat> {
+    let facts = done(client, JobSpec::LoadChat { id });
+    let [Fact::Chat(chat)] = &facts[..] else { panic!("{facts:?}") };
+    chat.clone()
+}
+
+fn export(client: &mut Client, spec: JobSpec, out: &Path) -> String {
+    let facts = done(client, spec);
+    assert!(matches!(&facts[..], [Fact::Written { path, .. }] if path == out), "{facts:?}");
+    fs::read_to_string(out).unwrap()
+}
+
+#[test]
+fn chat_is_renamed_found_deleted_and_brought_back() {
+    let home = Home::empty();
+    let setup = tiny_setup(&home);
+    let mut client = client(&home);
+    let keep = new_chat();
+    let question = Message::new(None, Role::User, "Warum ist der Himmel über uns blau?");
+    answer(&mut client, turn(&setup, std::slice::from_ref(&question), 1), keep);
+    let id = keep.chat;
+    let rename = |title: &str| JobSpec::RenameChat { id, title: title.to_owned() };
+    let list = chats(&mut client, rename("Farben"));
+    assert_eq!((list.len(), list[0].title.as_str(), list[0].n_messages), (1, "Farben", 2));
+    assert_eq!(failed(&mut client, rename("  ")).summary, "A chat needs a title");
+
+    let hits = find(&mut client, "HIMMEL ÜBER");
+    assert_eq!((hits.len(), hits[0].chat, hits[0].message), (1, id, Some(question.id)));
+    assert_eq!(hits[0].excerpt, question.content);
+    assert_eq!(find(&mut client, "farben")[0].message, None);
+    assert!(find(&mut client, "H%l").is_empty());
+
+    assert!(chats(&mut client, JobSpec::DeleteChat { id }).is_empty());
+    assert!(find(&mut client, "Himmel").is_empty());
+    assert_eq!(load(&mut client, None), None);
+    assert_eq!(chats(&mut client, JobSpec::RestoreChat { id }), list);
+    assert_eq!(load(&mut client, None).unwrap().id, id);
+    let nowhere = JobSpec::DeleteChat { id: Uuid::nil() };
+    assert_eq!(failed(&mut client, nowhere).summary, "There is no such chat");
+}
+
+#[test]
+fn answers_given_again_are_branches_and_the_one_that_is_shown_is_exported() {
+    let home = Home::empty();
+    let setup = tiny_setup(&home);
+    let mut client = client(&home);
+    let question = Message::new(None, Role::User, "hello");
+    let first = new_chat();
+    let again = KeepIn { chat: first.chat, reply: Uuid::now_v7() };
+    let mut ask = |keep: KeepIn, seed: u64| {
+        let turn = turn(&setup, std::slice::from_ref(&question), seed);
+        let turn = ChatTurn { system: "Be brief.".to_owned(), ..turn };
+        answer(&mut client, turn, keep)
+    };
+    let replies = [ask(first, 1), ask(again, 2)];
+    assert_ne!(replies[0].text, replies[1].text);
+
+    let id = Some(first.chat);
+    let chat = load(&mut client, id).unwrap();
+    assert_eq!((chat.title.as_str(), chat.system.as_str()), ("hello", "Be brief."));
+    assert_eq!(chat.leaf, Some(again.reply));
+    let ids: Vec<_> = chat.messages.iter().map(|message| (message.id, message.parent)).collect();
+    let parent = Some(question.id);
+    assert_eq!(ids, [(question.id, None), (first.reply, parent), (again.reply, parent)]);
+    for (message, reply) in chat.messages[1..].iter().zip(&replies) {
+        let tokens = message.figures.unwrap().tokens;
+        assert_eq!((&message.content, tokens), (&reply.text, reply.figures.tokens));
+    }
+
+    let choose = JobSpec::SetBranch { chat: first.chat, leaf: first.reply };
+    assert!(done(&mut client, choose).is_empty());
+    let stray = JobSpec::SetBranch { chat: first.chat, leaf: Uuid::nil() };
+    assert_eq!(failed(&mut client, stray).summary, "That message is not in this chat");
+    let out = home.path().join("exports").join("chat.md");
+    let export_chat = |out: &Path| JobSpec::ExportChat { id, out: out.to_owned() };
+    let text = export(&mut client, export_chat(&out), &out);
+    assert!(text.starts_with("# hello\n\n## System\n\nBe brief.\n\n## You\n\nhello\n"), "{text}");
+    let stamp = replies[0].recipe.to_string();
+    assert!(text.contains(&format!("`{stamp}`")) && text.contains(replies[0].text.trim_end()));
+    assert!(!text.contains(replies[1].text.trim()), "{text}");
+
+    let out = home.path().join("chat.json");
+    let text = export(&mut client, export_chat(&out), &out);
+    let all: Chat = serde_json::from_str(&text).unwrap();
+    let all_ids: Vec<_> = all.messages.iter().map(|message| (message.id, message.parent)).collect();
+    assert_eq!((all_ids, all.leaf), (ids, Some(first.reply)));
+    assert!(home.leftovers().is_empty());
+}
+
+#[test]
+fn audit_log_is_exported_and_exports_are_in_it() {
+    let home = Home::empty();
+    let mut client = client(&home);
+    done(&mut client, JobSpec::Prepare(tiny_setup(&home)));
+    let export_audit = |out: &Path| JobSpec::ExportAudit { out: out.to_owned() };
+    let out = home.path().join("audit.csv");
+    let csv = export(&mut client, export_audit(&out), &out);
+    assert!(csv.starts_with("time,action,detail\r\n") && csv.contains(",recipe,"), "{csv}");
+    let out = home.path().join("audit.json");
+    let json = export(&mut client, export_audit(&out), &out);
+    let entries: Vec<AuditEntry> = serde_json::from_str(&json).unwrap();
+    let actions: Vec<_> = entries.iter().map(|entry| entry.action.as_str()).collect();
+    assert_eq!(actions, ["recipe", "export"]);
+    assert!(entries[1].detail.contains("audit.csv"), "{entries:?}");
+    let nowhere = JobSpec::ExportChat { id: None, out: home.path().join("chat.md") };
+    assert_eq!(failed(&mut client, nowhere).summary, "There is no chat yet");
+    // The folder of the database itself can't become a file.
+    let err = failed(&mut client, export_audit(&home.path().join("workspace")));
+    assert!(err.summary.contains("could not be written"), "{err}");
+}
+
+#[test]
+fn standing_instructions_are_read_before_the_question() {
+    let home = Home::empty();
+    let setup = tiny_setup(&home);
+    let mut client = client(&home);
+    let question = [Message::new(None, Role::User, "hello")];
+    let plain = answer(&mut client, turn(&setup, &question, 1), new_chat());
+    let instructed = ChatTurn { system: "Be brief.".to_owned(), ..turn(&setup, &question, 1) };
+    let instructed = answer(&mut client, instructed, new_chat());
+    let as_a_turn = [&[Message::new(None, Role::System, "Be brief.")], &question[..]].concat();
+    let as_a_turn = answer(&mut client, turn(&setup, &as_a_turn, 1), new_chat());
+    assert!(instructed.figures.prompt_tokens > plain.figures.prompt_tokens);
+    assert_eq!(instructed.figures.prompt_tokens, as_a_turn.figures.prompt_tokens);
+    assert_eq!(instructed.text, as_a_turn.text);
+}
+
+#[test]
+fn vector_that_cannot_be_used_is_named_as_the_request_named_it() {
+    let home = Home::empty();
+    let mut setup = tiny_setup(&home);
+    let mut client = client(&home);
+    let adapter = home.path().join("adapter");
+    tiny_adapter(&TINY, 1).write(&adapter);
+    let mut about = |file: &str, coefficient: f64| {
+        let fitting = VectorTerm { file: adapter.clone(), coefficient: 0.5 };
+        setup.vectors = vec![fitting, VectorTerm { file: file.into(), coefficient }];
+        let vectors = setup.vectors.clone();
+        let out = home.path().join("merged");
+        let merge = MergeSpec { model: setup.model.clone(), vectors, dtype: None, out };
+        let errors = [
+            JobSpec::Prepare(setup.clone()),
+            JobSpec::Merge(merge),
+            JobSpec::Bench(BenchSpec::Decode { setup: setup.clone() }),
+        ]
+        .map(|spec| failed(&mut client, spec));
+        for err in &errors {
+            assert_eq!(err.about, Some(PathBuf::from(file)), "{err}");
+            assert_eq!(err, &errors[0]);
+        }
+        errors[0].clone()
+    };
+    // A vector that comes with the demo, by its bare name; the words name the tensor, once.
+    let misfit = about("medical", 1.0);
+    assert!(misfit.summary.starts_with("The vector does not fit the model: "), "{misfit}");
+    assert!(misfit.summary.ends_with(&misfit.detail), "{misfit}");
+    assert!(about("nowhere.safetensors", 1.0).summary.contains("does not exist"));
+    assert!(about("medical", f64::NAN).summary.contains("not a finite number"));
+
+    let demo = Setup { model: "demo".into(), ..tiny_setup(&home) };
+    let err = failed(&mut client, JobSpec::Prepare(demo));
+    assert_eq!((err.about, err.remedy), (None, Some(Remedy::FetchDemo)));
+}
+
+#[test]
+fn loaded_model_says_where_it_is_and_what_it_takes() {
+    let home = Home::empty();
+    let mut setup = tiny_setup(&home);
+    let mut client = client(&home);
+    let adapter = home.path().join("adapter");
+    tiny_adapter(&TINY, 1).write(&adapter);
+    setup.vectors = vec![VectorTerm { file: adapter.clone(), coefficient: 0.5 }];
+    let mut prepare = || -> LoadedModel {
+        let facts = done(&mut client, JobSpec::Prepare(setup.clone()));
+        let [Fact::Ready(loaded)] = &facts[..] else { panic!("{facts:?}") };
+        loaded.as_ref().clone()
+    };
+    let loaded = prepare();
+    assert_eq!(loaded.path, setup.model);
+    assert_eq!(loaded.vectors[0].fingerprint, loaded.recipe.vectors[0].fingerprint);
+    let memory = loaded.memory.unwrap();
+    assert!(memory.used_bytes > 1 << 20 && memory.used_bytes < memory.total_bytes, "{memory:?}");
+    assert_eq!(prepare().recipe, loaded.recipe);
+    for (path, kind) in [(setup.model.clone(), FileKind::Model), (adapter, FileKind::Vector)] {
+        let facts = done(&mut client, JobSpec::Describe { path });
+        assert!(
+            matches!(&facts[..], [Fact::Described(description)] if description.kind == kind),
+            "{facts:?}"
+        );
+    }
+}
