@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// What each crate may use of the others.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("meav-job", &[]),
     ("meav-weights", &["meav-job"]),
     ("meav-vector", &["meav-job", "meav-weights"]),
@@ -14,6 +14,8 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("meav-engine", &["meav-job", "meav-weights", "meav-vector", "meav-model", "meav-protocol"]),
     ("meav-client", &["meav-protocol"]),
     ("meav-cli", &["meav-client", "meav-protocol"]),
+    ("meav-ui", &["meav-protocol"]),
+    ("meav-studio", &["meav-client", "meav-protocol", "meav-ui"]),
     ("meav-test-support", &[]),
     ("xtask", &[]),
     ("meav-tests", &[]),
@@ -22,14 +24,20 @@ const ALLOWED: [(&str, &[&str]); 11] = [
 /// Only what computes may know candle.
 const CANDLE: [&str; 4] = ["meav-weights", "meav-vector", "meav-model", "meav-engine"];
 
-/// Only formats on disk and the protocol are serialised; engine, command and test support write them.
-const SERDE: [&str; 7] = [
+/// Only the window, its contents and what drives it in tests may know what draws it.
+const EGUI: [&str; 3] = ["meav-ui", "meav-studio", "meav-tests"];
+
+/// Only formats on disk and the protocol are serialised; engine, command, app and test support
+/// write them.
+const SERDE: [&str; 9] = [
     "meav-weights",
     "meav-vector",
     "meav-model",
     "meav-protocol",
     "meav-engine",
     "meav-cli",
+    "meav-ui",
+    "meav-studio",
     "meav-test-support",
 ];
 
@@ -73,6 +81,9 @@ fn outside_libraries_stay_on_their_side_of_the_process_boundary() {
     for (name, dependencies) in workspace() {
         let uses = |prefix: &str| dependencies.iter().any(|it| it.starts_with(prefix));
         assert!(!uses("candle") || CANDLE.contains(&name.as_str()), "{name} must not use candle");
+        assert!(!uses("tauri") || name == "meav-studio", "{name} must not use tauri");
+        let draws = uses("egui") || uses("eframe");
+        assert!(!draws || EGUI.contains(&name.as_str()), "{name} must not use egui");
         assert!(!uses("serde") || SERDE.contains(&name.as_str()), "{name} must not use serde");
         assert!(!uses("anyhow") || name == "xtask", "{name} must have errors of its own");
     }

@@ -1,0 +1,5 @@
+//! Checks `tauri.conf.json` and what it refers to.
+
+fn main() {
+    tauri_build::build();
+}

@@ -1,0 +1,82 @@
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
+
+use meav_ui::Action;
+
+/// More than ever wait: the window empties it before each frame.
+const LEN: usize = 256;
+
+/// Where other threads leave what the window has to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Inbox {
+    actions: SyncSender<Action>,
+    waker: Waker,
+}
+
+impl Inbox {
+    /// An inbox and its other end.
+    pub(crate) fn open() -> (Self, Receiver<Action>) {
+        let (actions, waiting) = sync_channel(LEN);
+        (Self { actions, waker: Waker::default() }, waiting)
+    }
+
+    /// Leaves something and wakes the window; never blocks.
+    pub(crate) fn send(&self, action: Action) {
+        match self.actions.try_send(action) {
+            Ok(()) => self.waker.wake(),
+            Err(TrySendError::Full(action)) => tracing::error!("the window is stuck: {action:?}"),
+            // It is closing.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    /// What wakes the window.
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+}
+
+/// Wakes the window, once there is one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waker(Arc<OnceLock<egui::Context>>);
+
+impl Waker {
+    /// From now on, this window.
+    pub(crate) fn set(&self, ctx: &egui::Context) {
+        self.0.get_or_init(|| ctx.clone());
+    }
+
+    /// Has the window look into its inboxes. Before there is one nothing is needed: it looks when
+    /// it opens.
+    pub(crate) fn wake(&self) {
+        if let Some(ctx) = self.0.get() {
+            ctx.request_repaint();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_before_there_is_a_window_waits_for_it() {
+        let (inbox, waiting) = Inbox::open();
+        inbox.send(Action::ShowWindow);
+        inbox.waker().set(&egui::Context::default());
+        inbox.send(Action::CloseRequested);
+        assert_eq!(
+            waiting.try_iter().collect::<Vec<_>>(),
+            [Action::ShowWindow, Action::CloseRequested]
+        );
+    }
+
+    #[test]
+    fn window_that_never_looks_blocks_nobody() {
+        let (inbox, waiting) = Inbox::open();
+        for _ in 0..LEN + 3 {
+            inbox.send(Action::ShowWindow);
+        }
+        assert_eq!(waiting.try_iter().count(), LEN);
+    }
+}

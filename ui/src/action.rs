@@ -1,0 +1,184 @@
+use std::path::PathBuf;
+
+use meav_protocol::{Dtype, FileKind, RecipeStamp, UserError};
+use uuid::Uuid;
+
+use crate::UiCommand;
+use crate::settings::{Preset, SamplingSettings, SendKey, Slot, Theme};
+
+/// What the user did, or the host on the user's behalf, in the user's terms.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// An entry of a menu, of the palette, or a shortcut.
+    Command(UiCommand),
+    /// Something with a knob.
+    Knob(KnobId, KnobAction),
+    /// Takes the other of the two sets of coefficients.
+    Flip(Slot),
+    /// Sets all knobs to a preset.
+    ApplyPreset(Preset),
+    /// Forgets the preset at this place.
+    DeletePreset(usize),
+    /// Sets the knobs to the recipe of an answer.
+    ApplyRecipe(Box<RecipeStamp>),
+    /// Asks the engine again for what failed.
+    Retry,
+    /// Brings the demo model.
+    FetchDemo,
+    /// Rounds the weights to another type.
+    SetDtype(Dtype),
+    /// Opens files of any kind: dropped, given by a second launch, or on the command line.
+    OpenPaths(Vec<PathBuf>),
+    /// Opens what is known to be a model or a vector.
+    Open(PathBuf, FileKind),
+    /// Something with the conversation.
+    Chat(ChatAction),
+    /// Something with the list of chats.
+    Library(LibraryAction),
+    /// Something with the dialog that is open.
+    Dialog(DialogAction),
+    /// Ends a job at its next tick.
+    CancelJob(meav_protocol::JobId),
+    /// Takes a message off the screen.
+    Dismiss(u64),
+    /// Undoes what a message on the screen tells of.
+    Undo(u64),
+    /// Puts text on the clipboard.
+    Copy(String),
+    /// Light or dark.
+    SetTheme(Theme),
+    /// The size of everything; 1 is 100 %.
+    SetTextScale(f32),
+    /// Which keys send a message.
+    SetSendKey(SendKey),
+    /// Whether the desktop is told of the end of long jobs.
+    SetNotifications(bool),
+    /// Paths that a dialog of the system has picked; none if it was cancelled.
+    Picked(PathPurpose, Vec<PathBuf>),
+    /// The host could not do what it was asked.
+    HostFailed(UserError),
+    /// The engine's channel takes no command: it is full, or the engine's client is gone.
+    EngineUnavailable(meav_protocol::JobId, String),
+    /// The user wants the window closed.
+    CloseRequested,
+    /// The window has come to the front or gone from it.
+    Focused(bool),
+    /// The keyboard is where it was to go.
+    FocusTaken,
+    /// The window is to be shown: from the tray, or by a second launch.
+    ShowWindow,
+}
+
+/// Names a knob for the life of the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KnobId(pub u64);
+
+/// Something with a knob.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum KnobAction {
+    /// Sets λ.
+    Set(f64),
+    /// Leaves the vector out of the recipe, or takes it in again; λ is kept.
+    SetBypassed(bool),
+    /// Takes the knob away.
+    Remove,
+    /// Moves it up or down by so many places.
+    Move(isize),
+    /// Shows its vector in the details.
+    Select,
+    /// Tries a file again that did not fit.
+    Retry,
+}
+
+/// Something with the conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ChatAction {
+    /// What is typed for the next message.
+    SetDraft(String),
+    /// Sends it.
+    Send,
+    /// Stops the answer; what there is of it stays.
+    Stop,
+    /// Has a question answered again, beside the answers that it has.
+    Regenerate {
+        /// The question.
+        question: Uuid,
+    },
+    /// Opens a question for editing.
+    BeginEdit(Uuid),
+    /// What is typed there.
+    SetEdit(String),
+    /// Sends it, as a branch beside the question that it was.
+    SubmitEdit,
+    /// Leaves the question as it was.
+    CancelEdit,
+    /// Shows the branch that runs through this message.
+    ShowBranch(Uuid),
+    /// The standing instructions.
+    SetSystem(String),
+    /// How answers are drawn.
+    SetSampling(SamplingSettings),
+    /// The message that a search hit pointed at has been shown.
+    Revealed,
+}
+
+/// Something with the list of chats.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LibraryAction {
+    /// Shows a chat.
+    Open(Uuid),
+    /// Shows the message of a search hit.
+    Reveal {
+        /// The chat.
+        chat: Uuid,
+        /// The message; `None` for the chat itself.
+        message: Option<Uuid>,
+    },
+    /// Opens a chat's title for editing.
+    BeginRename(Uuid),
+    /// What is typed there.
+    SetRename(String),
+    /// Keeps it.
+    SubmitRename,
+    /// Leaves the title as it was.
+    CancelRename,
+    /// Takes a chat off the list.
+    Delete(Uuid),
+    /// What to look for in all chats.
+    SetSearch(String),
+}
+
+/// Something with the dialog that is open.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DialogAction {
+    /// The text in its field.
+    SetText(String),
+    /// Asks the system's own dialog.
+    Browse {
+        /// Whether a folder is wanted rather than files.
+        folder: bool,
+    },
+    /// Does what it offers.
+    Accept,
+    /// Closes it.
+    Close,
+    /// Ends the jobs and the program.
+    StopAndQuit,
+    /// Lets the jobs go on without a window.
+    KeepRunning,
+}
+
+/// What paths are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathPurpose {
+    /// A model to open.
+    OpenModel,
+    /// Vectors to put on knobs.
+    AddVector,
+    /// Where to write a chat.
+    ExportChat(Uuid),
+    /// Where to write the audit log.
+    ExportAudit,
+    /// The folder to write the merged model to.
+    ExportMerged,
+}

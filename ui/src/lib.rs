@@ -1,0 +1,28 @@
+//! The window's contents, without a window.
+//!
+//! What the user does becomes an [`Action`]; [`Model::update`] takes it and gives back [`Effect`]s
+//! for the host. What the engine says goes into [`Model::apply`]. [`app_ui`] draws the model and
+//! gives back what the user did: a pure function, so that a test, an `eframe` window or a browser
+//! can host it.
+//!
+//! The crate knows the protocol's values and egui, and neither the engine, files, threads nor the
+//! desktop.
+
+mod action;
+mod command;
+mod effect;
+mod settings;
+
+mod model;
+mod view;
+
+pub use action::{
+    Action, ChatAction, DialogAction, KnobAction, KnobId, LibraryAction, PathPurpose,
+};
+pub use command::{Menu, UiCommand};
+pub use effect::{Effect, PickKind, PickRequest};
+pub use model::{EngineState, HostInfo, Model};
+pub use settings::{
+    KnobSettings, Panels, Preset, Recent, SamplingSettings, SendKey, Settings, Slot, Theme,
+};
+pub use view::{app_ui, apply_style};

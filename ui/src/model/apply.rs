@@ -1,0 +1,215 @@
+use meav_protocol::{Event, Fact, FileKind, JobId, LoadedModel, Outcome, Setup, UserError};
+use std::path::PathBuf;
+
+use super::jobs::{Job, Purpose};
+use super::{Dialog, EngineState, Model};
+use crate::action::KnobId;
+use crate::effect::Effect;
+
+/// An engine that dies again within this time is not started again by itself.
+const SECS_TO_TRUST: f64 = 20.0;
+
+/// The desktop is told of the end of jobs that took at least this long.
+const SECS_OF_LONG_JOB: f64 = 10.0;
+
+impl Model {
+    /// Takes note of what the engine said. What it says of jobs that have ended, or that are not
+    /// this window's, is not looked at.
+    pub fn apply(&mut self, event: Event, now: f64) -> Vec<Effect> {
+        let mut effects = match event {
+            Event::Hello { version, device, log, .. } => {
+                self.engine = EngineState::Running { version, device, log };
+                Vec::new()
+            }
+            Event::Progress { job_id, stage, done, total } => {
+                self.jobs.progress(job_id, stage, done, total, now);
+                Vec::new()
+            }
+            Event::Fact { job_id, fact } => self.learn(job_id, fact, now),
+            Event::Finished { job_id, outcome } => match self.jobs.finish(job_id) {
+                Some(job) => self.finished(job, outcome, now),
+                None => Vec::new(),
+            },
+            Event::EngineLost { reason } => {
+                self.lose_engine(reason, now);
+                Vec::new()
+            }
+        };
+        effects.extend(self.follow_knobs(now));
+        effects
+    }
+
+    fn lose_engine(&mut self, reason: String, now: f64) {
+        self.weights.forget_held();
+        if now - self.last_lost > SECS_TO_TRUST {
+            self.weights.retry();
+            let text = format!("The engine stopped: {reason}. It is being started again.");
+            self.notices.info(text, now);
+        }
+        self.last_lost = now;
+        self.engine = EngineState::Lost { reason };
+    }
+
+    fn learn(&mut self, job_id: JobId, fact: Fact, now: f64) -> Vec<Effect> {
+        let Some(purpose) = self.jobs.get(job_id).map(|job| job.purpose.clone()) else {
+            return Vec::new();
+        };
+        match (purpose, fact) {
+            (Purpose::Prepare { setup, knobs }, Fact::Ready(loaded)) => {
+                return self.hold(&setup, &knobs, *loaded, now);
+            }
+            (Purpose::Answer { setup, knobs }, Fact::Ready(loaded)) => {
+                if let Some(answer) = &mut self.conversation.answer {
+                    answer.message.recipe = Some(loaded.recipe.clone());
+                }
+                let mut effects = self.hold(&setup, &knobs, *loaded, now);
+                // By now the chat is in the workspace.
+                effects.push(self.start(Purpose::Chats, meav_protocol::JobSpec::ListChats, now));
+                return effects;
+            }
+            (Purpose::Answer { .. }, Fact::Text { text, tokens }) => {
+                self.conversation.push_text(&text, tokens, now);
+            }
+            (Purpose::Answer { .. }, Fact::Reply(reply)) => self.conversation.complete(reply),
+            (Purpose::Open { expected, path }, Fact::Described(found)) => {
+                self.opened(path, expected, found.kind, now);
+            }
+            (Purpose::Describe(knob), Fact::Described(found)) => {
+                self.details.described = Some((knob, Ok(found)));
+            }
+            (Purpose::LoadChat { reveal }, Fact::Chat(Some(chat))) => {
+                self.conversation.show(chat, reveal);
+            }
+            (Purpose::Chats, Fact::Chats(chats)) => {
+                self.library.chats = Some(chats);
+                self.library.error = None;
+            }
+            (Purpose::Search(words), Fact::Found(hits)) => {
+                self.library.found = Some((words, hits));
+            }
+            (Purpose::Audit, Fact::Audit(entries)) => self.details.audit = entries,
+            (Purpose::Merge | Purpose::Export, Fact::Written { path, summary }) => {
+                self.notices.info(format!("{summary}: {}", path.display()), now);
+            }
+            (_, Fact::Note(note)) => self.notices.info(note, now),
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    fn hold(
+        &mut self,
+        setup: &Setup,
+        knobs: &[KnobId],
+        loaded: LoadedModel,
+        now: f64,
+    ) -> Vec<Effect> {
+        let before = self.weights.held.as_ref();
+        let is_new = before.is_none_or(|it| it.recipe.fingerprint != loaded.recipe.fingerprint);
+        // Where a vector was made for another base, its knob says so.
+        let about_knobs = loaded.vectors.iter().any(|vector| vector.base_matches == Some(false));
+        for note in loaded.notes.iter().filter(|_| is_new && !about_knobs) {
+            self.notices.info(note.clone(), now);
+        }
+        self.weights.hold(setup, knobs, loaded);
+        let mut effects: Vec<_> = self.describe_selected(now).into_iter().collect();
+        if is_new {
+            effects.push(self.list_audit(now));
+        }
+        effects
+    }
+
+    /// A path turned out to be a model or a vector.
+    fn opened(&mut self, path: PathBuf, expected: Option<FileKind>, kind: FileKind, now: f64) {
+        self.remember(path.clone(), kind);
+        match kind {
+            FileKind::Model => self.weights.set_model(path),
+            FileKind::Vector => {
+                let id = self.weights.add(path);
+                self.weights.selected = Some(id);
+                if let Some(knob) = self.weights.knob_mut(id) {
+                    knob.fault = None;
+                }
+            }
+        }
+        if expected.is_some_and(|expected| expected != kind) {
+            let text = match kind {
+                FileKind::Model => "That is a model: it was loaded in place of the one before",
+                FileKind::Vector => "That is a vector: it was put on a knob",
+            };
+            self.notices.info(text, now);
+        }
+    }
+
+    fn finished(&mut self, job: Job, outcome: Outcome, now: f64) -> Vec<Effect> {
+        let mut effects: Vec<_> = self.tell_desktop(&job, &outcome, now).into_iter().collect();
+        match (job.purpose, outcome) {
+            (Purpose::Prepare { setup, knobs }, outcome) => {
+                self.weights.in_flight = None;
+                match outcome {
+                    Outcome::Failed(err) => self.weights.refuse(&setup, &knobs, err),
+                    Outcome::Cancelled => self.weights.leave(setup),
+                    Outcome::Done => {}
+                }
+            }
+            (Purpose::Answer { setup, knobs }, outcome) => {
+                if let Outcome::Failed(err) = &outcome
+                    && err.about.is_some()
+                {
+                    self.weights.refuse(&setup, &knobs, err.clone());
+                }
+                self.conversation.end_answer(&outcome);
+                effects.push(self.start(Purpose::Chats, meav_protocol::JobSpec::ListChats, now));
+            }
+            (Purpose::FetchDemo, Outcome::Done) => self.weights.retry(),
+            (Purpose::FetchDemo, Outcome::Failed(err)) => self.weights.error = Some(err),
+            (Purpose::Describe(knob), Outcome::Failed(err)) => {
+                self.details.described = Some((knob, Err(err)));
+            }
+            (
+                Purpose::Chats | Purpose::LoadChat { .. } | Purpose::Search(_),
+                Outcome::Failed(err),
+            ) => {
+                self.library.error = Some(err);
+            }
+            (Purpose::Open { .. } | Purpose::Export, outcome) => {
+                self.end_path_dialog(job.id, outcome);
+                effects.push(self.list_audit(now));
+            }
+            (Purpose::Merge, Outcome::Failed(err)) => self.notices.error(err),
+            (Purpose::Merge, Outcome::Done) => effects.push(self.list_audit(now)),
+            _ => {}
+        }
+        effects
+    }
+
+    /// Closes the dialog that asked for a path, or says in it what is wrong with it.
+    fn end_path_dialog(&mut self, job: JobId, outcome: Outcome) {
+        let asked = match &mut self.dialog {
+            Some(Dialog::Path(dialog)) if dialog.job == Some(job) => Some(dialog),
+            _ => None,
+        };
+        match (asked, outcome) {
+            (Some(dialog), Outcome::Failed(err)) => (dialog.job, dialog.error) = (None, Some(err)),
+            (Some(_), _) => self.dialog = None,
+            (None, Outcome::Failed(err)) => self.notices.error(err),
+            (None, _) => {}
+        }
+    }
+
+    /// A message of the desktop at the end of a long job, for someone who is looking elsewhere.
+    fn tell_desktop(&self, job: &Job, outcome: &Outcome, now: f64) -> Option<Effect> {
+        let is_unseen = self.is_hidden || !self.is_focused;
+        let took_long = now - job.started >= SECS_OF_LONG_JOB;
+        if !(self.settings.notifications && is_unseen && took_long) {
+            return None;
+        }
+        let title = job.title()?.to_owned();
+        let body = match outcome {
+            Outcome::Done => "Done".to_owned(),
+            Outcome::Failed(UserError { summary, .. }) => format!("Failed: {summary}"),
+            Outcome::Cancelled => return None,
+        };
+        Some(Effect::Notify { title, body })
+    }
+}

@@ -1,0 +1,225 @@
+use meav_protocol::{Chat, JobId, Message, MessageState, Outcome, Reply, Role, UserError};
+use uuid::Uuid;
+
+/// The chat that is shown, and the answer that is being written, here or in another one.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    pub(crate) chat: Chat,
+    /// What is typed for the next message.
+    pub(crate) draft: String,
+    /// The question that is being edited, and its text.
+    pub(crate) edit: Option<(Uuid, String)>,
+    pub(crate) answer: Option<Answer>,
+    /// The question that found no answer, or no whole one, and why.
+    pub(crate) error: Option<(Uuid, UserError)>,
+    /// A message to bring into view.
+    pub(crate) reveal: Option<Uuid>,
+}
+
+/// An answer that is being written.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) job: JobId,
+    pub(crate) chat: Uuid,
+    /// The answer, as far as it has come.
+    pub(crate) message: Message,
+    /// When it was asked for.
+    pub(crate) asked: f64,
+    /// When its first word came.
+    pub(crate) first_text: Option<f64>,
+    /// When its last word came, and how many tokens there were then.
+    pub(crate) last_text: (f64, usize),
+}
+
+impl Answer {
+    /// Tokens per second so far, once there is something to tell it from.
+    pub(crate) fn tokens_per_sec(&self) -> Option<f64> {
+        let (last, tokens) = self.last_text;
+        let secs = last - self.first_text?;
+        (secs > 0.1).then(|| tokens.saturating_sub(1) as f64 / secs)
+    }
+}
+
+impl Conversation {
+    pub(crate) fn new() -> Self {
+        let id = Uuid::now_v7();
+        let chat = Chat {
+            id,
+            title: String::new(),
+            system: String::new(),
+            messages: Vec::new(),
+            leaf: None,
+        };
+        Self { chat, draft: String::new(), edit: None, answer: None, error: None, reveal: None }
+    }
+
+    /// Begins an empty chat; standing instructions and an answer on its way stay.
+    pub(crate) fn begin(&mut self) {
+        let system = std::mem::take(&mut self.chat.system);
+        let (answer, draft) = (self.answer.take(), std::mem::take(&mut self.draft));
+        *self = Self { draft, answer, ..Self::new() };
+        self.chat.system = system;
+    }
+
+    /// Shows another chat.
+    pub(crate) fn show(&mut self, mut chat: Chat, reveal: Option<Uuid>) {
+        // The workspace has the answer that is on its way as it was a moment ago.
+        if let Some(answer) = &self.answer {
+            let reply = answer.message.id;
+            chat.messages.retain(|message| message.id != reply);
+            if chat.leaf == Some(reply) {
+                chat.leaf = answer.message.parent;
+            }
+        }
+        self.chat = chat;
+        self.edit = None;
+        self.error = None;
+        if let Some(message) = reveal {
+            self.show_branch(message);
+        }
+        self.reveal = reveal;
+    }
+
+    /// The messages of the branch that is shown, with the answer that is on its way.
+    pub(crate) fn branch(&self) -> Vec<&Message> {
+        let mut branch = self.chat.branch();
+        branch.extend(self.answer_here().map(|answer| &answer.message));
+        branch
+    }
+
+    /// The answer that is being written at the end of the branch that is shown.
+    pub(crate) fn answer_here(&self) -> Option<&Answer> {
+        self.answer
+            .as_ref()
+            .filter(|answer| answer.chat == self.chat.id && answer.message.parent == self.chat.leaf)
+    }
+
+    /// A message's place among its siblings.
+    pub(crate) fn sibling(&self, message: &Message) -> (usize, usize) {
+        let streaming = self.answer.iter().filter(|answer| answer.chat == self.chat.id);
+        let siblings = self
+            .chat
+            .messages
+            .iter()
+            .chain(streaming.map(|answer| &answer.message))
+            .filter(|other| other.parent == message.parent && other.role == message.role);
+        let (mut index, mut count) = (0, 0);
+        for other in siblings {
+            if other.id == message.id {
+                index = count;
+            }
+            count += 1;
+        }
+        (index, count)
+    }
+
+    /// The sibling so many places away from a message, if there is one.
+    pub(crate) fn sibling_at(&self, message: &Message, by: isize) -> Option<Uuid> {
+        let (index, _) = self.sibling(message);
+        let wanted = index.checked_add_signed(by)?;
+        let streaming = self.answer.iter().filter(|answer| answer.chat == self.chat.id);
+        self.chat
+            .messages
+            .iter()
+            .chain(streaming.map(|answer| &answer.message))
+            .filter(|other| other.parent == message.parent && other.role == message.role)
+            .nth(wanted)
+            .map(|other| other.id)
+    }
+
+    /// Shows the branch through a message, to its newest end. Gives back that end.
+    pub(crate) fn show_branch(&mut self, message: Uuid) -> Option<Uuid> {
+        if let Some(answer) = &self.answer
+            && answer.message.id == message
+        {
+            self.chat.leaf = answer.message.parent;
+            return None;
+        }
+        let mut leaf = message;
+        // What follows a message was written after it.
+        let from = self.chat.messages.iter().position(|other| other.id == message)?;
+        for other in &self.chat.messages[from..] {
+            if other.parent == Some(leaf) {
+                leaf = other.id;
+            }
+        }
+        self.chat.leaf = Some(leaf);
+        self.edit = None;
+        Some(leaf)
+    }
+
+    /// Adds a question to the end of the branch. One that found no answer makes room for it: two
+    /// in a row confuse models.
+    pub(crate) fn ask(&mut self, text: &str) -> Uuid {
+        let last = self.chat.branch().last().map(|message| (message.role, message.parent));
+        let parent = match last {
+            Some((Role::User, parent)) => parent,
+            _ => self.chat.leaf,
+        };
+        self.push_question(parent, text)
+    }
+
+    /// Adds a question beside the one that is edited.
+    pub(crate) fn ask_instead(&mut self, question: Uuid, text: &str) -> Option<Uuid> {
+        let old = self.chat.messages.iter().find(|message| message.id == question)?;
+        let parent = old.parent;
+        Some(self.push_question(parent, text))
+    }
+
+    fn push_question(&mut self, parent: Option<Uuid>, text: &str) -> Uuid {
+        let question = Message::new(parent, Role::User, text);
+        let id = question.id;
+        if self.chat.title.is_empty() {
+            text.lines().next().unwrap_or_default().clone_into(&mut self.chat.title);
+        }
+        self.chat.messages.push(question);
+        self.chat.leaf = Some(id);
+        self.error = None;
+        id
+    }
+
+    /// The last question of the branch.
+    pub(crate) fn last_question(&self) -> Option<&Message> {
+        self.chat.branch().into_iter().rev().find(|message| message.role == Role::User)
+    }
+
+    /// More of the answer.
+    pub(crate) fn push_text(&mut self, text: &str, tokens: usize, now: f64) {
+        if let Some(answer) = &mut self.answer {
+            answer.message.content.push_str(text);
+            answer.first_text.get_or_insert(now);
+            answer.last_text = (now, tokens);
+        }
+    }
+
+    /// The end of the answer, as the engine tells it.
+    pub(crate) fn complete(&mut self, reply: Reply) {
+        if let Some(answer) = &mut self.answer {
+            answer.message.content = reply.text;
+            answer.message.state = reply.finish.message_state();
+            answer.message.recipe = Some(reply.recipe);
+            answer.message.figures = Some(reply.figures);
+        }
+    }
+
+    /// The job has ended: what there is of the answer becomes part of its chat.
+    pub(crate) fn end_answer(&mut self, outcome: &Outcome) {
+        let Some(mut answer) = self.answer.take() else { return };
+        if answer.chat != self.chat.id {
+            return;
+        }
+        let question = answer.message.parent;
+        if answer.message.state == MessageState::Partial && *outcome == Outcome::Cancelled {
+            answer.message.state = MessageState::Stopped;
+        }
+        if !answer.message.content.is_empty() {
+            if self.chat.leaf == question {
+                self.chat.leaf = Some(answer.message.id);
+            }
+            self.chat.messages.push(answer.message);
+        }
+        if let (Outcome::Failed(err), Some(question)) = (outcome, question) {
+            self.error = Some((question, err.clone()));
+        }
+    }
+}

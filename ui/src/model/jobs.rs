@@ -1,0 +1,157 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use meav_protocol::{Command, FileKind, JobId, JobSpec, Setup, Stage};
+use uuid::Uuid;
+
+use crate::Effect;
+use crate::action::KnobId;
+
+/// What a job was started for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Purpose {
+    /// Moves the weights to the knobs, in the order of the recipe.
+    Prepare { setup: Setup, knobs: Vec<KnobId> },
+    /// Answers in a chat.
+    Answer { setup: Setup, knobs: Vec<KnobId> },
+    /// Brings the demo model.
+    FetchDemo,
+    /// Looks what a path is, to open it.
+    Open { expected: Option<FileKind>, path: PathBuf },
+    /// Looks at the vector of a knob, for the details.
+    Describe(KnobId),
+    /// Writes the merged model.
+    Merge,
+    /// Writes a chat or the audit log.
+    Export,
+    /// Reads a chat, to show it and perhaps a message in it.
+    LoadChat { reveal: Option<Uuid> },
+    /// Reads or changes the list of chats.
+    Chats,
+    /// Remembers a branch.
+    SetBranch,
+    /// Looks for words.
+    Search(String),
+    /// Reads the audit log.
+    Audit,
+}
+
+/// Jobs that are over sooner are not shown.
+const SECS_UNNOTICED: f64 = 0.4;
+
+/// A job that waits or runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Job {
+    /// Its name.
+    pub id: JobId,
+    pub(crate) purpose: Purpose,
+    /// When it was asked for.
+    pub(crate) started: f64,
+    /// What it is doing, and since when; `None` while it waits.
+    pub(crate) stage: Option<(Stage, f64)>,
+    /// Units of that stage, finished and in all.
+    pub(crate) progress: (u64, u64),
+    /// Whether it has been asked to end.
+    pub is_cancelling: bool,
+}
+
+impl Job {
+    /// What the user calls it; `None` for what is over before anyone could ask.
+    pub(crate) fn title(&self) -> Option<&'static str> {
+        match &self.purpose {
+            Purpose::Prepare { .. } => Some(match self.stage {
+                Some((Stage::Merging, _)) => "Turning the knobs",
+                Some(_) => "Loading the model",
+                None => "Preparing the model",
+            }),
+            Purpose::Answer { .. } => Some("Answering"),
+            Purpose::FetchDemo => Some("Fetching the demo model"),
+            Purpose::Open { .. } => Some("Opening a file"),
+            Purpose::Merge => Some("Writing the merged model"),
+            Purpose::Describe(_)
+            | Purpose::Export
+            | Purpose::LoadChat { .. }
+            | Purpose::Chats
+            | Purpose::SetBranch
+            | Purpose::Search(_)
+            | Purpose::Audit => None,
+        }
+    }
+
+    /// Whether closing the window would lose something.
+    pub(crate) fn is_long(&self) -> bool {
+        matches!(self.purpose, Purpose::Answer { .. } | Purpose::FetchDemo | Purpose::Merge)
+    }
+
+    /// Whether there will be a model at its end.
+    pub(crate) fn brings_model(&self) -> bool {
+        matches!(self.purpose, Purpose::Prepare { .. } | Purpose::FetchDemo)
+    }
+
+    /// Whether it has taken long enough that someone may want to know of it.
+    pub(crate) fn is_noticeable(&self, now: f64) -> bool {
+        self.title().is_some() && (self.is_long() || now - self.started > SECS_UNNOTICED)
+    }
+
+    /// The finished share of what it is doing, if that is known.
+    pub(crate) fn fraction(&self) -> Option<f32> {
+        let (done, total) = self.progress;
+        (self.stage.is_some() && total > 0).then(|| (done as f32 / total as f32).min(1.0))
+    }
+
+    /// Seconds until what it is doing is done, once there is something to tell it from.
+    pub(crate) fn secs_left(&self, now: f64) -> Option<f64> {
+        let (done, total) = self.progress;
+        let (_, since) = self.stage?;
+        let elapsed = now - since;
+        let is_telling = done > 0 && elapsed > 1.0;
+        is_telling.then(|| elapsed * total.saturating_sub(done) as f64 / done as f64)
+    }
+}
+
+/// The jobs that have not ended, by their ids.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    running: BTreeMap<JobId, Job>,
+    last: u64,
+}
+
+impl Jobs {
+    /// Picks a job's name; the effect starts it.
+    pub(crate) fn start(&mut self, purpose: Purpose, spec: JobSpec, now: f64) -> (JobId, Effect) {
+        self.last += 1;
+        let id = JobId(self.last);
+        let job =
+            Job { id, purpose, started: now, stage: None, progress: (0, 0), is_cancelling: false };
+        self.running.insert(id, job);
+        (id, Effect::Send(Command::Start { job_id: id, spec }))
+    }
+
+    /// Notes how far a job is; one that has ended, or was never ours, is not looked at.
+    pub(crate) fn progress(&mut self, id: JobId, stage: Stage, done: u64, total: u64, now: f64) {
+        if let Some(job) = self.running.get_mut(&id) {
+            if job.stage.is_none_or(|(before, _)| before != stage) {
+                job.stage = Some((stage, now));
+            }
+            job.progress = (done, total);
+        }
+    }
+
+    pub(crate) fn cancel(&mut self, id: JobId) -> Option<Effect> {
+        let job = self.running.get_mut(&id)?;
+        job.is_cancelling = true;
+        Some(Effect::Send(Command::Cancel { job_id: id }))
+    }
+
+    pub(crate) fn get(&self, id: JobId) -> Option<&Job> {
+        self.running.get(&id)
+    }
+
+    pub(crate) fn finish(&mut self, id: JobId) -> Option<Job> {
+        self.running.remove(&id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Job> {
+        self.running.values()
+    }
+}

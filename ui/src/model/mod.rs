@@ -1,0 +1,237 @@
+//! The reducer: what the window knows, and how actions and events change it.
+//!
+//! [`Model::update`] takes what the user did, [`Model::apply`] what the engine said; both give back
+//! what the host has to do. Nothing here draws, waits, or touches anything outside.
+
+mod apply;
+mod conversation;
+mod details;
+mod dialog;
+mod jobs;
+mod library;
+mod notices;
+mod update;
+mod weights;
+
+use std::path::PathBuf;
+
+use meav_protocol::{FileKind, JobSpec, UserError};
+
+pub(crate) use conversation::{Answer, Conversation};
+pub(crate) use details::Details;
+pub(crate) use dialog::{Dialog, PathDialog};
+pub(crate) use jobs::Job;
+pub(crate) use library::Library;
+pub(crate) use notices::{Notice, NoticeBody};
+pub(crate) use update::TEXT_SCALES;
+pub(crate) use weights::file_name;
+pub(crate) use weights::{COEFFICIENT_LIMIT, Knob, Weights};
+
+use crate::effect::Effect;
+use crate::settings::{Recent, Settings};
+use jobs::{Jobs, Purpose};
+use notices::Notices;
+
+/// What the host is and can do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostInfo {
+    /// The program's version.
+    pub version: &'static str,
+    /// Whether the system has dialogs that pick files; otherwise why not.
+    pub dialogs: Result<(), String>,
+    /// Whether there is a tray to keep running in.
+    pub has_tray: bool,
+    /// Something that went wrong before the window opened.
+    pub problem: Option<UserError>,
+}
+
+/// The engine, as far as the window knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineState {
+    /// It has said nothing yet.
+    Starting,
+    /// It is there.
+    Running {
+        /// Its version.
+        version: String,
+        /// What it computes on, in words.
+        device: String,
+        /// Its log.
+        log: Option<PathBuf>,
+    },
+    /// It has ended; the next job starts it again.
+    Lost {
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+/// Where the keyboard is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Focus {
+    /// The message field.
+    Composer,
+    /// The first knob.
+    Knobs,
+    /// The field that searches chats.
+    Search,
+}
+
+/// Everything that the window knows.
+#[derive(Debug)]
+pub struct Model {
+    pub(crate) host: HostInfo,
+    pub(crate) settings: Settings,
+    pub(crate) engine: EngineState,
+    pub(crate) jobs: Jobs,
+    pub(crate) weights: Weights,
+    pub(crate) conversation: Conversation,
+    pub(crate) library: Library,
+    pub(crate) details: Details,
+    pub(crate) notices: Notices,
+    pub(crate) dialog: Option<Dialog>,
+    pub(crate) focus: Option<Focus>,
+    /// The order in which side panels were last asked for, the newest last: where not all fit, the
+    /// newest do.
+    pub(crate) panel_order: Vec<Panel>,
+    is_focused: bool,
+    is_hidden: bool,
+    /// What the host was last given to keep, and when.
+    kept: (Settings, f64),
+    /// The lines that the tray was last given.
+    tray: Vec<String>,
+    last_lost: f64,
+}
+
+/// A side panel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Panel {
+    /// One knob per vector.
+    Knobs,
+    /// The list of chats.
+    Chats,
+    /// Vector, recipe and history.
+    Details,
+}
+
+/// Settings are kept at most this often.
+const SECS_BETWEEN_SAVES: f64 = 1.0;
+
+/// The most files that are remembered as recently opened.
+const MOST_RECENT: usize = 10;
+
+impl Model {
+    /// The window's state at its start, and what to begin with: load the model, list the chats,
+    /// take up the last one.
+    pub fn new(settings: Settings, host: HostInfo) -> (Self, Vec<Effect>) {
+        let weights =
+            Weights::new(settings.model.clone(), settings.dtype, settings.slot, &settings.knobs);
+        let mut notices = Notices::default();
+        if let Some(problem) = &host.problem {
+            notices.error(problem.clone());
+        }
+        let mut model = Self {
+            host,
+            kept: (settings.clone(), 0.0),
+            settings,
+            engine: EngineState::Starting,
+            jobs: Jobs::default(),
+            weights,
+            conversation: Conversation::new(),
+            library: Library::default(),
+            details: Details::default(),
+            notices,
+            dialog: None,
+            focus: Some(Focus::Composer),
+            panel_order: vec![Panel::Details, Panel::Chats, Panel::Knobs],
+            is_focused: true,
+            is_hidden: false,
+            tray: Vec::new(),
+            last_lost: f64::NEG_INFINITY,
+        };
+        let mut effects = vec![
+            model.start(Purpose::Chats, JobSpec::ListChats, 0.0),
+            model.start(Purpose::LoadChat { reveal: None }, JobSpec::LoadChat { id: None }, 0.0),
+        ];
+        effects.extend(model.follow_knobs(0.0));
+        effects.push(model.list_audit(0.0));
+        (model, effects)
+    }
+
+    fn start(&mut self, purpose: Purpose, spec: JobSpec, now: f64) -> Effect {
+        self.jobs.start(purpose, spec, now).1
+    }
+
+    fn list_audit(&mut self, now: f64) -> Effect {
+        self.start(Purpose::Audit, JobSpec::ListAudit { limit: details::AUDIT_LINES }, now)
+    }
+
+    /// Has the weights follow the knobs, newest values first: at most one job is on its way, and
+    /// when it ends the next one takes the values of that moment. An answer is not interrupted.
+    fn follow_knobs(&mut self, now: f64) -> Option<Effect> {
+        if self.conversation.answer.is_some() {
+            return None;
+        }
+        let (setup, knobs) = self.weights.unsettled()?;
+        let spec = JobSpec::Prepare(setup.clone());
+        let (id, effect) = self.jobs.start(Purpose::Prepare { setup, knobs }, spec, now);
+        self.weights.in_flight = Some(id);
+        Some(effect)
+    }
+
+    /// What time alone brings: messages go, settings are kept, the tray follows the jobs. Called
+    /// before each frame.
+    pub fn tick(&mut self, now: f64) -> Vec<Effect> {
+        self.notices.expire(now);
+        let mut effects = Vec::new();
+        self.collect_settings();
+        if self.settings != self.kept.0 && now - self.kept.1 >= SECS_BETWEEN_SAVES {
+            effects.push(self.keep_settings(now));
+        }
+        let lines: Vec<String> = self
+            .jobs
+            .iter()
+            .filter(|job| job.is_long())
+            .filter_map(|job| Some(job.title()?.to_owned()))
+            .collect();
+        if lines != self.tray {
+            self.tray.clone_from(&lines);
+            effects.push(Effect::ShowJobs(lines));
+        }
+        effects
+    }
+
+    /// Seconds until [`Model::tick`] has something to do even if nothing happens.
+    pub fn next_tick(&self, now: f64) -> Option<f64> {
+        let save = (self.settings != self.kept.0).then_some(self.kept.1 + SECS_BETWEEN_SAVES);
+        // The time that is left is shown by the second.
+        let clock = self.jobs.iter().any(Job::is_long).then_some(now + 1.0);
+        let next = [save, clock, self.notices.next_end()];
+        next.into_iter().flatten().min_by(f64::total_cmp).map(|at| (at - now).max(0.0))
+    }
+
+    /// Writes down what other parts know.
+    fn collect_settings(&mut self) {
+        self.settings.model.clone_from(&self.weights.model);
+        self.settings.dtype = self.weights.dtype;
+        self.settings.slot = self.weights.slot;
+        self.settings.knobs = self.weights.knob_settings();
+    }
+
+    fn keep_settings(&mut self, now: f64) -> Effect {
+        self.kept = (self.settings.clone(), now);
+        Effect::SaveSettings(Box::new(self.settings.clone()))
+    }
+
+    fn remember(&mut self, path: PathBuf, kind: FileKind) {
+        let recent = Recent { path, is_model: kind == FileKind::Model };
+        self.settings.recent.retain(|other| *other != recent);
+        self.settings.recent.insert(0, recent);
+        self.settings.recent.truncate(MOST_RECENT);
+    }
+
+    /// Whether closing the window would lose something.
+    fn has_long_jobs(&self) -> bool {
+        self.jobs.iter().any(Job::is_long)
+    }
+}

@@ -1,0 +1,306 @@
+use std::path::{Path, PathBuf};
+
+use meav_protocol::{
+    Dtype, JobId, LoadedModel, RecipeStamp, Setup, UserError, VectorInfo, VectorTerm,
+};
+
+use crate::action::KnobId;
+use crate::settings::{KnobSettings, Preset, Slot};
+
+/// How far a knob turns either way.
+pub(crate) const COEFFICIENT_LIMIT: f64 = 1.5;
+
+/// One vector and its λ.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Knob {
+    /// Its name.
+    pub id: KnobId,
+    /// The vector's file, or the name of one that comes with the demo.
+    pub file: PathBuf,
+    /// λ on each side.
+    pub(crate) coefficients: [f64; 2],
+    /// Whether it is left out, on each side.
+    pub(crate) bypassed: [bool; 2],
+    /// What the engine knows of the vector, once it has read it.
+    pub info: Option<VectorInfo>,
+    /// Why the vector is not in the recipe.
+    pub fault: Option<UserError>,
+}
+
+impl Knob {
+    /// What to call it: the domain, or else the file's name.
+    pub(crate) fn name(&self) -> String {
+        match &self.info {
+            Some(info) => info.domain.clone(),
+            None => file_name(&self.file),
+        }
+    }
+}
+
+/// A path's last part, without its ending.
+pub(crate) fn file_name(path: &Path) -> String {
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// The model, the knobs, and what the engine's weights really hold.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    /// The model.
+    pub(crate) model: PathBuf,
+    /// What its weights are rounded to.
+    pub(crate) dtype: Dtype,
+    /// From top to bottom, which is the order of the sum.
+    pub(crate) knobs: Vec<Knob>,
+    /// The side that is in use.
+    pub(crate) slot: Slot,
+    /// The knob whose vector the details show.
+    pub(crate) selected: Option<KnobId>,
+    /// What the engine's weights hold.
+    pub(crate) held: Option<LoadedModel>,
+    /// What they hold, in terms of knobs.
+    held_setup: Option<Setup>,
+    /// Why the engine could not do what the knobs say, where that is no single vector's fault.
+    pub(crate) error: Option<UserError>,
+    /// The job that moves the weights.
+    pub(crate) in_flight: Option<JobId>,
+    /// The setup of the last such job that came to an end, however it ended: it is not tried again
+    /// unless something changes.
+    settled: Option<Setup>,
+    last_id: u64,
+}
+
+impl Weights {
+    pub(crate) fn new(model: PathBuf, dtype: Dtype, slot: Slot, knobs: &[KnobSettings]) -> Self {
+        let mut weights = Self {
+            model,
+            dtype,
+            knobs: Vec::new(),
+            slot,
+            selected: None,
+            held: None,
+            held_setup: None,
+            error: None,
+            in_flight: None,
+            settled: None,
+            last_id: 0,
+        };
+        for kept in knobs {
+            let id = weights.add(kept.file.clone());
+            if let Some(knob) = weights.knob_mut(id) {
+                knob.coefficients = kept.coefficients.map(limited);
+                knob.bypassed = kept.bypassed;
+            }
+        }
+        weights.selected = weights.knobs.first().map(|knob| knob.id);
+        weights
+    }
+
+    /// As it is kept.
+    pub(crate) fn knob_settings(&self) -> Vec<KnobSettings> {
+        let kept = |knob: &Knob| KnobSettings {
+            file: knob.file.clone(),
+            coefficients: knob.coefficients,
+            bypassed: knob.bypassed,
+        };
+        self.knobs.iter().map(kept).collect()
+    }
+
+    /// Puts a vector on a new knob at 0, or finds the knob that has it.
+    pub(crate) fn add(&mut self, file: PathBuf) -> KnobId {
+        let has_file = |knob: &&Knob| {
+            knob.file == file || knob.info.as_ref().is_some_and(|info| info.file == file)
+        };
+        if let Some(knob) = self.knobs.iter().find(has_file) {
+            return knob.id;
+        }
+        self.last_id += 1;
+        let id = KnobId(self.last_id);
+        let (coefficients, bypassed) = ([0.0; 2], [false; 2]);
+        self.knobs.push(Knob { id, file, coefficients, bypassed, info: None, fault: None });
+        id
+    }
+
+    pub(crate) fn knob(&self, id: KnobId) -> Option<&Knob> {
+        self.knobs.iter().find(|knob| knob.id == id)
+    }
+
+    pub(crate) fn knob_mut(&mut self, id: KnobId) -> Option<&mut Knob> {
+        self.knobs.iter_mut().find(|knob| knob.id == id)
+    }
+
+    pub(crate) fn set(&mut self, id: KnobId, coefficient: f64) {
+        let side = self.slot.index();
+        if let Some(knob) = self.knob_mut(id) {
+            knob.coefficients[side] = limited(coefficient);
+        }
+    }
+
+    pub(crate) fn set_bypassed(&mut self, id: KnobId, is_bypassed: bool) {
+        let side = self.slot.index();
+        if let Some(knob) = self.knob_mut(id) {
+            knob.bypassed[side] = is_bypassed;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: KnobId) {
+        self.knobs.retain(|knob| knob.id != id);
+        if self.selected == Some(id) {
+            self.selected = self.knobs.first().map(|knob| knob.id);
+        }
+    }
+
+    /// Moves a knob by so many places, as far as there are any.
+    pub(crate) fn shift(&mut self, id: KnobId, by: isize) {
+        if let Some(from) = self.knobs.iter().position(|knob| knob.id == id) {
+            let to = from.saturating_add_signed(by).min(self.knobs.len() - 1);
+            let knob = self.knobs.remove(from);
+            self.knobs.insert(to, knob);
+        }
+    }
+
+    /// All λ of this side to 0, none left out.
+    pub(crate) fn reset(&mut self) {
+        let side = self.slot.index();
+        for knob in &mut self.knobs {
+            knob.coefficients[side] = 0.0;
+            knob.bypassed[side] = false;
+        }
+    }
+
+    /// Makes the other side what this one is.
+    pub(crate) fn copy_slot(&mut self) {
+        let (from, to) = (self.slot.index(), self.slot.other().index());
+        for knob in &mut self.knobs {
+            knob.coefficients[to] = knob.coefficients[from];
+            knob.bypassed[to] = knob.bypassed[from];
+        }
+    }
+
+    /// The knobs of this side that are in the recipe with λ other than 0, as a preset.
+    pub(crate) fn preset(&self, name: String) -> Preset {
+        let side = self.slot.index();
+        let active = self.knobs.iter().filter(|knob| !knob.bypassed[side]);
+        let terms = active
+            .map(|knob| (knob.file.clone(), knob.coefficients[side]))
+            .filter(|(_, coefficient)| *coefficient != 0.0)
+            .collect();
+        Preset { name, terms }
+    }
+
+    pub(crate) fn apply_preset(&mut self, preset: &Preset) {
+        self.reset();
+        for (file, coefficient) in &preset.terms {
+            let id = self.add(file.clone());
+            self.set(id, *coefficient);
+        }
+    }
+
+    /// Sets the knobs to a recipe; vectors that are on none get one.
+    pub(crate) fn apply_recipe(&mut self, recipe: &RecipeStamp) {
+        self.reset();
+        self.dtype = recipe.dtype;
+        for term in &recipe.vectors {
+            let is_it = |knob: &&Knob| {
+                knob.info.as_ref().is_some_and(|info| info.fingerprint == term.fingerprint)
+            };
+            let known = self.knobs.iter().find(is_it).map(|knob| knob.id);
+            let id = known.unwrap_or_else(|| self.add(term.file.clone()));
+            self.set(id, term.coefficient);
+        }
+    }
+
+    /// What the knobs say, and the knob of each vector.
+    pub(crate) fn wanted(&self) -> (Setup, Vec<KnobId>) {
+        let side = self.slot.index();
+        let sound = || self.knobs.iter().filter(|knob| knob.fault.is_none());
+        let term = |knob: &Knob| {
+            let coefficient = if knob.bypassed[side] { 0.0 } else { knob.coefficients[side] };
+            VectorTerm { file: knob.file.clone(), coefficient }
+        };
+        let setup = Setup {
+            model: self.model.clone(),
+            dtype: self.dtype,
+            vectors: sound().map(term).collect(),
+        };
+        (setup, sound().map(|knob| knob.id).collect())
+    }
+
+    /// Whether the weights hold what the knobs say.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held_setup.as_ref().is_some_and(|held| *held == self.wanted().0)
+    }
+
+    /// What the engine is to be asked for now: nothing while it is at it, or where the last try
+    /// came to an end.
+    pub(crate) fn unsettled(&self) -> Option<(Setup, Vec<KnobId>)> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let (setup, knobs) = self.wanted();
+        (self.settled.as_ref() != Some(&setup)).then_some((setup, knobs))
+    }
+
+    /// The engine's weights hold `setup` now.
+    pub(crate) fn hold(&mut self, setup: &Setup, knobs: &[KnobId], loaded: LoadedModel) {
+        for (id, info) in knobs.iter().zip(&loaded.vectors) {
+            if let Some(knob) = self.knob_mut(*id) {
+                knob.info = Some(info.clone());
+            }
+        }
+        self.held = Some(loaded);
+        self.held_setup = Some(setup.clone());
+        self.settled = Some(setup.clone());
+        self.error = None;
+    }
+
+    /// The engine could not do `setup`: a vector is set aside where it is that vector's fault.
+    /// Gives back what is wrong otherwise.
+    pub(crate) fn refuse(&mut self, setup: &Setup, knobs: &[KnobId], err: UserError) {
+        let at_fault = setup
+            .vectors
+            .iter()
+            .zip(knobs)
+            .find(|(term, _)| err.about.as_ref() == Some(&term.file))
+            .map(|(_, id)| *id);
+        self.settled = Some(setup.clone());
+        match at_fault.and_then(|id| self.knob_mut(id)) {
+            Some(knob) => knob.fault = Some(err),
+            None => self.error = Some(err),
+        }
+    }
+
+    /// Someone ended the job: what the weights hold stays, until something changes.
+    pub(crate) fn leave(&mut self, setup: Setup) {
+        self.settled = Some(setup);
+    }
+
+    /// The engine holds nothing any more.
+    pub(crate) fn forget_held(&mut self) {
+        self.held = None;
+        self.held_setup = None;
+    }
+
+    /// Tries again what came to an end without success.
+    pub(crate) fn retry(&mut self) {
+        self.settled = None;
+        self.error = None;
+    }
+
+    /// Another model: what was wrong with vectors may be right for it.
+    pub(crate) fn set_model(&mut self, model: PathBuf) {
+        self.model = model;
+        for knob in &mut self.knobs {
+            knob.fault = None;
+        }
+        self.retry();
+    }
+}
+
+/// Within the range of a knob; what is no number is 0.
+fn limited(coefficient: f64) -> f64 {
+    if coefficient.is_finite() {
+        coefficient.clamp(-COEFFICIENT_LIMIT, COEFFICIENT_LIMIT)
+    } else {
+        0.0
+    }
+}

@@ -1,0 +1,216 @@
+use std::path::PathBuf;
+
+use meav_protocol::{Dtype, SamplingSpec};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// What is kept from one start to the next, beside what the workspace keeps.
+///
+/// Whatever is missing or unknown in a file becomes its default, so that older and newer versions
+/// can read each other's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Light or dark.
+    pub theme: Theme,
+    /// Of all text and everything around it; 1 is 100 %.
+    pub text_scale: f32,
+    /// The side panels that are wanted, where there is room for them.
+    pub panels: Panels,
+    /// Which keys send a message.
+    pub send_key: SendKey,
+    /// Whether the desktop is told when a long job ends behind the user's back.
+    pub notifications: bool,
+    /// What was opened last, the newest first.
+    pub recent: Vec<Recent>,
+    /// The model.
+    pub model: PathBuf,
+    /// What its weights are rounded to.
+    pub dtype: Dtype,
+    /// The knobs, from top to bottom.
+    pub knobs: Vec<KnobSettings>,
+    /// The side of the two sets of coefficients that is in use.
+    pub slot: Slot,
+    /// Recipes with a name.
+    pub presets: Vec<Preset>,
+    /// How answers are drawn.
+    pub sampling: SamplingSettings,
+}
+
+impl Default for Settings {
+    /// Those of a first start: the demo model with its vectors, all at 0.
+    fn default() -> Self {
+        let knob = |file: &str| KnobSettings { file: file.into(), ..KnobSettings::default() };
+        Self {
+            theme: Theme::default(),
+            text_scale: 1.0,
+            panels: Panels::default(),
+            send_key: SendKey::default(),
+            notifications: true,
+            recent: Vec::new(),
+            model: "demo".into(),
+            dtype: Dtype::Bf16,
+            knobs: vec![knob("medical"), knob("financial")],
+            slot: Slot::default(),
+            presets: Vec::new(),
+            sampling: SamplingSettings::default(),
+        }
+    }
+}
+
+/// Light or dark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Theme {
+    /// As the desktop is.
+    #[default]
+    System,
+    /// Dark text on light ground.
+    Light,
+    /// Light text on dark ground.
+    Dark,
+}
+
+/// The side panels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Panels {
+    /// One knob per vector.
+    pub knobs: bool,
+    /// The list of chats.
+    pub chats: bool,
+    /// Vector, recipe and history.
+    pub details: bool,
+}
+
+impl Default for Panels {
+    fn default() -> Self {
+        Self { knobs: true, chats: true, details: true }
+    }
+}
+
+/// Which keys send a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SendKey {
+    /// Enter sends, Shift and Enter begin a new line.
+    #[default]
+    Enter,
+    /// Ctrl and Enter send, Enter begins a new line.
+    CtrlEnter,
+}
+
+/// Something that was opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recent {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether it is a model; otherwise it is a vector.
+    pub is_model: bool,
+}
+
+/// A knob, as it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KnobSettings {
+    /// The vector's file, or the name of one that comes with the demo.
+    pub file: PathBuf,
+    /// λ on side A and on side B.
+    pub coefficients: [f64; 2],
+    /// Whether it is left out for now, on side A and on side B.
+    pub bypassed: [bool; 2],
+}
+
+/// A side of the two sets of coefficients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Slot {
+    /// The first.
+    #[default]
+    A,
+    /// The second.
+    B,
+}
+
+impl Slot {
+    /// Its place in an array of both.
+    pub fn index(self) -> usize {
+        match self {
+            Self::A => 0,
+            Self::B => 1,
+        }
+    }
+
+    /// The other side.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    /// Its letter.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::A => "A",
+            Self::B => "B",
+        }
+    }
+}
+
+/// A recipe with a name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preset {
+    /// What the user calls it.
+    pub name: String,
+    /// Vectors and their λ; knobs that are not named go to 0.
+    pub terms: Vec<(PathBuf, f64)>,
+}
+
+/// How answers are drawn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SamplingSettings {
+    /// Divides the logits; 0 always takes the most likely token.
+    pub temperature: f64,
+    /// Keeps this many of the most likely tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keeps the most likely tokens that reach this probability together; 1 keeps all.
+    pub top_p: f64,
+    /// Drops tokens less likely than this share of the most likely one; 0 keeps all.
+    pub min_p: f64,
+    /// Divides the logits of the last tokens; 1 leaves them alone.
+    pub repeat_penalty: f64,
+    /// The same seed gives the same text; without one, each answer has its own.
+    pub seed: Option<u64>,
+    /// Tokens after which an answer is cut.
+    pub max_tokens: usize,
+}
+
+impl Default for SamplingSettings {
+    /// Those of `meav chat`.
+    fn default() -> Self {
+        Self {
+            temperature: 0.3,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            repeat_penalty: 1.0,
+            seed: None,
+            max_tokens: 512,
+        }
+    }
+}
+
+impl SamplingSettings {
+    /// For one answer; a seed is made up where none is set.
+    pub fn spec(&self) -> SamplingSpec {
+        SamplingSpec {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            // The random bits of an id, few enough of them that a spreadsheet keeps them all.
+            seed: self.seed.unwrap_or_else(|| Uuid::new_v4().as_u128() as u64 >> 32),
+        }
+    }
+}

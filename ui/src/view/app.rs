@@ -1,0 +1,149 @@
+use egui::{CentralPanel, Frame, Margin, Panel as SidePanel, ThemePreference, Ui};
+
+use super::bars::{ModelBarView, StatusView, menu_bar_ui, model_bar_ui, status_bar_ui};
+use super::chat_panel::{ChatView, chat_ui};
+use super::design_tokens::{GRID, Tokens};
+use super::details_panel::{DetailsView, details_ui};
+use super::dialogs::{DialogView, dialog_ui};
+use super::knobs_panel::{KnobsView, knobs_ui};
+use super::library_panel::{LibraryView, library_ui};
+use super::notices::notices_ui;
+use crate::action::Action;
+use crate::command::UiCommand;
+use crate::model::{Model, Panel};
+use crate::settings::Theme;
+
+/// Points that the chat keeps in any case.
+const LEAST_CHAT_WIDTH: f32 = 280.0;
+
+/// Points that the chat keeps before a second side panel gets any.
+const CHAT_WIDTH: f32 = 440.0;
+
+/// Shows the window and gives back what the user did.
+#[must_use]
+pub fn app_ui(ui: &mut Ui, model: &Model) -> Vec<Action> {
+    follow_settings(ui, model);
+    let now = ui.input(|input| input.time);
+    let mut actions = shortcuts(ui, model);
+    bar(SidePanel::top("menu")).show(ui, |ui| {
+        actions.extend(menu_bar_ui(ui, &model.settings.recent));
+    });
+    bar(SidePanel::top("model")).show(ui, |ui| {
+        actions.extend(model_bar_ui(ui, &ModelBarView::from(model)));
+    });
+    bar(SidePanel::bottom("status")).show(ui, |ui| {
+        actions.extend(status_bar_ui(ui, &StatusView::new(model, now)));
+    });
+    actions.extend(side_panels_ui(ui, model));
+    let tokens = Tokens::of(ui.visuals());
+    let frame = Frame::new()
+        .fill(tokens.ground)
+        .inner_margin(Margin::symmetric(4 * GRID as i8, 2 * GRID as i8));
+    CentralPanel::default().frame(frame).show(ui, |ui| {
+        actions.extend(chat_ui(ui, &ChatView::new(model, now)));
+    });
+    actions.extend(notices_ui(ui, model.notices.shown()));
+    if let Some(view) = DialogView::new(model) {
+        actions.extend(dialog_ui(ui, &view));
+    }
+    actions
+}
+
+/// A bar across the window.
+fn bar(panel: SidePanel) -> SidePanel {
+    let margin = Margin::symmetric(2 * GRID as i8, GRID as i8);
+    panel.resizable(false).frame(Frame::new().inner_margin(margin)).show_separator_line(true)
+}
+
+/// Theme and size are egui's: they are set where they are not what the settings say.
+fn follow_settings(ui: &Ui, model: &Model) {
+    let theme = match model.settings.theme {
+        Theme::System => ThemePreference::System,
+        Theme::Light => ThemePreference::Light,
+        Theme::Dark => ThemePreference::Dark,
+    };
+    let ctx = ui.ctx();
+    if ctx.options(|options| options.theme_preference) != theme {
+        ctx.set_theme(theme);
+    }
+    if (ctx.zoom_factor() - model.settings.text_scale).abs() > 0.001 {
+        ctx.set_zoom_factor(model.settings.text_scale);
+    }
+}
+
+/// The commands whose keys were pressed. Those with more keys go first: Ctrl+O is part of
+/// Ctrl+Shift+O. A dialog takes the keyboard for itself.
+fn shortcuts(ui: &Ui, model: &Model) -> Vec<Action> {
+    if model.dialog.is_some() {
+        return Vec::new();
+    }
+    let mut commands: Vec<_> = UiCommand::ALL
+        .into_iter()
+        .filter_map(|command| Some((command, command.shortcut()?)))
+        .collect();
+    commands.sort_by_key(|(_, shortcut)| !shortcut.modifiers.shift);
+    ui.input_mut(|input| {
+        commands
+            .into_iter()
+            .filter(|(_, shortcut)| input.consume_shortcut(shortcut))
+            .map(|(command, _)| Action::Command(command))
+            .collect()
+    })
+}
+
+/// The side panels that are wanted and fit beside the chat; where not all do, those that were
+/// asked for last.
+fn side_panels_ui(ui: &mut Ui, model: &Model) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let shown = fitting_panels(model, ui.available_width());
+    let margin = Margin::symmetric(3 * GRID as i8, 2 * GRID as i8);
+    let frame = Frame::new().fill(Tokens::of(ui.visuals()).panel).inner_margin(margin);
+    let room = (ui.available_width() - LEAST_CHAT_WIDTH).max(180.0);
+    let panel = |panel: SidePanel, width: f32| {
+        let width = width.min(room);
+        panel
+            .default_size(width)
+            .size_range(width.min(200.0)..=width.max(360.0).min(room))
+            .frame(frame)
+    };
+    if shown.contains(&Panel::Knobs) {
+        panel(SidePanel::left("knobs"), panel_width(Panel::Knobs))
+            .show(ui, |ui| actions.extend(knobs_ui(ui, &KnobsView::from(model))));
+    }
+    if shown.contains(&Panel::Chats) {
+        panel(SidePanel::left("chats"), panel_width(Panel::Chats))
+            .show(ui, |ui| actions.extend(library_ui(ui, &LibraryView::from(model))));
+    }
+    if shown.contains(&Panel::Details) {
+        panel(SidePanel::right("details"), panel_width(Panel::Details))
+            .show(ui, |ui| actions.extend(details_ui(ui, &DetailsView::from(model))));
+    }
+    actions
+}
+
+fn panel_width(panel: Panel) -> f32 {
+    match panel {
+        Panel::Knobs => 268.0,
+        Panel::Chats => 200.0,
+        Panel::Details => 248.0,
+    }
+}
+
+fn fitting_panels(model: &Model, width: f32) -> Vec<Panel> {
+    let panels = &model.settings.panels;
+    let is_wanted = |panel: &&Panel| match panel {
+        Panel::Knobs => panels.knobs,
+        Panel::Chats => panels.chats,
+        Panel::Details => panels.details,
+    };
+    let mut left = width - CHAT_WIDTH;
+    let mut shown = Vec::new();
+    for panel in model.panel_order.iter().rev().filter(is_wanted) {
+        // The one asked for last is shown in any case.
+        if shown.is_empty() || panel_width(*panel) <= left {
+            left -= panel_width(*panel);
+            shown.push(*panel);
+        }
+    }
+    shown
+}

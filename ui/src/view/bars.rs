@@ -1,0 +1,262 @@
+use egui::{Button, RichText, Ui};
+use egui_material_icons::icons as symbols;
+use meav_protocol::{Dtype, FileKind};
+
+use super::design_tokens::{GRID, ICON, Tokens};
+use super::parts::{
+    bytes, clock, icon_button, keys, named, one_line, recipe_text, symbol_button, weak,
+};
+use crate::action::Action;
+use crate::command::{Menu, UiCommand};
+use crate::model::{EngineState, Job, Model, Weights};
+use crate::settings::Recent;
+
+/// The menus, made from the list of commands.
+#[must_use]
+pub(super) fn menu_bar_ui(ui: &mut Ui, recent: &[Recent]) -> Vec<Action> {
+    let mut actions = Vec::new();
+    egui::MenuBar::new().ui(ui, |ui| {
+        for menu in Menu::ALL {
+            ui.menu_button(menu.title(), |ui| {
+                for command in UiCommand::ALL.into_iter().filter(|it| it.menu() == menu) {
+                    if command_entry_ui(ui, command) {
+                        actions.push(Action::Command(command));
+                        ui.close();
+                    }
+                    if command == UiCommand::AddVector {
+                        actions.extend(recent_ui(ui, recent));
+                    }
+                }
+            });
+        }
+    });
+    actions
+}
+
+fn command_entry_ui(ui: &mut Ui, command: UiCommand) -> bool {
+    let face = format!("{}  {}", command.icon(), command.text());
+    let mut button = Button::new(face);
+    if let Some(shortcut) = command.shortcut() {
+        button = button.shortcut_text(keys(shortcut));
+    }
+    let response = ui.add(button);
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, command.text()));
+    response.on_hover_text(command.tooltip()).clicked()
+}
+
+fn recent_ui(ui: &mut Ui, recent: &[Recent]) -> Vec<Action> {
+    let mut actions = Vec::new();
+    ui.menu_button(format!("{}  Open recent", symbols::ICON_HISTORY.codepoint), |ui| {
+        if recent.is_empty() {
+            weak(ui, "Nothing yet");
+        }
+        for entry in recent {
+            let kind = if entry.is_model { FileKind::Model } else { FileKind::Vector };
+            let word = if entry.is_model { "model" } else { "vector" };
+            let name = format!("{} ({word})", crate::model::file_name(&entry.path));
+            let tip = entry.path.display().to_string();
+            if ui.button(name).on_hover_text(tip).clicked() {
+                actions.push(Action::Open(entry.path.clone(), kind));
+                ui.close();
+            }
+        }
+    });
+    actions
+}
+
+/// What the model bar shows.
+pub(super) struct ModelBarView<'a> {
+    weights: &'a Weights,
+    engine: &'a EngineState,
+    recent: &'a [Recent],
+}
+
+impl<'a> From<&'a Model> for ModelBarView<'a> {
+    fn from(model: &'a Model) -> Self {
+        Self { weights: &model.weights, engine: &model.engine, recent: &model.settings.recent }
+    }
+}
+
+/// Which model, what it runs on, what it takes, and the recipe in force.
+#[must_use]
+pub(super) fn model_bar_ui(ui: &mut Ui, view: &ModelBarView<'_>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    ui.horizontal(|ui| {
+        actions.extend(model_menu_ui(ui, view));
+        actions.extend(dtype_ui(ui, view.weights.dtype));
+        ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+            let palette = UiCommand::Palette;
+            if symbol_button(ui, palette.icon(), palette.text()).clicked() {
+                actions.push(Action::Command(palette));
+            }
+            ui.with_layout(egui::Layout::left_to_right(egui::Align::Center), |ui| {
+                if let Some(loaded) = &view.weights.held {
+                    let tip = format!("The recipe in force: {}", loaded.recipe);
+                    one_line(ui, recipe_text(ui, &loaded.recipe)).on_hover_text(tip);
+                    ui.separator();
+                }
+                if let Some(text) = device_text(view) {
+                    let color = Tokens::of(ui.visuals()).weak;
+                    one_line(ui, RichText::new(text).small().color(color));
+                }
+            });
+        });
+    });
+    actions
+}
+
+fn model_menu_ui(ui: &mut Ui, view: &ModelBarView<'_>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let name = match &view.weights.held {
+        Some(loaded) => loaded.name.clone(),
+        None => crate::model::file_name(&view.weights.model),
+    };
+    let face = format!("{}  {name}", symbols::ICON_EXPAND_MORE.codepoint);
+    let menu = ui.menu_button(RichText::new(face).strong(), |ui| {
+        if ui.button("Demo model").clicked() {
+            actions.push(Action::Open("demo".into(), FileKind::Model));
+            ui.close();
+        }
+        for entry in view.recent.iter().filter(|entry| entry.is_model) {
+            let tip = entry.path.display().to_string();
+            if ui.button(crate::model::file_name(&entry.path)).on_hover_text(tip).clicked() {
+                actions.push(Action::Open(entry.path.clone(), FileKind::Model));
+                ui.close();
+            }
+        }
+        ui.separator();
+        if ui.button(UiCommand::OpenModel.text()).clicked() {
+            actions.push(Action::Command(UiCommand::OpenModel));
+            ui.close();
+        }
+    });
+    let tip = match &view.weights.held {
+        Some(loaded) => format!(
+            "{:.0} million parameters, context of {} tokens\n{}",
+            loaded.parameters as f64 / 1e6,
+            loaded.context,
+            loaded.path.display()
+        ),
+        None => "No model is loaded".to_owned(),
+    };
+    named(menu.response, &format!("Model {name}")).on_hover_text(tip);
+    actions
+}
+
+fn dtype_ui(ui: &mut Ui, dtype: Dtype) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let choices = [
+        (Dtype::Bf16, "half the memory, about twice the speed"),
+        (Dtype::F32, "every bit of the merge"),
+    ];
+    let menu = ui.menu_button(dtype.to_string(), |ui| {
+        for (choice, why) in choices {
+            if ui.selectable_label(choice == dtype, format!("{choice}: {why}")).clicked() {
+                actions.push(Action::SetDtype(choice));
+                ui.close();
+            }
+        }
+    });
+    named(menu.response, &format!("Weights in {dtype}"));
+    actions
+}
+
+fn device_text(view: &ModelBarView<'_>) -> Option<String> {
+    let EngineState::Running { device, .. } = view.engine else { return None };
+    let memory = view.weights.held.as_ref().and_then(|loaded| loaded.memory);
+    let memory = memory.map(|memory| {
+        format!(" · {:.1}/{} memory", memory.used_bytes as f64 / 1e9, bytes(memory.total_bytes))
+    });
+    Some(format!("{device}{}", memory.unwrap_or_default()))
+}
+
+/// What the status bar shows.
+pub(super) struct StatusView<'a> {
+    jobs: Vec<&'a Job>,
+    engine: &'a EngineState,
+    /// The figures of the last answer.
+    last: Option<&'a meav_protocol::ReplyFigures>,
+    now: f64,
+}
+
+impl<'a> StatusView<'a> {
+    pub(crate) fn new(model: &'a Model, now: f64) -> Self {
+        let branch = model.conversation.branch();
+        Self {
+            jobs: model.jobs.iter().filter(|job| job.is_noticeable(now)).collect(),
+            engine: &model.engine,
+            last: branch.iter().rev().find_map(|message| message.figures.as_ref()),
+            now,
+        }
+    }
+}
+
+/// The jobs that run, with progress, time left and a way to end them; the engine.
+#[must_use]
+pub(super) fn status_bar_ui(ui: &mut Ui, view: &StatusView<'_>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    ui.horizontal(|ui| {
+        ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+            engine_ui(ui, view.engine);
+            if let Some(figures) = view.last {
+                ui.separator();
+                weak(
+                    ui,
+                    format!(
+                        "{:.0} tok/s · first token {:.0} ms",
+                        figures.tokens_per_sec,
+                        figures.first_token_secs * 1e3
+                    ),
+                );
+            }
+            ui.with_layout(egui::Layout::left_to_right(egui::Align::Center), |ui| {
+                for job in &view.jobs {
+                    actions.extend(job_ui(ui, job, view.now));
+                }
+                if view.jobs.is_empty() {
+                    weak(ui, "Ready");
+                }
+            });
+        });
+    });
+    actions
+}
+
+fn job_ui(ui: &mut Ui, job: &Job, now: f64) -> Option<Action> {
+    let name = job.title().unwrap_or_default();
+    let text = match (job.is_cancelling, job.fraction(), job.secs_left(now)) {
+        (true, ..) => format!("{name} · stopping"),
+        (_, Some(share), Some(secs)) => {
+            format!("{name} {:.0} % · {} left", share * 100.0, clock(secs))
+        }
+        (_, Some(share), None) if share < 1.0 => format!("{name} {:.0} %", share * 100.0),
+        _ => name.to_owned(),
+    };
+    weak(ui, text);
+    if let Some(share) = job.fraction().filter(|share| *share < 1.0) {
+        let bar = egui::ProgressBar::new(share).desired_width(20.0 * GRID).desired_height(GRID);
+        ui.add(bar)
+            .widget_info(|| egui::WidgetInfo::labeled(egui::Role::ProgressIndicator, true, name));
+    }
+    let is_clicked = icon_button(ui, symbols::ICON_CLOSE, &format!("Cancel: {name}")).clicked();
+    is_clicked.then_some(Action::CancelJob(job.id))
+}
+
+fn engine_ui(ui: &mut Ui, engine: &EngineState) {
+    let tokens = Tokens::of(ui.visuals());
+    let (icon, color, text, tip) = match engine {
+        EngineState::Starting => {
+            (symbols::ICON_HOURGLASS_TOP, tokens.weak, "Engine starting", String::new())
+        }
+        EngineState::Running { version, device, log } => {
+            let log = log.as_ref().map(|log| format!("\nLog: {}", log.display()));
+            let tip = format!("Version {version} on {device}{}", log.unwrap_or_default());
+            (symbols::ICON_CHECK_CIRCLE, tokens.good, "Engine ready", tip)
+        }
+        EngineState::Lost { reason } => {
+            (symbols::ICON_ERROR, tokens.error, "Engine stopped", format!("It stopped: {reason}"))
+        }
+    };
+    ui.label(RichText::new(text).small().color(color)).on_hover_text(tip);
+    ui.label(RichText::new(icon.codepoint).size(ICON).color(color));
+}

@@ -1,0 +1,183 @@
+use egui::{CollapsingHeader, Grid, Label, RichText, ScrollArea, Ui};
+use meav_protocol::{AuditEntry, Description, VectorInfo};
+
+use super::design_tokens::{GRID, Tokens};
+use super::parts::{bytes, moment, signed, user_error_ui, weak};
+use crate::action::Action;
+use crate::command::UiCommand;
+use crate::model::{Details, Knob, Model, Weights};
+
+/// What the details panel shows.
+pub(super) struct DetailsView<'a> {
+    details: &'a Details,
+    weights: &'a Weights,
+}
+
+impl<'a> From<&'a Model> for DetailsView<'a> {
+    fn from(model: &'a Model) -> Self {
+        Self { details: &model.details, weights: &model.weights }
+    }
+}
+
+/// The selected knob's vector, the recipe that the weights hold, and the audit log.
+#[must_use]
+pub(super) fn details_ui(ui: &mut Ui, view: &DetailsView<'_>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+        section(ui, "Vector", |ui| actions.extend(vector_ui(ui, view)));
+        section(ui, "Recipe", |ui| actions.extend(recipe_ui(ui, view.weights)));
+        section(ui, "History", |ui| actions.extend(history_ui(ui, &view.details.audit)));
+    });
+    actions
+}
+
+fn section(ui: &mut Ui, name: &str, add: impl FnOnce(&mut Ui)) {
+    let title = RichText::new(name).strong().color(Tokens::of(ui.visuals()).strong);
+    CollapsingHeader::new(title).default_open(true).show_unindented(ui, |ui| {
+        add(ui);
+        ui.add_space(2.0 * GRID);
+    });
+}
+
+fn vector_ui(ui: &mut Ui, view: &DetailsView<'_>) -> Vec<Action> {
+    let Some(knob) = view.weights.selected.and_then(|id| view.weights.knob(id)) else {
+        weak(ui, "Choose a knob by its name to see what its vector is.");
+        return Vec::new();
+    };
+    ui.label(RichText::new(knob.name()).color(Tokens::of(ui.visuals()).domain(&knob.name())));
+    if let Some(info) = &knob.info {
+        info_ui(ui, info);
+    }
+    if let Some(fault) = &knob.fault {
+        return user_error_ui(ui, fault);
+    }
+    match described(view.details, knob) {
+        Some(Ok(description)) => {
+            let shown_above = ["domain", "kind", "tensors changed"];
+            let rows = description.rows.iter();
+            rows_ui(
+                ui,
+                "described",
+                rows.filter(|(name, _)| !shown_above.contains(&name.as_str())),
+            );
+            Vec::new()
+        }
+        Some(Err(err)) => user_error_ui(ui, err),
+        None => Vec::new(),
+    }
+}
+
+fn described<'a>(
+    details: &'a Details,
+    knob: &Knob,
+) -> Option<Result<&'a Description, &'a meav_protocol::UserError>> {
+    let (id, described) = details.described.as_ref()?;
+    (*id == knob.id).then_some(described.as_ref())
+}
+
+fn info_ui(ui: &mut Ui, info: &VectorInfo) {
+    let base = match info.base_matches {
+        Some(true) => "made from this base",
+        Some(false) => "made from other weights",
+        None => "not said by the file",
+    };
+    let rows = [
+        ("kind", info.kind.clone()),
+        ("in memory", bytes(info.size_bytes)),
+        ("tensors", info.tensors.to_string()),
+        ("base", base.to_owned()),
+        ("file", info.file.display().to_string()),
+    ];
+    let rows = rows.map(|(name, value)| (name.to_owned(), value));
+    rows_ui(ui, "info", rows.iter());
+}
+
+/// Names and values in two columns.
+fn rows_ui<'a>(ui: &mut Ui, id: &str, rows: impl Iterator<Item = &'a (String, String)>) {
+    let name_width = 22.0 * GRID;
+    let value_width = (ui.available_width() - name_width - 2.0 * GRID).max(20.0 * GRID);
+    Grid::new(id)
+        .num_columns(2)
+        .min_col_width(0.0)
+        .min_row_height(4.0 * GRID)
+        .spacing([2.0 * GRID, 0.5 * GRID])
+        .show(ui, |ui| {
+            for (name, value) in rows {
+                ui.scope(|ui| {
+                    ui.set_max_width(name_width);
+                    weak(ui, name);
+                });
+                ui.scope(|ui| {
+                    ui.set_max_width(value_width);
+                    let text = RichText::new(value).small();
+                    let label = if is_one_word(value) {
+                        Label::new(text).truncate()
+                    } else {
+                        Label::new(text).wrap()
+                    };
+                    ui.add(label).on_hover_text(value);
+                });
+                ui.end_row();
+            }
+        });
+}
+
+/// Fingerprints and paths: breaking them over lines helps nobody.
+fn is_one_word(value: &str) -> bool {
+    !value.contains(' ')
+}
+
+fn recipe_ui(ui: &mut Ui, weights: &Weights) -> Vec<Action> {
+    let Some(loaded) = &weights.held else {
+        weak(ui, "The weights hold nothing yet.");
+        return Vec::new();
+    };
+    let tokens = Tokens::of(ui.visuals());
+    let recipe = &loaded.recipe;
+    if recipe.vectors.is_empty() {
+        ui.label("The base model, unchanged");
+    } else {
+        Grid::new("recipe").num_columns(2).spacing([4.0 * GRID, 0.0]).show(ui, |ui| {
+            for term in &recipe.vectors {
+                ui.label(RichText::new(&term.domain).color(tokens.domain(&term.domain)));
+                ui.label(RichText::new(signed(term.coefficient)).monospace());
+                ui.end_row();
+            }
+        });
+    }
+    let rows = [
+        ("model", loaded.name.clone()),
+        ("dtype", recipe.dtype.to_string()),
+        ("recipe", recipe.fingerprint.clone()),
+        ("base", recipe.base.clone()),
+        ("merged in", format!("{:.0} ms", loaded.merge_secs * 1e3)),
+    ];
+    let rows = rows.map(|(name, value)| (name.to_owned(), value));
+    rows_ui(ui, "recipe rows", rows.iter());
+    let mut actions = Vec::new();
+    ui.horizontal_wrapped(|ui| {
+        if ui.button("Copy fingerprint").clicked() {
+            actions.push(Action::Copy(recipe.fingerprint.clone()));
+        }
+        if ui.button(UiCommand::ExportMerged.text()).clicked() {
+            actions.push(Action::Command(UiCommand::ExportMerged));
+        }
+    });
+    actions
+}
+
+fn history_ui(ui: &mut Ui, audit: &[AuditEntry]) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if ui.button(UiCommand::ExportAudit.text()).clicked() {
+        actions.push(Action::Command(UiCommand::ExportAudit));
+    }
+    if audit.is_empty() {
+        weak(ui, "Recipes and exports will be listed here.");
+    }
+    for entry in audit {
+        weak(ui, format!("{} · {}", moment(&entry.time), entry.action));
+        let text = RichText::new(&entry.detail).small();
+        ui.add(Label::new(text).truncate()).on_hover_text(&entry.detail);
+    }
+    actions
+}

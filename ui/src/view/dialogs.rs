@@ -1,0 +1,297 @@
+use egui::{Button, Id, Key, Modal, RichText, TextEdit, Ui};
+
+use super::design_tokens::GRID;
+use super::palette::palette_ui;
+use super::parts::{named, primary_button, user_error_ui, weak};
+use crate::action::{Action, DialogAction, PathPurpose};
+use crate::model::{Dialog, EngineState, Job, Model, PathDialog, TEXT_SCALES};
+use crate::settings::{SendKey, Settings, Theme};
+
+/// What the open dialog shows.
+pub(super) struct DialogView<'a> {
+    dialog: &'a Dialog,
+    settings: &'a Settings,
+    engine: &'a EngineState,
+    version: &'static str,
+    /// Whether the system has dialogs; otherwise why not.
+    system_dialogs: Result<(), &'a str>,
+    has_tray: bool,
+    long_jobs: Vec<&'a Job>,
+}
+
+impl<'a> DialogView<'a> {
+    pub(crate) fn new(model: &'a Model) -> Option<Self> {
+        Some(Self {
+            dialog: model.dialog.as_ref()?,
+            settings: &model.settings,
+            engine: &model.engine,
+            version: model.host.version,
+            system_dialogs: model.host.dialogs.as_ref().copied().map_err(String::as_str),
+            has_tray: model.host.has_tray,
+            long_jobs: model.jobs.iter().filter(|job| job.is_long()).collect(),
+        })
+    }
+}
+
+/// The dialog over the window. Escape and a click beside it close it.
+#[must_use]
+pub(super) fn dialog_ui(ui: &mut Ui, view: &DialogView<'_>) -> Vec<Action> {
+    let id = Id::unique("dialog").with(std::mem::discriminant(view.dialog));
+    let is_new = is_new(ui, id);
+    let frame = egui::Frame::popup(ui.style()).inner_margin(4.0 * GRID);
+    let modal = Modal::new(id).frame(frame).show(ui.ctx(), |ui| {
+        ui.set_width((110.0 * GRID).min(ui.ctx().content_rect().width() - 10.0 * GRID));
+        match view.dialog {
+            Dialog::Palette { text } => palette_ui(ui, text, is_new),
+            Dialog::Path(dialog) => path_ui(ui, view, dialog, is_new),
+            Dialog::PresetName { text } => preset_ui(ui, text, is_new),
+            Dialog::Settings => settings_ui(ui, view.settings),
+            Dialog::About => about_ui(ui, view),
+            Dialog::Close => close_ui(ui, view, is_new),
+        }
+    });
+    let mut actions = modal.inner.clone();
+    if modal.should_close() && actions.is_empty() {
+        actions.push(Action::Dialog(DialogAction::Close));
+    }
+    actions
+}
+
+/// Whether a dialog was not there a frame ago.
+fn is_new(ui: &Ui, id: Id) -> bool {
+    let pass = ui.ctx().cumulative_pass_nr();
+    let before = ui.data_mut(|data| data.get_temp::<u64>(id));
+    ui.data_mut(|data| data.insert_temp(id, pass));
+    before.is_none_or(|before| before + 1 < pass)
+}
+
+/// Buttons at the right edge, the one to press last.
+fn buttons_ui(ui: &mut Ui, accept: &str, is_enabled: bool) -> Vec<Action> {
+    let mut actions = Vec::new();
+    ui.add_space(2.0 * GRID);
+    ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+        ui.add_enabled_ui(is_enabled, |ui| {
+            if primary_button(ui, accept).clicked() {
+                actions.push(Action::Dialog(DialogAction::Accept));
+            }
+        });
+        if ui.button("Cancel").clicked() {
+            actions.push(Action::Dialog(DialogAction::Close));
+        }
+    });
+    actions
+}
+
+/// A line of text that Enter accepts.
+fn line_ui(ui: &mut Ui, text: &str, hint: &str, is_new: bool) -> Vec<Action> {
+    let mut new = text.to_owned();
+    let field = TextEdit::singleline(&mut new).hint_text(hint.to_owned());
+    let response = ui.add(field.desired_width(f32::INFINITY));
+    if is_new {
+        response.request_focus();
+    }
+    let mut actions = Vec::new();
+    if response.changed() {
+        actions.push(Action::Dialog(DialogAction::SetText(new)));
+    }
+    if response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter)) {
+        actions.push(Action::Dialog(DialogAction::Accept));
+        response.request_focus();
+    }
+    actions
+}
+
+fn path_ui(ui: &mut Ui, view: &DialogView<'_>, dialog: &PathDialog, is_new: bool) -> Vec<Action> {
+    let (title, what, accept) = match dialog.purpose {
+        PathPurpose::OpenModel => (
+            "Open model",
+            "A folder with config.json, tokenizer.json and safetensors, a GGUF file, or “demo”",
+            "Open",
+        ),
+        PathPurpose::AddVector => (
+            "Add vector",
+            "A vector file, a PEFT LoRA folder, or the name of a demo vector: medical, financial",
+            "Add",
+        ),
+        PathPurpose::ExportChat(_) => {
+            ("Export chat", "A file that ends in .md (this branch) or .json (all of it)", "Export")
+        }
+        PathPurpose::ExportAudit => {
+            ("Export audit log", "A file that ends in .csv or .json", "Export")
+        }
+        PathPurpose::ExportMerged => (
+            "Export merged model",
+            "A new folder: the base with the knobs as they are, for other programs to load",
+            "Export",
+        ),
+    };
+    ui.heading(title);
+    ui.label(what);
+    ui.add_space(GRID);
+    let mut actions = line_ui(ui, &dialog.text, "Path", is_new);
+    actions.extend(browse_ui(ui, view.system_dialogs, dialog.purpose));
+    actions.extend(suggested_ui(ui, view.settings, dialog.purpose));
+    if let Some(err) = &dialog.error {
+        actions.extend(user_error_ui(ui, err));
+    }
+    let can_accept = !dialog.text.trim().is_empty() && !dialog.is_busy();
+    actions.extend(buttons_ui(ui, accept, can_accept));
+    actions
+}
+
+fn browse_ui(ui: &mut Ui, dialogs: Result<(), &str>, purpose: PathPurpose) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let opens = matches!(purpose, PathPurpose::OpenModel | PathPurpose::AddVector);
+    ui.horizontal(|ui| {
+        ui.add_enabled_ui(dialogs.is_ok(), |ui| {
+            let why_not = dialogs.err().unwrap_or_default();
+            let mut browse = |ui: &mut Ui, text: &str, folder: bool| {
+                let response = ui.add(Button::new(text)).on_disabled_hover_text(why_not);
+                if response.clicked() {
+                    actions.push(Action::Dialog(DialogAction::Browse { folder }));
+                }
+            };
+            browse(ui, if opens { "Browse files…" } else { "Browse…" }, false);
+            if opens {
+                browse(ui, "Browse folders…", true);
+            }
+        });
+    });
+    if let Err(reason) = dialogs {
+        weak(ui, format!("{reason}: type the path, or drop the file onto the window."));
+    }
+    actions
+}
+
+/// What was opened before, to open again.
+fn suggested_ui(ui: &mut Ui, settings: &Settings, purpose: PathPurpose) -> Vec<Action> {
+    let (wants_model, built_in): (bool, &[&str]) = match purpose {
+        PathPurpose::OpenModel => (true, &["demo"]),
+        PathPurpose::AddVector => (false, &["medical", "financial"]),
+        _ => return Vec::new(),
+    };
+    let recent = settings.recent.iter().filter(|entry| entry.is_model == wants_model);
+    let paths = recent.map(|entry| entry.path.display().to_string());
+    let names = built_in.iter().map(|name| (*name).to_owned());
+    let mut chosen = Vec::new();
+    ui.add_space(GRID);
+    for path in names.chain(paths).take(6) {
+        let row = Button::new(RichText::new(&path).small()).frame_when_inactive(false).truncate();
+        if ui.add(row).clicked() {
+            chosen.push(Action::Dialog(DialogAction::SetText(path)));
+        }
+    }
+    chosen
+}
+
+fn preset_ui(ui: &mut Ui, text: &str, is_new: bool) -> Vec<Action> {
+    ui.heading("Save preset");
+    ui.label("The knobs of this side, under a name. A preset of the same name is replaced.");
+    ui.add_space(GRID);
+    let mut actions = line_ui(ui, text, "Name", is_new);
+    actions.extend(buttons_ui(ui, "Save", !text.trim().is_empty()));
+    actions
+}
+
+fn settings_ui(ui: &mut Ui, settings: &Settings) -> Vec<Action> {
+    let mut actions = Vec::new();
+    ui.heading("Settings");
+    ui.add_space(2.0 * GRID);
+    egui::Grid::new("settings").num_columns(2).spacing([6.0 * GRID, 2.0 * GRID]).show(ui, |ui| {
+        ui.label("Theme");
+        ui.horizontal(|ui| {
+            for (theme, name) in
+                [(Theme::System, "System"), (Theme::Light, "Light"), (Theme::Dark, "Dark")]
+            {
+                if ui.selectable_label(settings.theme == theme, name).clicked() {
+                    actions.push(Action::SetTheme(theme));
+                }
+            }
+        });
+        ui.end_row();
+        let label = ui.label("Size of everything");
+        let mut percent = settings.text_scale * 100.0;
+        let range = *TEXT_SCALES.start() * 100.0..=*TEXT_SCALES.end() * 100.0;
+        let field = egui::DragValue::new(&mut percent).range(range).speed(1.0).suffix(" %");
+        // While it is dragged, the window must not change its size under the pointer.
+        let response = ui.add(field.update_while_editing(false)).labelled_by(label.id);
+        if (response.drag_stopped() || response.lost_focus())
+            || (response.changed() && !response.dragged())
+        {
+            actions.push(Action::SetTextScale(percent / 100.0));
+        }
+        ui.end_row();
+        ui.label("Send a message with");
+        ui.horizontal(|ui| {
+            for (key, name) in [(SendKey::Enter, "Enter"), (SendKey::CtrlEnter, "Ctrl+Enter")] {
+                if ui.selectable_label(settings.send_key == key, name).clicked() {
+                    actions.push(Action::SetSendKey(key));
+                }
+            }
+        });
+        ui.end_row();
+        ui.label("Notifications");
+        let mut is_on = settings.notifications;
+        if ui.checkbox(&mut is_on, "when a long job ends behind my back").changed() {
+            actions.push(Action::SetNotifications(is_on));
+        }
+        ui.end_row();
+    });
+    actions.extend(done_ui(ui));
+    actions
+}
+
+fn done_ui(ui: &mut Ui) -> Option<Action> {
+    ui.add_space(2.0 * GRID);
+    let layout = egui::Layout::right_to_left(egui::Align::Center);
+    let is_clicked = ui.with_layout(layout, |ui| primary_button(ui, "Done").clicked()).inner;
+    is_clicked.then_some(Action::Dialog(DialogAction::Close))
+}
+
+fn about_ui(ui: &mut Ui, view: &DialogView<'_>) -> Vec<Action> {
+    ui.heading(format!("MEAV Studio {}", view.version));
+    ui.label("Model editing with alignment vectors: one knob for each domain moves the model between avoiding, generic and expert answers.");
+    ui.add_space(GRID);
+    weak(
+        ui,
+        "The method: “Inference time LLM alignment in single and multidomain preference spectrum”, arXiv 2410.19206. MIT or Apache-2.0, at your option.",
+    );
+    match view.engine {
+        EngineState::Running { version, device, log } => {
+            weak(ui, format!("Engine {version} on {device}"));
+            if let Some(log) = log {
+                weak(ui, format!("Its log: {}", log.display()));
+            }
+        }
+        EngineState::Starting | EngineState::Lost { .. } => {
+            weak(ui, "The engine is not running");
+        }
+    }
+    done_ui(ui).into_iter().collect()
+}
+
+fn close_ui(ui: &mut Ui, view: &DialogView<'_>, is_new: bool) -> Vec<Action> {
+    let mut actions = Vec::new();
+    ui.heading("A job is still running");
+    for job in &view.long_jobs {
+        ui.label(format!("• {}", job.title().unwrap_or_default()));
+    }
+    ui.add_space(2.0 * GRID);
+    let keep = if view.has_tray { "Keep running in the tray" } else { "Keep running, minimised" };
+    ui.horizontal_wrapped(|ui| {
+        let mut button = |ui: &mut Ui, text: &str, action: DialogAction| {
+            let response = named(ui.button(text), text);
+            if response.clicked() {
+                actions.push(Action::Dialog(action));
+            }
+            response
+        };
+        let first = button(ui, keep, DialogAction::KeepRunning);
+        if is_new {
+            first.request_focus();
+        }
+        button(ui, "Stop it and quit", DialogAction::StopAndQuit);
+        button(ui, "Back", DialogAction::Close);
+    });
+    actions
+}

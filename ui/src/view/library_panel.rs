@@ -1,0 +1,180 @@
+use egui::{Button, Key, ScrollArea, TextEdit, Ui, vec2};
+use egui_material_icons::icons as symbols;
+use meav_protocol::{ChatHit, ChatSummary};
+use uuid::Uuid;
+
+use super::design_tokens::{GRID, ROW, Tokens};
+use super::parts::{icon_button, moment, more_menu, title, user_error_ui, weak};
+use crate::action::{Action, LibraryAction};
+use crate::command::UiCommand;
+use crate::model::{Focus, Library, Model};
+
+/// What the list of chats shows.
+pub(super) struct LibraryView<'a> {
+    library: &'a Library,
+    /// The chat that is shown beside it.
+    open: Uuid,
+    /// Whether the keyboard is to go to the search field.
+    takes_focus: bool,
+}
+
+impl<'a> From<&'a Model> for LibraryView<'a> {
+    fn from(model: &'a Model) -> Self {
+        Self {
+            library: &model.library,
+            open: model.conversation.chat.id,
+            takes_focus: model.focus == Some(Focus::Search),
+        }
+    }
+}
+
+/// The chats, the last one spoken in first, and the search in them.
+#[must_use]
+pub(super) fn library_ui(ui: &mut Ui, view: &LibraryView<'_>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    ui.horizontal(|ui| {
+        title(ui, "Chats");
+        ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+            if icon_button(ui, symbols::ICON_ADD_COMMENT, "Begin a new chat").clicked() {
+                actions.push(Action::Command(UiCommand::NewChat));
+            }
+        });
+    });
+    actions.extend(search_ui(ui, view));
+    ui.add_space(GRID);
+    if let Some(err) = &view.library.error {
+        actions.extend(user_error_ui(ui, err));
+    }
+    match (&view.library.found, &view.library.chats) {
+        (Some((words, hits)), _) => actions.extend(hits_ui(ui, words, hits)),
+        (None, Some(chats)) if chats.is_empty() => {
+            weak(ui, "What you talk about is kept here, on this machine only.");
+        }
+        (None, Some(chats)) => actions.extend(chats_ui(ui, view, chats)),
+        (None, None) => {}
+    }
+    actions
+}
+
+fn search_ui(ui: &mut Ui, view: &LibraryView<'_>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let mut text = view.library.search.clone();
+    let field =
+        TextEdit::singleline(&mut text).hint_text("Search chats").desired_width(f32::INFINITY);
+    let response = ui.add(field);
+    if view.takes_focus {
+        response.request_focus();
+        actions.push(Action::FocusTaken);
+    }
+    let is_escaped = response.has_focus() && ui.input(|input| input.key_pressed(Key::Escape));
+    if is_escaped && !text.is_empty() {
+        text.clear();
+    }
+    if text != view.library.search {
+        actions.push(Action::Library(LibraryAction::SetSearch(text)));
+    }
+    actions
+}
+
+fn chats_ui(ui: &mut Ui, view: &LibraryView<'_>, chats: &[ChatSummary]) -> Vec<Action> {
+    let mut actions = Vec::new();
+    ScrollArea::vertical().auto_shrink(false).show_rows(ui, ROW, chats.len(), |ui, rows| {
+        for chat in &chats[rows] {
+            let renaming = view.library.renaming.as_ref().filter(|(id, _)| *id == chat.id);
+            ui.push_id(chat.id, |ui| match renaming {
+                Some((_, text)) => actions.extend(rename_ui(ui, text)),
+                None => actions.extend(chat_ui(ui, chat, view.open)),
+            });
+        }
+    });
+    actions
+}
+
+fn chat_ui(ui: &mut Ui, chat: &ChatSummary, open: Uuid) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let mut act = |action| actions.push(Action::Library(action));
+    let title = if chat.title.is_empty() { "Chat" } else { &chat.title };
+    ui.horizontal(|ui| {
+        let width = ui.available_width() - ROW - ui.spacing().item_spacing.x;
+        let size = vec2(width, ROW);
+        // The empty text at the right keeps the title at the left.
+        let row = Button::selectable(chat.id == open, title).right_text("").truncate();
+        let tip = format!("{title}\n{} · {} messages", moment(&chat.updated), chat.n_messages);
+        let response = ui.add_sized(size, row).on_hover_text(tip);
+        if response.clicked() {
+            act(LibraryAction::Open(chat.id));
+        }
+        let pressed = |key| response.has_focus() && ui.input(|input| input.key_pressed(key));
+        if pressed(Key::Delete) {
+            act(LibraryAction::Delete(chat.id));
+        }
+        if pressed(Key::F2) {
+            act(LibraryAction::BeginRename(chat.id));
+        }
+        more_menu(ui, title, |ui| {
+            if ui.button("Rename…").clicked() {
+                act(LibraryAction::BeginRename(chat.id));
+                ui.close();
+            }
+            if ui.button("Delete").clicked() {
+                act(LibraryAction::Delete(chat.id));
+                ui.close();
+            }
+        });
+    });
+    actions
+}
+
+fn rename_ui(ui: &mut Ui, text: &str) -> Vec<Action> {
+    let mut new = text.to_owned();
+    let field = TextEdit::singleline(&mut new).hint_text("Title").desired_width(f32::INFINITY);
+    let response = ui.add(field);
+    let (is_entered, is_escaped) =
+        ui.input(|input| (input.key_pressed(Key::Enter), input.key_pressed(Key::Escape)));
+    let key = response.id.with("renamed before");
+    let is_first = ui.data(|data| data.get_temp::<bool>(key)).is_none();
+    if is_first {
+        response.request_focus();
+        ui.data_mut(|data| data.insert_temp(key, true));
+    }
+    let is_left = response.lost_focus() && !is_first;
+    if is_left {
+        ui.data_mut(|data| data.remove_temp::<bool>(key));
+    }
+    let action = match () {
+        () if is_left && is_escaped => LibraryAction::CancelRename,
+        () if is_left && (is_entered || new == text) => LibraryAction::SubmitRename,
+        () if response.changed() => LibraryAction::SetRename(new),
+        () => return Vec::new(),
+    };
+    vec![Action::Library(action)]
+}
+
+fn hits_ui(ui: &mut Ui, words: &str, hits: &[ChatHit]) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let tokens = Tokens::of(ui.visuals());
+    if hits.is_empty() {
+        ui.label(format!("No chat has “{words}”"));
+    }
+    let height = 2.0 * ROW;
+    ScrollArea::vertical().auto_shrink(false).show_rows(ui, height, hits.len(), |ui, rows| {
+        for (index, hit) in hits[rows.clone()].iter().enumerate() {
+            ui.push_id(rows.start + index, |ui| {
+                let mut face = egui::text::LayoutJob::default();
+                let body = egui::TextStyle::Body.resolve(ui.style());
+                let small = egui::TextStyle::Small.resolve(ui.style());
+                face.append(&hit.title, 0.0, egui::TextFormat::simple(body, tokens.strong));
+                face.append("\n", 0.0, egui::TextFormat::default());
+                face.append(&hit.excerpt, 0.0, egui::TextFormat::simple(small, tokens.weak));
+                face.wrap.max_rows = 2;
+                let size = vec2(ui.available_width(), height);
+                let row = Button::new(face).frame_when_inactive(false).min_size(size).truncate();
+                if ui.add_sized(size, row).on_hover_text(&hit.excerpt).clicked() {
+                    let (chat, message) = (hit.chat, hit.message);
+                    actions.push(Action::Library(LibraryAction::Reveal { chat, message }));
+                }
+            });
+        }
+    });
+    actions
+}
