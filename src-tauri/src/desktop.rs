@@ -67,12 +67,9 @@ pub(crate) struct Lookup(Receiver<Desktop>);
 impl Lookup {
     /// Begins to look.
     pub(crate) fn start() -> Self {
-        let (found, result) = sync_channel(2);
-        let look = move || {
-            let desktop = Desktop::look();
-            // Once for the window and once for the shell, either of which may not need it.
-            let _unheard = found.send(desktop.clone()).and_then(|()| found.send(desktop));
-        };
+        let (found, result) = sync_channel(1);
+        // Who waited too long listens no more.
+        let look = move || drop(found.send(Desktop::look()));
         if let Err(err) = thread::Builder::new().name("desktop".to_owned()).spawn(look) {
             tracing::warn!("cannot look at the desktop: {err}");
         }
@@ -89,7 +86,7 @@ impl Lookup {
 }
 
 /// Whether the window is on Wayland, which lets no program hide and show windows.
-pub(crate) fn is_wayland() -> bool {
+fn is_wayland() -> bool {
     ["WAYLAND_DISPLAY", "WAYLAND_SOCKET"]
         .iter()
         .any(|name| env::var_os(name).is_some_and(|value| !value.is_empty()))

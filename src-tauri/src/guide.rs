@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use tauri::{AppHandle, Manager as _, Theme, WebviewUrl, WebviewWindowBuilder};
+use tauri::{AppHandle, Manager as _, Theme, WebviewUrl, WebviewWindow, WebviewWindowBuilder};
 
 /// The window's name among the shell's.
 const LABEL: &str = "guide";
@@ -9,30 +9,42 @@ const LABEL: &str = "guide";
 ///
 /// `data` is a folder for what the web view writes even though it is to keep nothing.
 pub(crate) fn open(app: &AppHandle, theme: Theme, data: PathBuf) -> tauri::Result<()> {
-    if let Some(window) = app.get_webview_window(LABEL) {
-        window.unminimize()?;
-        window.show()?;
-        return window.set_focus();
-    }
+    let window = match app.get_webview_window(LABEL) {
+        Some(window) => window,
+        None => build(app, data)?,
+    };
+    // Not while it is built: there, the theme of the desktop wins.
+    window.set_theme(Some(theme))?;
+    window.unminimize()?;
+    window.show()?;
+    window.set_focus()
+}
+
+fn build(app: &AppHandle, data: PathBuf) -> tauri::Result<WebviewWindow> {
     WebviewWindowBuilder::new(app, LABEL, WebviewUrl::App("index.html".into()))
         .title("MEAV Studio: user guide")
         .inner_size(1000.0, 760.0)
         .min_inner_size(360.0, 320.0)
-        .theme(Some(theme))
         // It is a page to read: it keeps nothing and leads nowhere.
         .incognito(true)
         .data_directory(data)
         .on_navigation(|url| url.scheme() == "tauri")
-        .build()?;
-    Ok(())
+        .build()
 }
 
 #[cfg(test)]
 mod tests {
-    use egui::ModifierNames;
+    use egui::KeyboardShortcut;
     use meav_ui::UiCommand;
 
     const PAGE: &str = include_str!("../guide/index.html");
+
+    /// As the menus have it.
+    fn keys(shortcut: KeyboardShortcut) -> String {
+        let ctrl = if shortcut.modifiers.command { "Ctrl+" } else { "" };
+        let shift = if shortcut.modifiers.shift { "Shift+" } else { "" };
+        format!("{ctrl}{shift}{}", shortcut.logical_key.symbol_or_name())
+    }
 
     #[test]
     fn every_shortcut_stands_in_the_page_and_no_other() {
@@ -41,11 +53,12 @@ mod tests {
             .filter_map(|command| Some((command.text(), command.shortcut()?)))
             .collect();
         for (text, shortcut) in &shortcuts {
-            let keys = shortcut.format(&ModifierNames::NAMES, false);
-            let row = format!("<tr><td>{text}</td><td><kbd>{keys}</kbd></td></tr>");
+            let row = format!("<tr><td>{text}</td><td><kbd>{}</kbd></td></tr>", keys(*shortcut));
             assert!(PAGE.contains(&row), "{row} is missing");
         }
-        assert_eq!(PAGE.matches("</td><td><kbd>").count(), shortcuts.len());
+        let table = PAGE.split("id=\"shortcuts\"").nth(1).unwrap_or_default();
+        let table = table.split("</table>").next().unwrap_or_default();
+        assert_eq!(table.matches("<kbd>").count(), shortcuts.len());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::inbox::Inbox;
 use crate::settings_file::{self, SettingsWriter};
 use crate::shell::Shell;
 use crate::window::WindowStart;
-use crate::{crash, desktop, dialogs};
+use crate::{crash, dialogs};
 
 /// The window: carries what happens to the model, and what the model wants to everyone else.
 pub(crate) struct Host {
@@ -26,6 +26,8 @@ pub(crate) struct Host {
     clock: Clock,
     /// What the model wants done, as soon as there is a frame to do it in.
     effects: VecDeque<Effect>,
+    /// Whether the desktop lets a window vanish and come back.
+    can_hide: bool,
     is_focused: Option<bool>,
     is_quitting: bool,
     has_drawn: bool,
@@ -41,9 +43,9 @@ impl Host {
         let WindowStart { home, desktop, files, inbox, waiting, shell } = start;
         let (settings, problem) = settings_file::read(&home.settings());
         let problem = problem.or_else(|| crash::take_unseen(&home.crashes()));
-        let has_tray = desktop.can_hide_into_tray();
+        let can_hide = desktop.can_hide_into_tray();
         let version = env!("CARGO_PKG_VERSION");
-        let info = HostInfo { version, dialogs: desktop.dialogs, has_tray, problem };
+        let info = HostInfo { version, dialogs: desktop.dialogs, has_tray: can_hide, problem };
         let (model, effects) = Model::new(settings, info);
         let waker = inbox.waker().clone();
         let client = Client::new(EngineProcess::locate(None), move || waker.wake());
@@ -56,6 +58,7 @@ impl Host {
             shell,
             clock: Clock::start(),
             effects: VecDeque::new(),
+            can_hide,
             is_focused: None,
             is_quitting: false,
             has_drawn: false,
@@ -126,8 +129,7 @@ impl Host {
 
     /// Where nothing could bring the window back, it stays in the task bar.
     fn hide(&self, ctx: &Context) {
-        let can_return = self.shell.has_tray() && !desktop::is_wayland();
-        ctx.send_viewport_cmd(if can_return {
+        ctx.send_viewport_cmd(if self.can_hide && self.shell.has_tray() {
             ViewportCommand::Visible(false)
         } else {
             ViewportCommand::Minimized(true)

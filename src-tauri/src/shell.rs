@@ -24,6 +24,7 @@ use crate::window::{self, WindowStart};
 /// [`StudioError`] where it can't start. A second launch hands its files to the first and never
 /// comes back from here.
 pub(crate) fn run(args: Args, home: Home) -> Result<ExitCode, StudioError> {
+    keep_gtk_from_opengl();
     let lookup = Lookup::start();
     // The shell would panic.
     gtk::init().map_err(StudioError::NoDisplay)?;
@@ -47,6 +48,15 @@ pub(crate) fn run(args: Args, home: Home) -> Result<ExitCode, StudioError> {
         }
     });
     Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Errors of X reach all who draw in a process. Those that GTK makes when it tries what OpenGL can
+/// do, for the guide, reached the window in the middle of a frame and ended it; a page of text can
+/// do without. To be called while there is one thread.
+fn keep_gtk_from_opengl() {
+    if let Err(err) = gtk::glib::setenv("GDK_GL", "disable", true) {
+        tracing::warn!("GDK_GL: {err}");
+    }
 }
 
 /// What a second launch was given comes to this window.

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
 }
 
 fn take_picture(program: &Path, home: &Path, file: &Path) -> io::Result<()> {
-    let screen = Screen::start(1280, 800)?;
+    let screen = Screen::start(1280, 860)?;
     let mut studio = Studio::start(&screen, program, home, &[])?;
     studio.labelled("as set")?;
     studio.press(Modifiers::COMMAND, Key::N)?;

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use egui::accesskit::{Node, Role, TreeUpdate};
 use egui::{Event, Key, Modifiers, PointerButton, Pos2};
-use egui_inspection::protocol::{
-    Request, Response, read_handshake, read_message, write_handshake, write_message,
-};
+use egui_inspection::protocol::{Request, Response, read_handshake, read_message, write_message};
 
 use crate::Screen;
 
@@ -74,7 +72,6 @@ impl Studio {
             thread::sleep(POLL);
         };
         stream.set_read_timeout(Some(PATIENCE))?;
-        write_handshake(&stream)?;
         read_handshake(&stream)?;
         Ok(Self { process, stream })
     }
@@ -187,8 +184,7 @@ impl Studio {
     /// An [`io::Error`] if the app does not answer.
     pub fn press(&mut self, modifiers: Modifiers, key: Key) -> io::Result<()> {
         for pressed in [true, false] {
-            let event =
-                Event::Key { key, physical_key: None, pressed, repeat: false, modifiers };
+            let event = Event::Key { key, physical_key: None, pressed, repeat: false, modifiers };
             self.events(vec![event])?;
         }
         Ok(())

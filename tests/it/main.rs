@@ -9,4 +9,5 @@ mod disk;
 mod engine;
 mod merge;
 mod support;
+mod window;
 mod workspace;

@@ -10,13 +10,15 @@ use meav_client::{Client, EngineProcess, Update};
 use meav_protocol::{Event, Fact, JobSpec, Outcome};
 use tempfile::TempDir;
 
-/// `target/debug`, with both programs as they are in the source now.
+/// `target/debug`, with the programs as they are in the source now.
 pub(crate) fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         let status = Command::new(cargo)
-            .args(["build", "--quiet", "--package", "meav-cli", "--package", "meav-engine"])
+            // With the features that `cargo test --workspace` builds with, so that nothing is built
+            // twice.
+            .args(["build", "--quiet", "--workspace", "--bins", "--tests"])
             .status()
             .unwrap();
         assert!(status.success(), "the programs could not be built");

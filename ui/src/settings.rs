@@ -1,7 +1,8 @@
 use std::path::PathBuf;
 
 use meav_protocol::{Dtype, SamplingSpec};
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 /// What is kept from one start to the next, beside what the workspace keeps.
@@ -12,12 +13,14 @@ use uuid::Uuid;
 #[serde(default)]
 pub struct Settings {
     /// Light or dark.
+    #[serde(deserialize_with = "known_or_default")]
     pub theme: Theme,
     /// Of all text and everything around it; 1 is 100 %.
     pub text_scale: f32,
     /// The side panels that are wanted, where there is room for them.
     pub panels: Panels,
     /// Which keys send a message.
+    #[serde(deserialize_with = "known_or_default")]
     pub send_key: SendKey,
     /// Whether the desktop is told when a long job ends behind the user's back.
     pub notifications: bool,
@@ -26,10 +29,12 @@ pub struct Settings {
     /// The model.
     pub model: PathBuf,
     /// What its weights are rounded to.
+    #[serde(deserialize_with = "known_or_bf16")]
     pub dtype: Dtype,
     /// The knobs, from top to bottom.
     pub knobs: Vec<KnobSettings>,
     /// The side of the two sets of coefficients that is in use.
+    #[serde(deserialize_with = "known_or_default")]
     pub slot: Slot,
     /// Recipes with a name.
     pub presets: Vec<Preset>,
@@ -56,6 +61,33 @@ impl Default for Settings {
             sampling: SamplingSettings::default(),
         }
     }
+}
+
+/// A value, unless a newer version wrote one that this one does not know.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Lenient<T> {
+    Known(T),
+    Unknown(IgnoredAny),
+}
+
+impl<T> Lenient<T> {
+    fn known(self) -> Option<T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Unknown(IgnoredAny) => None,
+        }
+    }
+}
+
+fn known_or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Lenient::deserialize(deserializer)?.known().unwrap_or_default())
+}
+
+fn known_or_bf16<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dtype, D::Error> {
+    Ok(Lenient::deserialize(deserializer)?.known().unwrap_or(Dtype::Bf16))
 }
 
 /// Light or dark.
@@ -201,6 +233,12 @@ impl Default for SamplingSettings {
 }
 
 impl SamplingSettings {
+    /// Whether all of them are numbers.
+    pub(crate) fn is_finite(&self) -> bool {
+        let numbers = [self.temperature, self.top_p, self.min_p, self.repeat_penalty];
+        numbers.into_iter().all(f64::is_finite)
+    }
+
     /// For one answer; a seed is made up where none is set.
     pub fn spec(&self) -> SamplingSpec {
         SamplingSpec {

@@ -1,4 +1,6 @@
-use meav_protocol::{Event, Fact, FileKind, JobId, LoadedModel, Outcome, Setup, UserError};
+use meav_protocol::{
+    Description, Event, Fact, FileKind, JobId, LoadedModel, Outcome, Setup, UserError,
+};
 use std::path::PathBuf;
 
 use super::jobs::{Job, Purpose};
@@ -27,7 +29,12 @@ impl Model {
             }
             Event::Fact { job_id, fact } => self.learn(job_id, fact, now),
             Event::Finished { job_id, outcome } => match self.jobs.finish(job_id) {
-                Some(job) => self.finished(job, outcome, now),
+                Some(job) => {
+                    let effects = self.finished(job, outcome, now);
+                    // What the question is about is no more.
+                    self.dialog.take_if(|it| *it == Dialog::Close && !self.jobs.has_long());
+                    effects
+                }
                 None => Vec::new(),
             },
             Event::EngineLost { reason } => {
@@ -45,15 +52,20 @@ impl Model {
             self.weights.retry();
             let text = format!("The engine stopped: {reason}. It is being started again.");
             self.notices.info(text, now);
+        } else if self.weights.error.is_none() {
+            let summary = format!("The engine stopped again: {reason}");
+            let hint = "Try again; if it stops each time, its log says more";
+            self.weights.error = Some(UserError::new(summary, hint));
         }
         self.last_lost = now;
         self.engine = EngineState::Lost { reason };
     }
 
     fn learn(&mut self, job_id: JobId, fact: Fact, now: f64) -> Vec<Effect> {
-        let Some(purpose) = self.jobs.get(job_id).map(|job| job.purpose.clone()) else {
+        let Some(job) = self.jobs.get(job_id).filter(|job| !job.is_unwanted()) else {
             return Vec::new();
         };
+        let purpose = job.purpose.clone();
         match (purpose, fact) {
             (Purpose::Prepare { setup, knobs }, Fact::Ready(loaded)) => {
                 return self.hold(&setup, &knobs, *loaded, now);
@@ -72,7 +84,7 @@ impl Model {
             }
             (Purpose::Answer { .. }, Fact::Reply(reply)) => self.conversation.complete(reply),
             (Purpose::Open { expected, path }, Fact::Described(found)) => {
-                self.opened(path, expected, found.kind, now);
+                self.opened(path, expected, found, now);
             }
             (Purpose::Describe(knob), Fact::Described(found)) => {
                 self.details.described = Some((knob, Ok(found)));
@@ -120,7 +132,8 @@ impl Model {
     }
 
     /// A path turned out to be a model or a vector.
-    fn opened(&mut self, path: PathBuf, expected: Option<FileKind>, kind: FileKind, now: f64) {
+    fn opened(&mut self, path: PathBuf, expected: Option<FileKind>, found: Description, now: f64) {
+        let kind = found.kind;
         self.remember(path.clone(), kind);
         match kind {
             FileKind::Model => self.weights.set_model(path),
@@ -130,6 +143,7 @@ impl Model {
                 if let Some(knob) = self.weights.knob_mut(id) {
                     knob.fault = None;
                 }
+                self.details.described = Some((id, Ok(found)));
             }
         }
         if expected.is_some_and(|expected| expected != kind) {
@@ -148,8 +162,8 @@ impl Model {
                 self.weights.in_flight = None;
                 match outcome {
                     Outcome::Failed(err) => self.weights.refuse(&setup, &knobs, err),
-                    Outcome::Cancelled => self.weights.leave(setup),
-                    Outcome::Done => {}
+                    Outcome::Cancelled => self.weights.leave(),
+                    Outcome::Done => self.weights.settle(setup),
                 }
             }
             (Purpose::Answer { setup, knobs }, outcome) => {
@@ -158,7 +172,10 @@ impl Model {
                 {
                     self.weights.refuse(&setup, &knobs, err.clone());
                 }
-                self.conversation.end_answer(&outcome);
+                // A failure in another chat has no place on the screen but over it.
+                if let Some(err) = self.conversation.end_answer(&outcome) {
+                    self.notices.error(err);
+                }
                 effects.push(self.start(Purpose::Chats, meav_protocol::JobSpec::ListChats, now));
             }
             (Purpose::FetchDemo, Outcome::Done) => self.weights.retry(),

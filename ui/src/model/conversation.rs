@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use meav_protocol::{Chat, JobId, Message, MessageState, Outcome, Reply, Role, UserError};
 use uuid::Uuid;
 
@@ -21,6 +23,8 @@ pub(crate) struct Conversation {
 pub(crate) struct Answer {
     pub(crate) job: JobId,
     pub(crate) chat: Uuid,
+    /// What it answers.
+    pub(crate) question: Message,
     /// The answer, as far as it has come.
     pub(crate) message: Message,
     /// When it was asked for.
@@ -63,12 +67,17 @@ impl Conversation {
 
     /// Shows another chat.
     pub(crate) fn show(&mut self, mut chat: Chat, reveal: Option<Uuid>) {
-        // The workspace has the answer that is on its way as it was a moment ago.
-        if let Some(answer) = &self.answer {
-            let reply = answer.message.id;
+        // The workspace has the answer that is on its way as it was a moment ago, or not even its
+        // question yet.
+        if let Some(answer) = self.answer.as_ref().filter(|answer| answer.chat == chat.id) {
+            let (question, reply) = (&answer.question, answer.message.id);
             chat.messages.retain(|message| message.id != reply);
-            if chat.leaf == Some(reply) {
-                chat.leaf = answer.message.parent;
+            let is_new = chat.messages.iter().all(|message| message.id != question.id);
+            if is_new {
+                chat.messages.push(question.clone());
+            }
+            if is_new || chat.leaf == Some(reply) {
+                chat.leaf = Some(question.id);
             }
         }
         self.chat = chat;
@@ -127,25 +136,33 @@ impl Conversation {
             .map(|other| other.id)
     }
 
-    /// Shows the branch through a message, to its newest end. Gives back that end.
+    /// Shows the branch through a message, to its newest end. Gives back that end, unless it is
+    /// the answer on its way.
     pub(crate) fn show_branch(&mut self, message: Uuid) -> Option<Uuid> {
-        if let Some(answer) = &self.answer
-            && answer.message.id == message
-        {
-            self.chat.leaf = answer.message.parent;
-            return None;
-        }
-        let mut leaf = message;
-        // What follows a message was written after it.
-        let from = self.chat.messages.iter().position(|other| other.id == message)?;
-        for other in &self.chat.messages[from..] {
-            if other.parent == Some(leaf) {
-                leaf = other.id;
+        let answer = self.answer.iter().find(|answer| answer.chat == self.chat.id);
+        // What follows a message was written after it, and the answer on its way last of all.
+        let from = self.chat.messages.iter().position(|other| other.id == message);
+        let later = from.map_or(&[][..], |from| &self.chat.messages[from..]);
+        let mut branches = BTreeSet::from([message]);
+        let mut leaf = from.map(|_| message);
+        for other in later {
+            if other.parent.is_some_and(|parent| branches.contains(&parent)) {
+                branches.insert(other.id);
+                leaf = Some(other.id);
             }
         }
-        self.chat.leaf = Some(leaf);
+        let is_at = |answer: &&Answer| {
+            let question = answer.question.id;
+            answer.message.id == message || (from.is_some() && branches.contains(&question))
+        };
+        if let Some(answer) = answer.filter(is_at) {
+            self.chat.leaf = Some(answer.question.id);
+            self.edit = None;
+            return None;
+        }
+        self.chat.leaf = Some(leaf?);
         self.edit = None;
-        Some(leaf)
+        leaf
     }
 
     /// Adds a question to the end of the branch. One that found no answer makes room for it: two
@@ -202,24 +219,34 @@ impl Conversation {
         }
     }
 
-    /// The job has ended: what there is of the answer becomes part of its chat.
-    pub(crate) fn end_answer(&mut self, outcome: &Outcome) {
-        let Some(mut answer) = self.answer.take() else { return };
+    /// The job has ended: what there is of the answer becomes part of its chat. Gives back what
+    /// went wrong where that chat is not shown.
+    pub(crate) fn end_answer(&mut self, outcome: &Outcome) -> Option<UserError> {
+        let mut answer = self.answer.take()?;
+        let mut failure = match outcome {
+            Outcome::Failed(err) => Some(err.clone()),
+            Outcome::Done | Outcome::Cancelled => None,
+        };
         if answer.chat != self.chat.id {
-            return;
+            return failure;
         }
-        let question = answer.message.parent;
+        let question = answer.question.id;
         if answer.message.state == MessageState::Partial && *outcome == Outcome::Cancelled {
             answer.message.state = MessageState::Stopped;
         }
         if !answer.message.content.is_empty() {
-            if self.chat.leaf == question {
+            if self.chat.leaf == Some(question) {
                 self.chat.leaf = Some(answer.message.id);
             }
             self.chat.messages.push(answer.message);
+        } else if *outcome == Outcome::Done {
+            // The workspace does not keep an answer without a word either.
+            let hint = "Ask again, or turn a knob and ask again";
+            failure = Some(UserError::new("The model answered without a word", hint));
         }
-        if let (Outcome::Failed(err), Some(question)) = (outcome, question) {
-            self.error = Some((question, err.clone()));
+        if let Some(err) = failure {
+            self.error = Some((question, err));
         }
+        None
     }
 }

@@ -83,6 +83,15 @@ impl Job {
         matches!(self.purpose, Purpose::Answer { .. } | Purpose::FetchDemo | Purpose::Merge)
     }
 
+    /// Whether what it finds is wanted no more: it was called off, and only looked for something.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        let is_look = matches!(
+            self.purpose,
+            Purpose::Open { .. } | Purpose::LoadChat { .. } | Purpose::Search(_)
+        );
+        self.is_cancelling && is_look
+    }
+
     /// Whether there will be a model at its end.
     pub(crate) fn brings_model(&self) -> bool {
         matches!(self.purpose, Purpose::Prepare { .. } | Purpose::FetchDemo)
@@ -149,6 +158,11 @@ impl Jobs {
 
     pub(crate) fn finish(&mut self, id: JobId) -> Option<Job> {
         self.running.remove(&id)
+    }
+
+    /// Whether closing the window would lose something.
+    pub(crate) fn has_long(&self) -> bool {
+        self.running.values().any(Job::is_long)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Job> {

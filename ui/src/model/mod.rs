@@ -24,6 +24,7 @@ pub(crate) use jobs::Job;
 pub(crate) use library::Library;
 pub(crate) use notices::{Notice, NoticeBody};
 pub(crate) use update::TEXT_SCALES;
+use update::legible;
 pub(crate) use weights::file_name;
 pub(crate) use weights::{COEFFICIENT_LIMIT, Knob, Weights};
 
@@ -130,6 +131,8 @@ impl Model {
         if let Some(problem) = &host.problem {
             notices.error(problem.clone());
         }
+        let text_scale = legible(settings.text_scale).unwrap_or(1.0);
+        let settings = Settings { text_scale, ..settings };
         let mut model = Self {
             host,
             kept: (settings.clone(), 0.0),
@@ -228,10 +231,5 @@ impl Model {
         self.settings.recent.retain(|other| *other != recent);
         self.settings.recent.insert(0, recent);
         self.settings.recent.truncate(MOST_RECENT);
-    }
-
-    /// Whether closing the window would lose something.
-    fn has_long_jobs(&self) -> bool {
-        self.jobs.iter().any(Job::is_long)
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::conversation::Answer;
 use super::jobs::Purpose;
 use super::library::MOST_HITS;
-use super::{Dialog, Focus, Model, NoticeBody, Panel, PathDialog};
+use super::{Dialog, Focus, Job, Model, NoticeBody, Panel, PathDialog};
 use crate::action::{
     Action, ChatAction, DialogAction, KnobAction, KnobId, LibraryAction, PathPurpose,
 };
@@ -18,6 +18,12 @@ use crate::settings::Theme;
 
 /// The sizes that text can have.
 pub(crate) const TEXT_SCALES: std::ops::RangeInclusive<f32> = 0.6..=2.0;
+
+/// The nearest tenth within that range; `None` for what is no number.
+pub(super) fn legible(scale: f32) -> Option<f32> {
+    let tenths = (scale * 10.0).round() / 10.0;
+    scale.is_finite().then(|| tenths.clamp(*TEXT_SCALES.start(), *TEXT_SCALES.end()))
+}
 
 impl Model {
     /// Does what the user asked for; gives back what the host has to do for it.
@@ -41,9 +47,7 @@ impl Model {
             Action::CloseRequested => return self.close(now),
             Action::CancelJob(id) => return self.jobs.cancel(id).into_iter().collect(),
             Action::Copy(text) => return vec![Effect::Copy(text)],
-            Action::FetchDemo => {
-                return vec![self.start(Purpose::FetchDemo, JobSpec::FetchDemo, now)];
-            }
+            Action::FetchDemo => return self.fetch_demo(now).into_iter().collect(),
             Action::EngineUnavailable(id, reason) => {
                 let err = UserError::new(
                     format!("The engine takes no requests: {reason}"),
@@ -79,11 +83,18 @@ impl Model {
         Vec::new()
     }
 
+    /// Brings the demo model, once.
+    fn fetch_demo(&mut self, now: f64) -> Option<Effect> {
+        let is_coming = self.jobs.iter().any(|job| job.purpose == Purpose::FetchDemo);
+        (!is_coming).then(|| self.start(Purpose::FetchDemo, JobSpec::FetchDemo, now))
+    }
+
     fn command(&mut self, command: UiCommand, now: f64) -> Vec<Effect> {
         match command {
             UiCommand::NewChat => {
                 self.conversation.begin();
                 self.focus = Some(Focus::Composer);
+                return self.call_off_loads();
             }
             UiCommand::OpenModel => self.ask_path(PathPurpose::OpenModel, ""),
             UiCommand::AddVector => self.ask_path(PathPurpose::AddVector, ""),
@@ -126,10 +137,10 @@ impl Model {
         Vec::new()
     }
 
-    /// To the nearest tenth within the range.
     fn set_text_scale(&mut self, scale: f32) {
-        let tenths = (scale * 10.0).round() / 10.0;
-        self.settings.text_scale = tenths.clamp(*TEXT_SCALES.start(), *TEXT_SCALES.end());
+        if let Some(scale) = legible(scale) {
+            self.settings.text_scale = scale;
+        }
     }
 
     fn copy_slot(&mut self, now: f64) {
@@ -227,7 +238,11 @@ impl Model {
                     .collect();
             }
             ChatAction::SetSystem(text) => conversation.chat.system = text,
-            ChatAction::SetSampling(sampling) => self.settings.sampling = sampling,
+            ChatAction::SetSampling(sampling) => {
+                if sampling.is_finite() {
+                    self.settings.sampling = sampling;
+                }
+            }
             ChatAction::Revealed => conversation.reveal = None,
         }
         Vec::new()
@@ -244,10 +259,13 @@ impl Model {
     }
 
     fn submit_edit(&mut self, now: f64) -> Vec<Effect> {
+        let has_words = |(_, text): &mut (Uuid, String)| !text.trim().is_empty();
         if self.conversation.answer.is_some() {
             return Vec::new();
         }
-        let Some((question, text)) = self.conversation.edit.take() else { return Vec::new() };
+        let Some((question, text)) = self.conversation.edit.take_if(has_words) else {
+            return Vec::new();
+        };
         match self.conversation.ask_instead(question, text.trim()) {
             Some(question) => self.answer(question, now),
             None => Vec::new(),
@@ -263,9 +281,13 @@ impl Model {
 
     /// Has a question answered with the knobs as they are now.
     fn answer(&mut self, question: Uuid, now: f64) -> Vec<Effect> {
+        let mut messages = self.conversation.chat.messages.iter();
+        let is_it = |it: &&Message| it.id == question && it.role == Role::User;
+        let Some(asked) = messages.find(is_it).cloned() else { return Vec::new() };
         if self.conversation.answer.is_some() {
             return Vec::new();
         }
+        let mut effects = self.call_off_loads();
         let conversation = &mut self.conversation;
         conversation.chat.leaf = Some(question);
         conversation.error = None;
@@ -285,9 +307,17 @@ impl Model {
         };
         let purpose = Purpose::Answer { setup, knobs };
         let (job, effect) = self.jobs.start(purpose, JobSpec::Chat(turn), now);
-        conversation.answer =
-            Some(Answer { job, chat, message, asked: now, first_text: None, last_text: (now, 0) });
-        vec![effect]
+        conversation.answer = Some(Answer {
+            job,
+            chat,
+            question: asked,
+            message,
+            asked: now,
+            first_text: None,
+            last_text: (now, 0),
+        });
+        effects.push(effect);
+        effects
     }
 
     fn library(&mut self, action: LibraryAction, now: f64) -> Vec<Effect> {
@@ -326,8 +356,19 @@ impl Model {
     }
 
     fn open_chat(&mut self, id: Uuid, reveal: Option<Uuid>, now: f64) -> Vec<Effect> {
+        let mut effects = self.call_off_loads();
         let purpose = Purpose::LoadChat { reveal };
-        vec![self.start(purpose, JobSpec::LoadChat { id: Some(id) }, now)]
+        effects.push(self.start(purpose, JobSpec::LoadChat { id: Some(id) }, now));
+        effects
+    }
+
+    /// A chat that was to be shown is wanted no more: it would take the place of what is.
+    fn call_off_loads(&mut self) -> Vec<Effect> {
+        let is_load = |job: &&Job| matches!(job.purpose, Purpose::LoadChat { .. });
+        let wanted = |job: &&Job| !job.is_cancelling;
+        let loads: Vec<_> =
+            self.jobs.iter().filter(is_load).filter(wanted).map(|it| it.id).collect();
+        loads.into_iter().filter_map(|id| self.jobs.cancel(id)).collect()
     }
 
     fn delete_chat(&mut self, id: Uuid, now: f64) -> Vec<Effect> {
@@ -341,6 +382,7 @@ impl Model {
         self.notices.deleted(id, title, now);
         if self.conversation.chat.id == id {
             self.conversation.begin();
+            effects.extend(self.call_off_loads());
         }
         effects.push(self.start(Purpose::Chats, JobSpec::DeleteChat { id }, now));
         effects
@@ -395,7 +437,7 @@ impl Model {
             },
             DialogAction::Browse { folder } => return self.browse(folder),
             DialogAction::Accept => return self.accept(now),
-            DialogAction::Close => self.close_dialog(),
+            DialogAction::Close => return self.close_dialog().into_iter().collect(),
             DialogAction::StopAndQuit => {
                 let jobs: Vec<_> = self.jobs.iter().map(|job| job.id).collect();
                 let mut effects: Vec<_> =
@@ -413,11 +455,15 @@ impl Model {
         Vec::new()
     }
 
-    fn close_dialog(&mut self) {
-        let was_palette = matches!(self.dialog.take(), Some(Dialog::Palette { .. }));
-        // The palette was opened by someone who types.
-        if was_palette && self.focus.is_none() {
-            self.focus = Some(Focus::Composer);
+    fn close_dialog(&mut self) -> Option<Effect> {
+        match self.dialog.take()? {
+            // It was opened by someone who types.
+            Dialog::Palette { .. } => {
+                self.focus.get_or_insert(Focus::Composer);
+                None
+            }
+            Dialog::Path(dialog) => self.jobs.cancel(dialog.job?),
+            _ => None,
         }
     }
 
@@ -445,12 +491,15 @@ impl Model {
         match self.dialog.take() {
             Some(Dialog::Path(dialog)) => {
                 let path = PathBuf::from(dialog.text.trim());
+                let can_take = !path.as_os_str().is_empty() && !dialog.is_busy();
                 self.dialog = Some(Dialog::Path(dialog));
-                if path.as_os_str().is_empty() { Vec::new() } else { self.take_path(path, now) }
+                if can_take { self.take_path(path, now) } else { Vec::new() }
             }
             Some(Dialog::PresetName { text }) => {
                 let name = text.trim().to_owned();
-                if !name.is_empty() {
+                if name.is_empty() {
+                    self.dialog = Some(Dialog::PresetName { text });
+                } else {
                     self.settings.presets.retain(|preset| preset.name != name);
                     self.settings.presets.push(self.weights.preset(name));
                 }
@@ -516,7 +565,7 @@ impl Model {
     }
 
     fn close(&mut self, now: f64) -> Vec<Effect> {
-        if self.has_long_jobs() {
+        if self.jobs.has_long() {
             self.dialog = Some(Dialog::Close);
             return Vec::new();
         }

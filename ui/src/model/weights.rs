@@ -269,9 +269,14 @@ impl Weights {
         }
     }
 
-    /// Someone ended the job: what the weights hold stays, until something changes.
-    pub(crate) fn leave(&mut self, setup: Setup) {
+    /// The job for `setup` has come to its end.
+    pub(crate) fn settle(&mut self, setup: Setup) {
         self.settled = Some(setup);
+    }
+
+    /// Someone ended the job: what the weights hold stays, until something changes from now on.
+    pub(crate) fn leave(&mut self) {
+        self.settled = Some(self.wanted().0);
     }
 
     /// The engine holds nothing any more.

@@ -25,13 +25,13 @@ pub fn app_ui(ui: &mut Ui, model: &Model) -> Vec<Action> {
     follow_settings(ui, model);
     let now = ui.input(|input| input.time);
     let mut actions = shortcuts(ui, model);
-    bar(SidePanel::top("menu")).show(ui, |ui| {
+    bar(ui, SidePanel::top("menu")).show(ui, |ui| {
         actions.extend(menu_bar_ui(ui, &model.settings.recent));
     });
-    bar(SidePanel::top("model")).show(ui, |ui| {
+    bar(ui, SidePanel::top("model")).show(ui, |ui| {
         actions.extend(model_bar_ui(ui, &ModelBarView::from(model)));
     });
-    bar(SidePanel::bottom("status")).show(ui, |ui| {
+    bar(ui, SidePanel::bottom("status")).show(ui, |ui| {
         actions.extend(status_bar_ui(ui, &StatusView::new(model, now)));
     });
     actions.extend(side_panels_ui(ui, model));
@@ -50,9 +50,10 @@ pub fn app_ui(ui: &mut Ui, model: &Model) -> Vec<Action> {
 }
 
 /// A bar across the window.
-fn bar(panel: SidePanel) -> SidePanel {
+fn bar(ui: &Ui, panel: SidePanel) -> SidePanel {
     let margin = Margin::symmetric(2 * GRID as i8, GRID as i8);
-    panel.resizable(false).frame(Frame::new().inner_margin(margin)).show_separator_line(true)
+    let frame = Frame::new().fill(Tokens::of(ui.visuals()).panel).inner_margin(margin);
+    panel.resizable(false).frame(frame).show_separator_line(true)
 }
 
 /// Theme and size are egui's: they are set where they are not what the settings say.

@@ -107,11 +107,15 @@ fn messages_ui(ui: &mut Ui, view: &ChatView<'_>, branch: &[&Message]) -> Vec<Act
         let message = branch[index];
         let shown = MessageView::new(view, message);
         actions.extend(message_ui(ui, &shown, &mut markdown));
+        let is_last = index + 1 == branch.len();
         if let Some((question, err)) = &view.conversation.error
             && (message.id == *question || message.parent == Some(*question))
-            && index + 1 == branch.len()
+            && is_last
         {
-            actions.extend(no_answer_ui(ui, *question, err));
+            actions.extend(user_error_ui(ui, err));
+            actions.extend(ask_again_ui(ui, *question));
+        } else if is_last && message.role == Role::User && view.conversation.answer.is_none() {
+            actions.extend(ask_again_ui(ui, message.id));
         }
     });
     if view.conversation.reveal.is_some() {
@@ -123,13 +127,10 @@ fn messages_ui(ui: &mut Ui, view: &ChatView<'_>, branch: &[&Message]) -> Vec<Act
     actions
 }
 
-/// Why a question found no answer, or no whole one.
-fn no_answer_ui(ui: &mut Ui, question: Uuid, err: &UserError) -> Vec<Action> {
-    let mut actions = user_error_ui(ui, err);
-    if ui.button("Ask again").clicked() {
-        actions.push(Action::Chat(ChatAction::Regenerate { question }));
-    }
-    actions
+/// What can be done about a question that found no answer, or no whole one.
+fn ask_again_ui(ui: &mut Ui, question: Uuid) -> Option<Action> {
+    let is_clicked = ui.button("Ask again").clicked();
+    is_clicked.then_some(Action::Chat(ChatAction::Regenerate { question }))
 }
 
 fn index_of(branch: &[&Message], id: Uuid) -> Option<usize> {
@@ -199,8 +200,10 @@ fn empty_ui(ui: &mut Ui, view: &ChatView<'_>) -> Vec<Action> {
             } else if view.weights.held.is_some() {
                 actions.extend(suggestions_ui(ui));
             } else {
-                ui.heading("MEAV Studio");
-                weak(ui, "The engine is starting");
+                ui.heading("No model is loaded");
+                if ui.button("Try again").clicked() {
+                    actions.push(Action::Retry);
+                }
             }
         });
     });

@@ -3,7 +3,7 @@ use egui_material_icons::icons as symbols;
 
 use super::chat_panel::ChatView;
 use super::design_tokens::GRID;
-use super::parts::{icon_button, title, weak};
+use super::parts::{icon_button, parse_number, title, weak};
 use crate::action::{Action, ChatAction};
 use crate::settings::SamplingSettings;
 
@@ -67,7 +67,7 @@ fn sampling_ui(ui: &mut Ui, sampling: &SamplingSettings) -> Option<Action> {
 
 fn number_ui(ui: &mut Ui, name: &str, tip: &str, field: DragValue<'_>) {
     let label = ui.label(name).on_hover_text(tip);
-    ui.add(field).labelled_by(label.id).on_hover_text(tip);
+    ui.add(field.custom_parser(parse_number)).labelled_by(label.id).on_hover_text(tip);
     ui.end_row();
 }
 

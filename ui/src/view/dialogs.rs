@@ -2,7 +2,7 @@ use egui::{Button, Id, Key, Modal, RichText, TextEdit, Ui};
 
 use super::design_tokens::GRID;
 use super::palette::palette_ui;
-use super::parts::{named, primary_button, user_error_ui, weak};
+use super::parts::{named, parse_number, primary_button, user_error_ui, weak};
 use crate::action::{Action, DialogAction, PathPurpose};
 use crate::model::{Dialog, EngineState, Job, Model, PathDialog, TEXT_SCALES};
 use crate::settings::{SendKey, Settings, Theme};
@@ -213,6 +213,7 @@ fn settings_ui(ui: &mut Ui, settings: &Settings) -> Vec<Action> {
         let mut percent = settings.text_scale * 100.0;
         let range = *TEXT_SCALES.start() * 100.0..=*TEXT_SCALES.end() * 100.0;
         let field = egui::DragValue::new(&mut percent).range(range).speed(1.0).suffix(" %");
+        let field = field.custom_parser(parse_number);
         // While it is dragged, the window must not change its size under the pointer.
         let response = ui.add(field.update_while_editing(false)).labelled_by(label.id);
         if (response.drag_stopped() || response.lost_focus())

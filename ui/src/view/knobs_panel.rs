@@ -2,7 +2,7 @@ use egui::{
     Button, Color32, DragValue, Response, RichText, Role, ScrollArea, Sense, Ui, WidgetInfo,
 };
 use egui_material_icons::icons as symbols;
-use meav_protocol::LoadedModel;
+use meav_protocol::{LoadedModel, UserError};
 
 use super::design_tokens::{GRID, ROW, Tokens};
 use super::knob_track::KnobTrack;
@@ -23,6 +23,8 @@ pub(super) struct KnobsView<'a> {
     takes_focus: bool,
     /// Why the weights don't follow the knobs at once.
     waits_for_answer: bool,
+    /// Whether the chat beside it has any messages.
+    has_messages: bool,
 }
 
 impl<'a> From<&'a Model> for KnobsView<'a> {
@@ -32,6 +34,7 @@ impl<'a> From<&'a Model> for KnobsView<'a> {
             presets: &model.settings.presets,
             takes_focus: model.focus == Some(Focus::Knobs),
             waits_for_answer: model.conversation.answer.is_some(),
+            has_messages: !model.conversation.branch().is_empty(),
         }
     }
 }
@@ -319,8 +322,9 @@ fn held_ui(ui: &mut Ui, view: &KnobsView<'_>) -> Vec<Action> {
             weak(ui, "nothing yet");
         }
     }
-    // Where there is no model at all, the chat says what to do.
-    if let Some(err) = weights.error.as_ref().filter(|err| err.remedy.is_none()) {
+    // Where there is no model at all, an empty chat says what to do.
+    let is_here = |err: &&UserError| err.remedy.is_none() || view.has_messages;
+    if let Some(err) = weights.error.as_ref().filter(is_here) {
         actions.extend(user_error_ui(ui, err));
         if ui.button("Try again").clicked() {
             actions.push(Action::Retry);

@@ -1,4 +1,4 @@
-use egui::{Button, Key, ScrollArea, TextEdit, Ui, vec2};
+use egui::{Button, Key, Role, ScrollArea, TextEdit, Ui, WidgetInfo, vec2};
 use egui_material_icons::icons as symbols;
 use meav_protocol::{ChatHit, ChatSummary};
 use uuid::Uuid;
@@ -66,7 +66,8 @@ fn search_ui(ui: &mut Ui, view: &LibraryView<'_>) -> Vec<Action> {
         response.request_focus();
         actions.push(Action::FocusTaken);
     }
-    let is_escaped = response.has_focus() && ui.input(|input| input.key_pressed(Key::Escape));
+    // The key has already taken the keyboard from the field.
+    let is_escaped = response.lost_focus() && ui.input(|input| input.key_pressed(Key::Escape));
     if is_escaped && !text.is_empty() {
         text.clear();
     }
@@ -101,6 +102,8 @@ fn chat_ui(ui: &mut Ui, chat: &ChatSummary, open: Uuid) -> Vec<Action> {
         let row = Button::selectable(chat.id == open, title).right_text("").truncate();
         let tip = format!("{title}\n{} · {} messages", moment(&chat.updated), chat.n_messages);
         let response = ui.add_sized(size, row).on_hover_text(tip);
+        let is_open = chat.id == open;
+        response.widget_info(|| WidgetInfo::selected(Role::Button, true, is_open, title));
         if response.clicked() {
             act(LibraryAction::Open(chat.id));
         }

@@ -63,7 +63,11 @@ impl MessageList<'_> {
         } else if shift != 0.0 && offset < end - 1.0 {
             seen.next_offset = Some(offset + shift);
         }
-        if seen.next_offset.is_some() {
+        if let Some(offset) = seen.next_offset {
+            // Beyond its end the area would spring back, slowly.
+            let total = self.tops(&seen).last().copied().unwrap_or_default();
+            seen.next_offset =
+                Some(offset.clamp(0.0, (total - output.inner_rect.height()).max(0.0)));
             ui.ctx().request_repaint();
         }
         (output.inner_rect, offset >= end - 1.0)

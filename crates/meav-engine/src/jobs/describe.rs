@@ -51,15 +51,25 @@ fn describe_vector(vector: &AlignmentVector) -> Description {
         ),
         ("fingerprint".to_owned(), vector.fingerprint.to_string()),
     ];
-    let optional = [
-        ("levels", (!origin.levels.is_empty()).then(|| origin.levels.join(", "))),
-        ("training", origin.training.clone()),
-        ("calibration", origin.calibration.clone()),
-        ("created", origin.created.clone()),
-    ];
-    rows.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    let levels = (!origin.levels.is_empty()).then(|| origin.levels.join(", "));
+    rows.extend(levels.map(|levels| ("levels".to_owned(), levels)));
+    rows.extend(origin.training.iter().flat_map(|json| json_rows("training", json)));
+    rows.extend(origin.calibration.iter().flat_map(|json| json_rows("calibration", json)));
+    rows.extend(origin.created.iter().map(|created| ("created".to_owned(), created.clone())));
     let title = format!("Alignment vector {:?}", origin.domain);
     Description { kind: FileKind::Vector, title, rows }
+}
+
+/// A row for each entry of a JSON object; what is none stays as it is.
+fn json_rows(name: &str, json: &str) -> Vec<(String, String)> {
+    let Ok(serde_json::Value::Object(entries)) = serde_json::from_str(json) else {
+        return vec![(name.to_owned(), json.to_owned())];
+    };
+    let row = |(key, value): (String, serde_json::Value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        (format!("{name}: {}", key.replace('_', " ")), value)
+    };
+    entries.into_iter().map(row).collect()
 }
 
 fn describe_model(

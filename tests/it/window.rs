@@ -1,0 +1,163 @@
+//! The real window on a screen that nobody sees, over the real engine and the demo model.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use desktop::{Screen, Studio, Widget};
+use egui::{Key, Modifiers};
+
+use crate::support::{Home, PATIENCE, demo_vector, programs};
+
+fn studio() -> PathBuf {
+    programs().join("meav-studio")
+}
+
+fn start(screen: &Screen, home: &Home) -> Studio {
+    Studio::start(screen, &studio(), home.path(), &[]).unwrap()
+}
+
+fn ask(studio: &mut Studio, question: &str) {
+    studio.press(Modifiers::COMMAND, Key::L).unwrap();
+    studio.write(question).unwrap();
+    studio.press(Modifiers::NONE, Key::Enter).unwrap();
+}
+
+/// The name of the button that leads back to an answer's recipe.
+fn chip(widget: &Widget) -> bool {
+    widget.label.starts_with("Set the knobs to #")
+}
+
+/// Waits until something outside the app is so.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "{what} did not come in time");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn has_window(screen: &Screen, title: &str) -> bool {
+    !screen.xdotool(&["search", "--onlyvisible", "--name", title]).unwrap().is_empty()
+}
+
+#[test]
+fn a_knob_is_turned_a_question_answered_and_the_guide_read() {
+    let screen = Screen::start(1280, 860).unwrap();
+    let home = Home::with_demo();
+    let mut studio = start(&screen, &home);
+    studio.labelled("as set").unwrap();
+
+    let knob = studio.labelled("λ of medical").unwrap();
+    assert_eq!(knob.number, Some(0.0));
+    let to = egui::pos2(knob.rect.left() + knob.rect.width() * 0.8, knob.rect.center().y);
+    studio.drag(knob.rect.center(), to).unwrap();
+    let turned = studio.labelled("λ of medical").unwrap().number.unwrap();
+    assert!((0.5..1.5).contains(&turned), "{turned}");
+    studio.labelled("as set").unwrap();
+
+    ask(&mut studio, "What is the capital of France?");
+    studio.wait_for("tokens", |widget| widget.label.contains("tokens ·")).unwrap();
+    studio.labelled("Regenerate the answer").unwrap();
+    let stamp = studio.wait_for("the recipe stamp", chip).unwrap().label;
+    let lambda = format!("medical +{turned}");
+    assert!(stamp.ends_with(&lambda), "{stamp} is not of {lambda}");
+    studio.wait_for("speed", |widget| widget.label.contains("tok/s · first token")).unwrap();
+
+    // The knob goes away, and the stamp brings it back.
+    studio.press(Modifiers::COMMAND, Key::B).unwrap();
+    let is_base = |widget: &Widget| widget.label == "λ of medical" && widget.number == Some(0.0);
+    studio.wait_for("the base", is_base).unwrap();
+    studio.click(&stamp).unwrap();
+    let is_back = |widget: &Widget| widget.label == "λ of medical" && widget.number == Some(turned);
+    studio.wait_for("the knob as it was", is_back).unwrap();
+
+    studio.press(Modifiers::NONE, Key::F1).unwrap();
+    until("the guide", || has_window(&screen, "MEAV Studio: user guide"));
+    screen
+        .xdotool(&["search", "--name", "MEAV Studio: user guide", "windowactivate", "--sync"])
+        .unwrap();
+    screen.xdotool(&["key", "--clearmodifiers", "alt+F4"]).unwrap();
+    until("the guide's end", || !has_window(&screen, "MEAV Studio: user guide"));
+    studio.labelled("as set").unwrap();
+
+    let picture = programs().join("window.png");
+    studio.save_picture(&picture).unwrap();
+    assert!(fs::metadata(&picture).unwrap().len() > 20_000, "{picture:?} shows nothing");
+
+    studio.press(Modifiers::COMMAND, Key::Q).unwrap();
+    assert!(studio.wait().unwrap().success());
+}
+
+#[test]
+fn engine_killed_in_mid_answer_leaves_the_window_and_the_words() {
+    let screen = Screen::start(1024, 700).unwrap();
+    let home = Home::with_demo();
+    let mut studio = start(&screen, &home);
+    studio.labelled("as set").unwrap();
+    ask(&mut studio, "Tell me a long story about a ship.");
+    studio.wait_for("tokens", |widget| widget.label.contains("tok/s")).unwrap();
+    let engine = engine_of(studio.id()).expect("an engine");
+    let killed = Command::new("kill").args(["-KILL", &engine.to_string()]).status().unwrap();
+    assert!(killed.success());
+
+    studio.wait_for("the reason", |it| it.label.starts_with("The engine stopped")).unwrap();
+    studio.labelled("Cut off: the engine stopped").unwrap();
+    ask(&mut studio, "What is the capital of France?");
+    studio
+        .wait_for("an answer", |it| {
+            it.label.contains("Paris") || it.label.contains("tok/s · first")
+        })
+        .unwrap();
+    assert_ne!(engine_of(studio.id()), Some(engine));
+    drop(studio);
+
+    // The next start has both answers.
+    let mut studio = start(&screen, &home);
+    studio.wait_for("the chat", |it| it.label.contains("What is the capital")).unwrap();
+}
+
+#[test]
+fn second_launch_brings_its_file_to_the_first() {
+    let screen = Screen::start(1024, 700).unwrap();
+    let home = Home::with_demo();
+    let copy = home.path().join("second-opinion.safetensors");
+    fs::copy(demo_vector("medical"), &copy).unwrap();
+    let mut studio = start(&screen, &home);
+    studio.labelled("as set").unwrap();
+    let knobs = |studio: &mut Studio| {
+        let widgets = studio.widgets().unwrap();
+        widgets.iter().filter(|it| it.label == "λ of medical").count()
+    };
+    assert_eq!(knobs(&mut studio), 1);
+    let second = screen
+        .command(&self::studio())
+        .arg("second-opinion.safetensors")
+        .current_dir(home.path())
+        .env("MEAV_HOME", home.path())
+        .status()
+        .unwrap();
+    assert!(second.success());
+    let start = Instant::now();
+    while knobs(&mut studio) < 2 {
+        assert!(start.elapsed() < PATIENCE, "the second knob did not come in time");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The process that has this parent and is an engine.
+fn engine_of(parent: u32) -> Option<u32> {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    entries
+        .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
+        .find(|process| is_engine_of(*process, parent))
+}
+
+fn is_engine_of(process: u32, parent: u32) -> bool {
+    let folder = Path::new("/proc").join(process.to_string());
+    let Ok(status) = fs::read_to_string(folder.join("status")) else { return false };
+    status.lines().any(|line| line == format!("PPid:\t{parent}"))
+        && status.lines().any(|line| line == "Name:\tmeav-engine")
+        && !status.contains("State:\tZ")
+}
