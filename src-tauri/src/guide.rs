@@ -5,6 +5,17 @@ use tauri::{AppHandle, Manager as _, Theme, WebviewUrl, WebviewWindow, WebviewWi
 /// The window's name among the shell's.
 const LABEL: &str = "guide";
 
+/// Keeps the guide off OpenGL, as long as there is only one thread.
+///
+/// On X11 the faults of all threads come to one handler. Web views make and drop a GL context with
+/// a fault that GTK expects, but the window, drawing meanwhile, would take it for its own.
+pub(crate) fn keep_off_open_gl() {
+    let set = gtk::glib::setenv("WEBKIT_DISABLE_COMPOSITING_MODE", "1", true);
+    if let Err(err) = set {
+        tracing::warn!("{err}");
+    }
+}
+
 /// Shows the user guide, or brings it to the front; on the main thread.
 ///
 /// `data` is a folder for what the web view writes even though it is to keep nothing.

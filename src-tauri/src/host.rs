@@ -1,14 +1,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use egui::{Context, ViewportCommand};
 use meav_client::{Client, EngineProcess};
 use meav_protocol::Command;
 use meav_ui::{Action, Effect, HostInfo, Model};
 
-use crate::clock::Clock;
 use crate::inbox::Inbox;
 use crate::settings_file::{self, SettingsWriter};
 use crate::shell::Shell;
@@ -23,7 +22,7 @@ pub(crate) struct Host {
     waiting: Receiver<Action>,
     settings: SettingsWriter,
     shell: Shell,
-    clock: Clock,
+    started: Instant,
     /// What the model wants done, as soon as there is a frame to do it in.
     effects: VecDeque<Effect>,
     /// Whether the desktop lets a window vanish and come back.
@@ -56,7 +55,7 @@ impl Host {
             inbox,
             waiting,
             shell,
-            clock: Clock::start(),
+            started: Instant::now(),
             effects: VecDeque::new(),
             can_hide,
             is_focused: None,
@@ -70,9 +69,48 @@ impl Host {
         Ok(host)
     }
 
-    /// From now on, this is what others wake.
-    pub(crate) fn attach(&self, ctx: &Context) {
+    /// From now on, this is its window.
+    pub(crate) fn attach(&mut self, ctx: &Context) {
         self.inbox.waker().set(ctx);
+        self.is_focused = None;
+        self.has_drawn = false;
+    }
+
+    /// Also while the window is hidden, when none of egui's input but that of the window is new.
+    pub(crate) fn logic(&mut self, ctx: &Context, frame: &eframe::Frame) {
+        let now = self.now();
+        self.receive(now);
+        self.watch_window(ctx, now);
+        self.tick(ctx, now);
+        self.perform_all(now, ctx, frame);
+    }
+
+    /// Draws a frame.
+    pub(crate) fn ui(&mut self, ui: &mut egui::Ui, frame: &eframe::Frame) {
+        self.log_first_frame();
+        let now = self.now();
+        let mut actions = meav_ui::app_ui(ui, &self.model);
+        let dropped = ui.input(|input| input.raw.dropped_files.clone());
+        let paths: Vec<_> = dropped.iter().map(|file| file.path().to_owned()).collect();
+        if !paths.is_empty() {
+            actions.push(Action::OpenPaths(paths));
+        }
+        if actions.is_empty() {
+            return;
+        }
+        for action in actions {
+            self.update(action, now);
+        }
+        self.perform_all(now, ui.ctx(), frame);
+        self.ask_for_next_tick(ui.ctx(), now);
+        // What was drawn is from before.
+        ui.ctx().request_repaint();
+    }
+
+    /// The time in seconds. Frames have the same (egui's own stands still while the window is
+    /// hidden, and begins again with another).
+    pub(crate) fn now(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
     }
 
     fn update(&mut self, action: Action, now: f64) {
@@ -192,36 +230,4 @@ fn show(ctx: &Context) {
     ctx.send_viewport_cmd(ViewportCommand::Minimized(false));
     ctx.send_viewport_cmd(ViewportCommand::Focus);
     ctx.request_repaint();
-}
-
-impl eframe::App for Host {
-    /// Also while the window is hidden, when none of egui's input but that of the window is new.
-    fn logic(&mut self, ctx: &Context, frame: &mut eframe::Frame) {
-        let now = self.clock.now(ctx.input(|input| input.time));
-        self.receive(now);
-        self.watch_window(ctx, now);
-        self.tick(ctx, now);
-        self.perform_all(now, ctx, frame);
-    }
-
-    fn ui(&mut self, ui: &mut egui::Ui, frame: &mut eframe::Frame) {
-        self.log_first_frame();
-        let now = self.clock.now(ui.input(|input| input.time));
-        let mut actions = meav_ui::app_ui(ui, &self.model);
-        let dropped = ui.input(|input| input.raw.dropped_files.clone());
-        let paths: Vec<_> = dropped.iter().map(|file| file.path().to_owned()).collect();
-        if !paths.is_empty() {
-            actions.push(Action::OpenPaths(paths));
-        }
-        if actions.is_empty() {
-            return;
-        }
-        for action in actions {
-            self.update(action, now);
-        }
-        self.perform_all(now, ui.ctx(), frame);
-        self.ask_for_next_tick(ui.ctx(), now);
-        // What was drawn is from before.
-        ui.ctx().request_repaint();
-    }
 }

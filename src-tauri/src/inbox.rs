@@ -1,5 +1,5 @@
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use meav_ui::Action;
 
@@ -38,20 +38,25 @@ impl Inbox {
 
 /// Wakes the window, once there is one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Waker(Arc<OnceLock<egui::Context>>);
+pub(crate) struct Waker(Arc<Mutex<Option<egui::Context>>>);
 
 impl Waker {
     /// From now on, this window.
     pub(crate) fn set(&self, ctx: &egui::Context) {
-        self.0.get_or_init(|| ctx.clone());
+        *self.window() = Some(ctx.clone());
     }
 
     /// Has the window look into its inboxes. Before there is one nothing is needed: it looks when
     /// it opens.
     pub(crate) fn wake(&self) {
-        if let Some(ctx) = self.0.get() {
+        let window = self.window().clone();
+        if let Some(ctx) = window {
             ctx.request_repaint();
         }
+    }
+
+    fn window(&self) -> MutexGuard<'_, Option<egui::Context>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,6 @@
 //! Exit codes: 0 closed, 1 could not start, 2 bad usage, 101 internal error.
 
 mod args;
-mod clock;
 mod crash;
 mod desktop;
 mod dialogs;
@@ -31,5 +30,6 @@ fn main() -> ExitCode {
     let home = Home::from_environment();
     crash::report_panics_to(home.crashes());
     logging::start(&home.logs());
+    guide::keep_off_open_gl();
     shell::run(args, home).unwrap_or_else(|err| err.report())
 }

@@ -1,10 +1,13 @@
+use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::mpsc::Receiver;
 use std::thread;
+use std::time::{Duration, Instant};
 
-use eframe::{EventLoopBuilderHook, NativeOptions};
-use egui::ViewportBuilder;
+use eframe::{App, CreationContext, EventLoopBuilderHook, Frame, NativeOptions};
+use egui::{RawInput, ViewportBuilder};
 use meav_ui::Action;
 use winit::platform::wayland::EventLoopBuilderExtWayland;
 use winit::platform::x11::EventLoopBuilderExtX11;
@@ -19,6 +22,9 @@ use crate::shell::Shell;
 
 /// By this, desktops find the window's entry in their menus.
 const APP_ID: &str = "meav-studio";
+
+/// A window that was open this long and is lost is opened again: its display or driver had a fault.
+const SETTLED: Duration = Duration::from_secs(2);
 
 const ICON: &[u8] = include_bytes!("../../icons/128x128@2x.png");
 
@@ -65,13 +71,41 @@ fn exit_code(ended: thread::Result<Result<(), StudioError>>) -> u8 {
 
 fn open(start: WindowStart) -> Result<(), StudioError> {
     // Before the window, so that the engine starts meanwhile.
-    let host = Host::new(start).map_err(StudioError::Thread)?;
-    let creator = |context: &eframe::CreationContext<'_>| -> Result<Box<dyn eframe::App>, _> {
-        meav_ui::apply_style(&context.egui_ctx);
-        host.attach(&context.egui_ctx);
-        Ok(Box::new(host))
-    };
-    Ok(eframe::run_native(APP_ID, options(), Box::new(creator))?)
+    let host = Rc::new(RefCell::new(Host::new(start).map_err(StudioError::Thread)?));
+    loop {
+        let opened = Instant::now();
+        let shown = Shown(Rc::clone(&host));
+        let creator = |context: &CreationContext<'_>| Ok(shown.attached_to(&context.egui_ctx));
+        match eframe::run_native(APP_ID, options(), Box::new(creator)) {
+            Err(err) if opened.elapsed() > SETTLED => tracing::error!("opening again: {err}"),
+            ended => return Ok(ended?),
+        }
+    }
+}
+
+/// The host in its window. Where the window is lost, the host lives on in the next.
+struct Shown(Rc<RefCell<Host>>);
+
+impl Shown {
+    fn attached_to(self, ctx: &egui::Context) -> Box<dyn App> {
+        meav_ui::apply_style(ctx);
+        self.0.borrow_mut().attach(ctx);
+        Box::new(self)
+    }
+}
+
+impl App for Shown {
+    fn raw_input_hook(&mut self, _: &egui::Context, raw_input: &mut RawInput) {
+        raw_input.time = Some(self.0.borrow().now());
+    }
+
+    fn logic(&mut self, ctx: &egui::Context, frame: &mut Frame) {
+        self.0.borrow_mut().logic(ctx, frame);
+    }
+
+    fn ui(&mut self, ui: &mut egui::Ui, frame: &mut Frame) {
+        self.0.borrow_mut().ui(ui, frame);
+    }
 }
 
 fn options() -> NativeOptions {

@@ -258,5 +258,6 @@ fn engine_ui(ui: &mut Ui, engine: &EngineState) {
         }
     };
     ui.label(RichText::new(text).small().color(color)).on_hover_text(tip);
-    ui.label(RichText::new(icon.codepoint).size(ICON).color(color));
+    let symbol = ui.label(RichText::new(icon.codepoint).size(ICON).color(color));
+    symbol.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, "Engine"));
 }

@@ -55,11 +55,7 @@ fn vector_ui(ui: &mut Ui, view: &DetailsView<'_>) -> Vec<Action> {
         Some(Ok(description)) => {
             let shown_above = ["domain", "kind", "tensors changed"];
             let rows = description.rows.iter();
-            rows_ui(
-                ui,
-                "described",
-                rows.filter(|(name, _)| !shown_above.contains(&name.as_str())),
-            );
+            rows_ui(ui, rows.filter(|(name, _)| !shown_above.contains(&name.as_str())));
             Vec::new()
         }
         Some(Err(err)) => user_error_ui(ui, err),
@@ -89,37 +85,34 @@ fn info_ui(ui: &mut Ui, info: &VectorInfo) {
         ("file", info.file.display().to_string()),
     ];
     let rows = rows.map(|(name, value)| (name.to_owned(), value));
-    rows_ui(ui, "info", rows.iter());
+    rows_ui(ui, rows.iter());
 }
 
 /// Names and values in two columns.
-fn rows_ui<'a>(ui: &mut Ui, id: &str, rows: impl Iterator<Item = &'a (String, String)>) {
+fn rows_ui<'a>(ui: &mut Ui, rows: impl Iterator<Item = &'a (String, String)>) {
+    let gap = 2.0 * GRID;
     let name_width = 22.0 * GRID;
-    let value_width = (ui.available_width() - name_width - 2.0 * GRID).max(20.0 * GRID);
-    Grid::new(id)
-        .num_columns(2)
-        .min_col_width(0.0)
-        .min_row_height(4.0 * GRID)
-        .spacing([2.0 * GRID, 0.5 * GRID])
-        .show(ui, |ui| {
-            for (name, value) in rows {
-                ui.scope(|ui| {
-                    ui.set_max_width(name_width);
-                    weak(ui, name);
-                });
-                ui.scope(|ui| {
-                    ui.set_max_width(value_width);
-                    let text = RichText::new(value).small();
-                    let label = if is_one_word(value) {
-                        Label::new(text).truncate()
-                    } else {
-                        Label::new(text).wrap()
-                    };
-                    ui.add(label).on_hover_text(value);
-                });
-                ui.end_row();
-            }
+    let value_width = (ui.available_width() - name_width - gap).max(10.0 * GRID);
+    let weak = Tokens::of(ui.visuals()).weak;
+    for (name, value) in rows {
+        ui.horizontal_top(|ui| {
+            ui.spacing_mut().item_spacing.x = gap;
+            let name = RichText::new(name).small().color(weak);
+            cell_ui(ui, name_width, Label::new(name).wrap());
+            let text = Label::new(RichText::new(value).small());
+            let text = if is_one_word(value) { text.truncate() } else { text.wrap() };
+            cell_ui(ui, value_width, text).on_hover_text(value);
         });
+    }
+}
+
+fn cell_ui(ui: &mut Ui, width: f32, label: Label) -> egui::Response {
+    let layout = egui::Layout::top_down(egui::Align::Min);
+    ui.allocate_ui_with_layout(egui::vec2(width, 0.0), layout, |ui| {
+        ui.set_width(width);
+        ui.add(label)
+    })
+    .inner
 }
 
 /// Fingerprints and paths: breaking them over lines helps nobody.
@@ -153,7 +146,7 @@ fn recipe_ui(ui: &mut Ui, weights: &Weights) -> Vec<Action> {
         ("merged in", format!("{:.0} ms", loaded.merge_secs * 1e3)),
     ];
     let rows = rows.map(|(name, value)| (name.to_owned(), value));
-    rows_ui(ui, "recipe rows", rows.iter());
+    rows_ui(ui, rows.iter());
     let mut actions = Vec::new();
     ui.horizontal_wrapped(|ui| {
         if ui.button("Copy fingerprint").clicked() {

@@ -231,7 +231,9 @@ fn grip_ui(ui: &mut Ui, name: &str) -> Option<KnobAction> {
     let text = RichText::new(symbols::ICON_DRAG_INDICATOR.codepoint).color(tokens.weak);
     let label = egui::Label::new(text).selectable(false).sense(Sense::drag());
     let response = ui.add(label).on_hover_cursor(egui::CursorIcon::Grab);
-    let response = response.on_hover_text(format!("Drag {name} up or down"));
+    let tip = format!("Drag {name} up or down");
+    response.widget_info(|| WidgetInfo::labeled(Role::Label, true, &tip));
+    let response = response.on_hover_text(tip);
     // Two rows: the height of a knob.
     let row = 2.5 * ROW;
     let pointer = response.dragged().then(|| response.interact_pointer_pos()).flatten()?;
@@ -336,7 +338,13 @@ fn held_ui(ui: &mut Ui, view: &KnobsView<'_>) -> Vec<Action> {
 fn state_ui(ui: &mut Ui, view: &KnobsView<'_>) {
     let tokens = Tokens::of(ui.visuals());
     let weights = view.weights;
-    if weights.is_held() {
+    let left_out: Vec<String> =
+        weights.knobs.iter().filter(|knob| knob.fault.is_some()).map(Knob::name).collect();
+    if weights.is_held() && !left_out.is_empty() {
+        let text = format!("without {}", left_out.join(", "));
+        let color = tokens.warning;
+        one_line(ui, RichText::new(text).small().color(color));
+    } else if weights.is_held() {
         let text = RichText::new("as set").small().color(tokens.good);
         ui.label(text).on_hover_text("The weights hold what the knobs say");
     } else if view.waits_for_answer {

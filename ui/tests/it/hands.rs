@@ -1,0 +1,101 @@
+use egui::accesskit::Role;
+use egui::{Event, Key, Modifiers, MouseWheelSource, MouseWheelUnit, TouchPhase, vec2};
+use egui_kittest::Harness;
+use egui_kittest::kittest::{NodeT as _, Queryable as _};
+use meav_ui::{app_ui, apply_style};
+
+use crate::support::Window;
+
+/// A harness that shows the window and feeds back what the user does.
+pub(crate) fn harness(window: Window) -> Harness<'static, Window> {
+    harness_of([1280.0, 800.0], window)
+}
+
+pub(crate) fn harness_of(size: [f32; 2], window: Window) -> Harness<'static, Window> {
+    let builder = Harness::builder().with_size(size).with_context_setup(apply_style);
+    builder.with_max_steps(8).with_step_dt(0.05).build_ui_state(
+        |ui, window: &mut Window| {
+            window.now = ui.input(|input| input.time);
+            window.tick();
+            for action in app_ui(ui, &window.model) {
+                window.update(action);
+            }
+        },
+        window,
+    )
+}
+
+/// A turn of the wheel.
+pub(crate) fn wheel(unit: MouseWheelUnit, by: f32, modifiers: Modifiers) -> Event {
+    let (phase, source) = (TouchPhase::Move, MouseWheelSource::Unknown);
+    Event::MouseWheel { unit, delta: vec2(0.0, by), phase, source, modifiers }
+}
+
+/// What a test does with the window that is shown.
+pub(crate) trait Hands {
+    /// Presses what has this name, of which there is one.
+    fn press(&mut self, label: &str);
+    /// Presses keys.
+    fn keys(&mut self, modifiers: Modifiers, key: Key);
+    /// Presses a key.
+    fn key(&mut self, key: Key);
+    /// Types into what has the keyboard.
+    fn types(&mut self, text: &str);
+    /// Whether something has this name or says this.
+    fn shows(&self, label: &str) -> bool;
+    /// Whether something's name or text has these words in it.
+    fn mentions(&self, words: &str) -> bool;
+    /// λ that a knob shows.
+    fn knob(&self, name: &str) -> f64;
+    /// What has the keyboard: its name, or its text.
+    fn focused(&self) -> Option<String>;
+}
+
+impl Hands for Harness<'_, Window> {
+    #[track_caller]
+    fn press(&mut self, label: &str) {
+        self.get_by_role_and_label(Role::Button, label).click();
+        self.run();
+    }
+
+    #[track_caller]
+    fn keys(&mut self, modifiers: Modifiers, key: Key) {
+        self.key_press_modifiers(modifiers, key);
+        self.run();
+    }
+
+    #[track_caller]
+    fn key(&mut self, key: Key) {
+        self.key_press(key);
+        self.run();
+    }
+
+    #[track_caller]
+    fn types(&mut self, text: &str) {
+        self.event(Event::Text(text.to_owned()));
+        self.run();
+    }
+
+    fn shows(&self, label: &str) -> bool {
+        self.query_all_by_label(label).next().is_some()
+    }
+
+    fn mentions(&self, words: &str) -> bool {
+        self.query_all_by_label_contains(words).next().is_some()
+    }
+
+    #[track_caller]
+    fn knob(&self, name: &str) -> f64 {
+        let label = format!("λ of {name}");
+        let knob = self.get_by_role_and_label(Role::Slider, &label);
+        knob.accesskit_node().numeric_value().expect("a knob has a value")
+    }
+
+    fn focused(&self) -> Option<String> {
+        let mut nodes = self.root().children_recursive();
+        let node = nodes.find(egui_kittest::Node::is_focused)?.accesskit_node();
+        node.label()
+            .or_else(|| node.data().placeholder().map(str::to_owned))
+            .or_else(|| node.value())
+    }
+}
