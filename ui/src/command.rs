@@ -178,7 +178,7 @@ impl UiCommand {
         }
     }
 
-    /// Its keys.
+    /// What to listen for.
     pub fn shortcut(self) -> Option<KeyboardShortcut> {
         let (modifiers, key) = match self {
             Self::NewChat => (CTRL, Key::N),
@@ -213,6 +213,14 @@ impl UiCommand {
             | Self::About => return None,
         };
         Some(KeyboardShortcut::new(modifiers, key))
+    }
+
+    /// Its keys as they stand on a keyboard.
+    pub fn keys(self) -> Option<String> {
+        let KeyboardShortcut { modifiers, logical_key } = self.shortcut()?;
+        let ctrl = if modifiers.command { "Ctrl+" } else { "" };
+        let shift = if modifiers.shift { "Shift+" } else { "" };
+        Some(format!("{ctrl}{shift}{}", logical_key.symbol_or_name()))
     }
 
     /// Its symbol.

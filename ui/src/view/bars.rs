@@ -3,9 +3,7 @@ use egui_material_icons::icons as symbols;
 use meav_protocol::{Dtype, FileKind};
 
 use super::design_tokens::{GRID, ICON, Tokens};
-use super::parts::{
-    bytes, clock, icon_button, keys, named, one_line, recipe_text, symbol_button, weak,
-};
+use super::parts::{bytes, clock, icon_button, named, one_line, recipe_text, symbol_button, weak};
 use crate::action::Action;
 use crate::command::{Menu, UiCommand};
 use crate::model::{EngineState, Job, Model, Weights};
@@ -36,8 +34,8 @@ pub(super) fn menu_bar_ui(ui: &mut Ui, recent: &[Recent]) -> Vec<Action> {
 fn command_entry_ui(ui: &mut Ui, command: UiCommand) -> bool {
     let face = format!("{}  {}", command.icon(), command.text());
     let mut button = Button::new(face);
-    if let Some(shortcut) = command.shortcut() {
-        button = button.shortcut_text(keys(shortcut));
+    if let Some(keys) = command.keys() {
+        button = button.shortcut_text(keys);
     }
     let response = ui.add(button);
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, command.text()));

@@ -3,7 +3,7 @@ use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher};
 
 use super::design_tokens::{GRID, ROW};
-use super::parts::{keys, weak};
+use super::parts::weak;
 use crate::action::{Action, DialogAction};
 use crate::command::UiCommand;
 
@@ -60,8 +60,8 @@ fn entry_ui(ui: &mut Ui, command: UiCommand, is_chosen: bool) -> egui::Response 
     let face = format!("{}  {}", command.icon(), command.text());
     let mut button =
         Button::selectable(is_chosen, face).min_size(egui::vec2(ui.available_width(), ROW));
-    if let Some(shortcut) = command.shortcut() {
-        button = button.shortcut_text(keys(shortcut));
+    if let Some(keys) = command.keys() {
+        button = button.shortcut_text(keys);
     }
     let response = ui.add(button);
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, command.text()));

@@ -1,10 +1,7 @@
 //! Small parts that several panels are made of.
 
 use egui::containers::menu::MenuButton;
-use egui::{
-    Button, Color32, KeyboardShortcut, Label, Response, RichText, Role, Ui, WidgetInfo, WidgetText,
-    vec2,
-};
+use egui::{Button, Color32, Label, Response, RichText, Role, Ui, WidgetInfo, WidgetText, vec2};
 use egui_material_icons::{MaterialIcon, icons as symbols};
 use meav_protocol::{RecipeStamp, Remedy, UserError};
 
@@ -50,14 +47,6 @@ fn square_ui(ui: &mut Ui, add: impl FnOnce(&mut Ui) -> Response) -> Response {
     let response = add(ui);
     ui.spacing_mut().button_padding = padding;
     response
-}
-
-/// Keys as they stand on a keyboard.
-pub(crate) fn keys(shortcut: KeyboardShortcut) -> String {
-    let modifiers = shortcut.modifiers;
-    let held = [(modifiers.command, "Ctrl+"), (modifiers.shift, "Shift+"), (modifiers.alt, "Alt+")];
-    let held: String = held.iter().filter(|(is_held, _)| *is_held).map(|(_, name)| *name).collect();
-    format!("{held}{}", shortcut.logical_key.symbol_or_name())
 }
 
 /// Gives a button the name by which screen readers, tests and tooltips know it.

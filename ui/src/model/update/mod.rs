@@ -1,0 +1,219 @@
+mod chat;
+mod dialog;
+mod library;
+
+use meav_protocol::{JobSpec, Outcome, UserError};
+
+use super::jobs::Purpose;
+use super::{Dialog, Focus, Model, Panel};
+use crate::action::{Action, ChatAction, KnobAction, KnobId, PathPurpose};
+use crate::command::UiCommand;
+use crate::effect::Effect;
+use crate::settings::Theme;
+
+/// The sizes that text can have.
+pub(crate) const TEXT_SCALES: std::ops::RangeInclusive<f32> = 0.6..=2.0;
+
+/// The nearest tenth within that range; `None` for what is no number.
+pub(super) fn legible(scale: f32) -> Option<f32> {
+    let tenths = (scale * 10.0).round() / 10.0;
+    scale.is_finite().then(|| tenths.clamp(*TEXT_SCALES.start(), *TEXT_SCALES.end()))
+}
+
+impl Model {
+    /// Does what the user asked for; gives back what the host has to do for it.
+    pub fn update(&mut self, action: Action, now: f64) -> Vec<Effect> {
+        let mut effects = self.act(action, now);
+        effects.extend(self.follow_knobs(now));
+        effects
+    }
+
+    fn act(&mut self, action: Action, now: f64) -> Vec<Effect> {
+        match action {
+            Action::Command(command) => return self.command(command, now),
+            Action::Knob(id, action) => return self.knob(id, action, now),
+            Action::Chat(action) => return self.chat(action, now),
+            Action::Library(action) => return self.library(action, now),
+            Action::Dialog(action) => return self.dialog(action, now),
+            Action::OpenPaths(paths) => return self.open_paths(paths, now),
+            Action::Open(path, kind) => return vec![self.open(path, Some(kind), now)],
+            Action::Picked(purpose, paths) => return self.picked(purpose, paths, now),
+            Action::Undo(notice) => return self.undo(notice, now),
+            Action::CloseRequested => return self.close(now),
+            Action::CancelJob(id) => return self.jobs.cancel(id).into_iter().collect(),
+            Action::Copy(text) => return vec![Effect::Copy(text)],
+            Action::FetchDemo => return self.fetch_demo(now).into_iter().collect(),
+            Action::EngineUnavailable(id, reason) => {
+                let err = UserError::new(
+                    format!("The engine takes no requests: {reason}"),
+                    "Try again; if that does not help, restart MEAV Studio",
+                );
+                return self.end_job(id, &Outcome::Failed(err), now);
+            }
+            Action::ShowWindow => {
+                self.is_hidden = false;
+                return vec![Effect::ShowWindow];
+            }
+            Action::Flip(slot) => self.weights.slot = slot,
+            Action::ApplyPreset(preset) => self.weights.apply_preset(&preset),
+            Action::DeletePreset(index) => {
+                if index < self.settings.presets.len() {
+                    self.settings.presets.remove(index);
+                }
+            }
+            Action::ApplyRecipe(recipe) => self.weights.apply_recipe(&recipe),
+            Action::Retry => self.weights.retry(),
+            Action::SetDtype(dtype) => self.weights.dtype = dtype,
+            Action::Dismiss(notice) => {
+                self.notices.take(notice);
+            }
+            Action::SetTheme(theme) => self.settings.theme = theme,
+            Action::SetTextScale(scale) => self.set_text_scale(scale),
+            Action::SetSendKey(key) => self.settings.send_key = key,
+            Action::SetNotifications(is_on) => self.settings.notifications = is_on,
+            Action::HostFailed(err) => self.notices.error(err),
+            Action::Focused(is_focused) => self.is_focused = is_focused,
+            Action::FocusTaken => self.focus = None,
+        }
+        Vec::new()
+    }
+
+    /// Brings the demo model, once.
+    fn fetch_demo(&mut self, now: f64) -> Option<Effect> {
+        let is_coming = self.jobs.iter().any(|job| job.purpose == Purpose::FetchDemo);
+        (!is_coming).then(|| self.start(Purpose::FetchDemo, JobSpec::FetchDemo, now))
+    }
+
+    fn command(&mut self, command: UiCommand, now: f64) -> Vec<Effect> {
+        match command {
+            UiCommand::NewChat => {
+                self.conversation.begin();
+                self.focus = Some(Focus::Composer);
+                return self.call_off_loads();
+            }
+            UiCommand::OpenModel => self.ask_path(PathPurpose::OpenModel, ""),
+            UiCommand::AddVector => self.ask_path(PathPurpose::AddVector, ""),
+            UiCommand::ExportChat => self.ask_chat_path(self.conversation.chat.id, now),
+            UiCommand::ExportMerged => self.ask_path(PathPurpose::ExportMerged, "merged-model"),
+            UiCommand::ExportAudit => self.ask_path(PathPurpose::ExportAudit, "audit.csv"),
+            UiCommand::Settings => self.dialog = Some(Dialog::Settings),
+            UiCommand::About => self.dialog = Some(Dialog::About),
+            UiCommand::Palette => self.dialog = Some(Dialog::Palette { text: String::new() }),
+            UiCommand::SavePreset => {
+                self.dialog = Some(Dialog::PresetName { text: String::new() });
+            }
+            UiCommand::Quit => return self.close(now),
+            UiCommand::Guide => return vec![Effect::OpenGuide],
+            UiCommand::Base => self.weights.reset(),
+            UiCommand::FlipSlots => self.weights.slot = self.weights.slot.other(),
+            UiCommand::CopySlot => self.copy_slot(now),
+            UiCommand::StopAnswer => return self.chat(ChatAction::Stop, now),
+            UiCommand::Regenerate => return self.regenerate_last(now),
+            UiCommand::EditLast => {
+                if let Some(question) = self.conversation.last_question() {
+                    let (id, text) = (question.id, question.content.clone());
+                    self.conversation.edit = Some((id, text));
+                    self.conversation.reveal = Some(id);
+                }
+            }
+            UiCommand::FocusComposer => self.focus = Some(Focus::Composer),
+            UiCommand::FocusKnobs => self.reveal_panel(Panel::Knobs, Focus::Knobs),
+            UiCommand::SearchChats => self.reveal_panel(Panel::Chats, Focus::Search),
+            UiCommand::ToggleKnobs => self.toggle(Panel::Knobs),
+            UiCommand::ToggleChats => self.toggle(Panel::Chats),
+            UiCommand::ToggleDetails => self.toggle(Panel::Details),
+            UiCommand::ThemeSystem => self.settings.theme = Theme::System,
+            UiCommand::ThemeLight => self.settings.theme = Theme::Light,
+            UiCommand::ThemeDark => self.settings.theme = Theme::Dark,
+            UiCommand::ZoomIn => self.set_text_scale(self.settings.text_scale + 0.1),
+            UiCommand::ZoomOut => self.set_text_scale(self.settings.text_scale - 0.1),
+            UiCommand::ZoomReset => self.set_text_scale(1.0),
+        }
+        Vec::new()
+    }
+
+    fn set_text_scale(&mut self, scale: f32) {
+        if let Some(scale) = legible(scale) {
+            self.settings.text_scale = scale;
+        }
+    }
+
+    fn copy_slot(&mut self, now: f64) {
+        self.weights.copy_slot();
+        let (from, to) = (self.weights.slot.name(), self.weights.slot.other().name());
+        self.notices.info(format!("{to} is now the same as {from}"), now);
+    }
+
+    fn toggle(&mut self, panel: Panel) {
+        let shown = self.panel_mut(panel);
+        *shown = !*shown;
+        if *shown {
+            self.bring_to_front(panel);
+        }
+    }
+
+    fn reveal_panel(&mut self, panel: Panel, focus: Focus) {
+        *self.panel_mut(panel) = true;
+        self.bring_to_front(panel);
+        self.focus = Some(focus);
+    }
+
+    fn bring_to_front(&mut self, panel: Panel) {
+        self.panel_order.retain(|other| *other != panel);
+        self.panel_order.push(panel);
+    }
+
+    fn panel_mut(&mut self, panel: Panel) -> &mut bool {
+        match panel {
+            Panel::Knobs => &mut self.settings.panels.knobs,
+            Panel::Chats => &mut self.settings.panels.chats,
+            Panel::Details => &mut self.settings.panels.details,
+        }
+    }
+
+    fn knob(&mut self, id: KnobId, action: KnobAction, now: f64) -> Vec<Effect> {
+        match action {
+            KnobAction::Set(coefficient) => self.weights.set(id, coefficient),
+            KnobAction::SetBypassed(is_bypassed) => self.weights.set_bypassed(id, is_bypassed),
+            KnobAction::Remove => self.weights.remove(id),
+            KnobAction::Move(by) => self.weights.shift(id, by),
+            KnobAction::Select => {
+                self.weights.selected = Some(id);
+                return self.describe_selected(now).into_iter().collect();
+            }
+            KnobAction::Retry => {
+                if let Some(knob) = self.weights.knob_mut(id) {
+                    knob.fault = None;
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// Asks what the selected vector is, if that is not known yet.
+    pub(super) fn describe_selected(&mut self, now: f64) -> Option<Effect> {
+        let id = self.weights.selected?;
+        let knob = self.weights.knob(id)?;
+        let is_known = self.details.described.as_ref().is_some_and(|(known, _)| *known == id);
+        if is_known || knob.fault.is_some() {
+            return None;
+        }
+        let path = knob.file.clone();
+        Some(self.start(Purpose::Describe(id), JobSpec::Describe { path }, now))
+    }
+
+    fn close(&mut self, now: f64) -> Vec<Effect> {
+        if self.jobs.has_long() {
+            self.dialog = Some(Dialog::Close);
+            return Vec::new();
+        }
+        self.collect_settings();
+        vec![self.keep_settings(now), Effect::Quit]
+    }
+
+    /// Ends what was started, as though the engine had said so.
+    fn end_job(&mut self, id: meav_protocol::JobId, outcome: &Outcome, now: f64) -> Vec<Effect> {
+        let event = meav_protocol::Event::Finished { job_id: id, outcome: outcome.clone() };
+        self.apply(event, now)
+    }
+}
