@@ -5,20 +5,10 @@ use tauri::{AppHandle, Manager as _, Theme, WebviewUrl, WebviewWindow, WebviewWi
 /// The window's name among the shell's.
 const LABEL: &str = "guide";
 
-/// Keeps the guide off OpenGL, as long as there is only one thread.
-///
-/// On X11 the faults of all threads come to one handler. Web views make and drop a GL context with
-/// a fault that GTK expects, but the window, drawing meanwhile, would take it for its own.
-pub(crate) fn keep_off_open_gl() {
-    let set = gtk::glib::setenv("WEBKIT_DISABLE_COMPOSITING_MODE", "1", true);
-    if let Err(err) = set {
-        tracing::warn!("{err}");
-    }
-}
-
 /// Shows the user guide, or brings it to the front; on the main thread.
 ///
-/// `data` is a folder for what the web view writes even though it is to keep nothing.
+/// `data` is a folder for what the web view writes, though there is nothing to keep. (One that is
+/// told to write nothing doesn't find the page when it is opened again.)
 pub(crate) fn open(app: &AppHandle, theme: Theme, data: PathBuf) -> tauri::Result<()> {
     let window = match app.get_webview_window(LABEL) {
         Some(window) => window,
@@ -36,9 +26,8 @@ fn build(app: &AppHandle, data: PathBuf) -> tauri::Result<WebviewWindow> {
         .title("MEAV Studio: user guide")
         .inner_size(1000.0, 760.0)
         .min_inner_size(360.0, 320.0)
-        // It is a page to read: it keeps nothing and leads nowhere.
-        .incognito(true)
         .data_directory(data)
+        // It is a page to read and leads nowhere.
         .on_navigation(|url| url.scheme() == "tauri")
         .build()
 }

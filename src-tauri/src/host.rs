@@ -47,7 +47,7 @@ impl Host {
         let info = HostInfo { version, dialogs: desktop.dialogs, has_tray: can_hide, problem };
         let (model, effects) = Model::new(settings, info);
         let waker = inbox.waker().clone();
-        let client = Client::new(EngineProcess::locate(None), move || waker.wake());
+        let client = Client::new(EngineProcess::beside_window(), move || waker.wake());
         let mut host = Self {
             model,
             client,

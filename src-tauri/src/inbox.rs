@@ -1,5 +1,6 @@
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use meav_ui::Action;
 
@@ -36,6 +37,10 @@ impl Inbox {
     }
 }
 
+/// What comes from elsewhere is shown this often: words that arrive faster than they are read must
+/// not take the processor from the engine that makes them.
+const FRAME: Duration = Duration::from_millis(50);
+
 /// Wakes the window, once there is one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Waker(Arc<Mutex<Option<egui::Context>>>);
@@ -51,7 +56,7 @@ impl Waker {
     pub(crate) fn wake(&self) {
         let window = self.window().clone();
         if let Some(ctx) = window {
-            ctx.request_repaint();
+            ctx.request_repaint_after(FRAME);
         }
     }
 

@@ -30,6 +30,5 @@ fn main() -> ExitCode {
     let home = Home::from_environment();
     crash::report_panics_to(home.crashes());
     logging::start(&home.logs());
-    guide::keep_off_open_gl();
     shell::run(args, home).unwrap_or_else(|err| err.report())
 }

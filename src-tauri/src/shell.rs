@@ -52,10 +52,13 @@ pub(crate) fn run(args: Args, home: Home) -> Result<ExitCode, StudioError> {
 
 /// Errors of X reach all who draw in a process. Those that GTK makes when it tries what OpenGL can
 /// do, for the guide, reached the window in the middle of a frame and ended it; a page of text can
-/// do without. To be called while there is one thread.
+/// do without. The web view is told too, or it complains that GTK can't. To be called while there
+/// is one thread.
 fn keep_gtk_from_opengl() {
-    if let Err(err) = gtk::glib::setenv("GDK_GL", "disable", true) {
-        tracing::warn!("GDK_GL: {err}");
+    for (name, value) in [("GDK_GL", "disable"), ("WEBKIT_DISABLE_COMPOSITING_MODE", "1")] {
+        if let Err(err) = gtk::glib::setenv(name, value, true) {
+            tracing::warn!("{name}: {err}");
+        }
     }
 }
 

@@ -39,7 +39,9 @@ impl Screen {
             .env("DBUS_SESSION_BUS_ADDRESS", &self.bus)
             // Nothing of the screen that somebody may be looking at.
             .env_remove("WAYLAND_DISPLAY")
-            .env("LIBGL_ALWAYS_SOFTWARE", "1");
+            .env("LIBGL_ALWAYS_SOFTWARE", "1")
+            // Nobody listens, and what would let them outlives the bus.
+            .env("NO_AT_BRIDGE", "1");
         command
     }
 

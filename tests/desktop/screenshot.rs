@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use desktop::{Screen, Studio};
 use egui::{Key, Modifiers};
 
-const QUESTION: &str = "What could cause chest pain after exercise?";
+const QUESTION: &str = "What is a heart attack? Answer in two sentences.";
 
 fn main() -> ExitCode {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();

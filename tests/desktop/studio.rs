@@ -14,8 +14,8 @@ use crate::Screen;
 /// The longest that anything here takes on the slowest machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Between two looks at what is being waited for.
-const POLL: Duration = Duration::from_millis(20);
+/// Between two looks at what is being waited for; each makes the app draw a frame.
+const POLL: Duration = Duration::from_millis(200);
 
 /// The running app.
 pub struct Studio {
@@ -101,6 +101,18 @@ impl Studio {
         }
     }
 
+    /// Frames that were drawn so far; asking draws one.
+    ///
+    /// # Errors
+    ///
+    /// An [`io::Error`] if the app does not answer.
+    pub fn frames(&mut self) -> io::Result<u64> {
+        match self.ask(&Request::GetTree)? {
+            Response::Tree { step, .. } => Ok(step),
+            other => Err(io::Error::other(format!("no tree but {other:?}"))),
+        }
+    }
+
     /// Waits until something is to be seen, and gives it.
     ///
     /// # Errors
@@ -151,21 +163,46 @@ impl Studio {
     ///
     /// An [`io::Error`] if the app does not answer.
     pub fn drag(&mut self, from: Pos2, to: Pos2) -> io::Result<()> {
-        let button = |pos, pressed| Event::PointerButton {
-            pos,
-            button: PointerButton::Primary,
-            pressed,
-            modifiers: Modifiers::NONE,
-        };
-        self.events(vec![Event::PointerMoved(from)])?;
-        self.events(vec![button(from, true)])?;
+        self.hold(from)?;
         if from != to {
             for step in 1..=8_u8 {
-                let at = from + (to - from) * (f32::from(step) / 8.0);
-                self.events(vec![Event::PointerMoved(at)])?;
+                self.move_to(from + (to - from) * (f32::from(step) / 8.0))?;
             }
         }
-        self.events(vec![button(to, false)])
+        self.release(to)
+    }
+
+    /// Presses the mouse.
+    ///
+    /// # Errors
+    ///
+    /// An [`io::Error`] if the app does not answer.
+    pub fn hold(&mut self, at: Pos2) -> io::Result<()> {
+        self.move_to(at)?;
+        self.button(at, true)
+    }
+
+    /// Moves the mouse, and waits for the frame that shows it.
+    ///
+    /// # Errors
+    ///
+    /// An [`io::Error`] if the app does not answer.
+    pub fn move_to(&mut self, at: Pos2) -> io::Result<()> {
+        self.events(vec![Event::PointerMoved(at)])
+    }
+
+    /// Releases the mouse.
+    ///
+    /// # Errors
+    ///
+    /// An [`io::Error`] if the app does not answer.
+    pub fn release(&mut self, at: Pos2) -> io::Result<()> {
+        self.button(at, false)
+    }
+
+    fn button(&mut self, pos: Pos2, pressed: bool) -> io::Result<()> {
+        let (button, modifiers) = (PointerButton::Primary, Modifiers::NONE);
+        self.events(vec![Event::PointerButton { pos, button, pressed, modifiers }])
     }
 
     /// Types text into what has the keyboard.

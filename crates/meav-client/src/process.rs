@@ -47,6 +47,15 @@ impl EngineProcess {
         Self { program, environment: vec![(THREADS_VARIABLE, threads)] }
     }
 
+    /// As [`EngineProcess::locate`], beside a window of this program: one core is the window's.
+    /// Decoding waits for the slowest of its threads at every layer, so a thread that has to share
+    /// a core with what draws costs more than it brings.
+    pub fn beside_window() -> Self {
+        let is_set = env::var_os(THREADS_VARIABLE).is_some();
+        let available = thread::available_parallelism().map_or(1, NonZero::get);
+        Self::locate((!is_set).then(|| available.saturating_sub(1).max(1)))
+    }
+
     /// A certain engine that keeps its things below `home`.
     pub fn at(program: PathBuf, home: &Path) -> Self {
         Self { program, environment: vec![("MEAV_HOME", home.into())] }

@@ -30,7 +30,10 @@ pub fn serve(
     outbox.send(Event::Hello {
         protocol: PROTOCOL_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        device: format!("CPU, {} threads", rayon::current_num_threads()),
+        device: match rayon::current_num_threads() {
+            1 => "CPU, 1 thread".to_owned(),
+            threads => format!("CPU, {threads} threads"),
+        },
         log: log.clone(),
     });
     let (inbox, inputs) = sync_channel(INBOX_LEN);

@@ -82,28 +82,34 @@ fn info_ui(ui: &mut Ui, info: &VectorInfo) {
         ("in memory", bytes(info.size_bytes)),
         ("tensors", info.tensors.to_string()),
         ("base", base.to_owned()),
-        ("file", info.file.display().to_string()),
     ];
-    let rows = rows.map(|(name, value)| (name.to_owned(), value));
-    rows_ui(ui, rows.iter());
+    for (name, value) in rows {
+        row_ui(ui, name, &value, &value);
+    }
+    let file = info.file.file_name().unwrap_or(info.file.as_os_str()).to_string_lossy();
+    row_ui(ui, "file", &file, &info.file.display().to_string());
 }
 
 /// Names and values in two columns.
 fn rows_ui<'a>(ui: &mut Ui, rows: impl Iterator<Item = &'a (String, String)>) {
+    for (name, value) in rows {
+        row_ui(ui, name, value, value);
+    }
+}
+
+/// A name and a value; hovering over the value shows all there is to it.
+fn row_ui(ui: &mut Ui, name: &str, value: &str, all: &str) {
     let gap = 2.0 * GRID;
     let name_width = 22.0 * GRID;
     let value_width = (ui.available_width() - name_width - gap).max(10.0 * GRID);
     let weak = Tokens::of(ui.visuals()).weak;
-    for (name, value) in rows {
-        ui.horizontal_top(|ui| {
-            ui.spacing_mut().item_spacing.x = gap;
-            let name = RichText::new(name).small().color(weak);
-            cell_ui(ui, name_width, Label::new(name).wrap());
-            let text = Label::new(RichText::new(value).small());
-            let text = if is_one_word(value) { text.truncate() } else { text.wrap() };
-            cell_ui(ui, value_width, text).on_hover_text(value);
-        });
-    }
+    ui.horizontal_top(|ui| {
+        ui.spacing_mut().item_spacing.x = gap;
+        cell_ui(ui, name_width, Label::new(RichText::new(name).small().color(weak)).wrap());
+        let text = Label::new(RichText::new(value).small());
+        let text = if is_one_word(value) { text.truncate() } else { text.wrap() };
+        cell_ui(ui, value_width, text).on_hover_text(all);
+    });
 }
 
 fn cell_ui(ui: &mut Ui, width: f32, label: Label) -> egui::Response {
