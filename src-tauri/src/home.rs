@@ -1,7 +1,17 @@
 use std::env;
 use std::path::{self, PathBuf};
 
-use directories::ProjectDirs;
+use directories::{ProjectDirs, UserDirs};
+
+/// The user's own folder, and the one for documents in it.
+pub(crate) fn user_folders() -> (PathBuf, PathBuf) {
+    let dirs = UserDirs::new();
+    let home = dirs.as_ref().map_or_else(env::temp_dir, |dirs| dirs.home_dir().to_owned());
+    let documents = dirs.as_ref().and_then(UserDirs::document_dir);
+    // Named by the desktop's settings, whether it is there or not.
+    let documents = documents.filter(|folder| folder.is_dir()).unwrap_or(&home).to_owned();
+    (home, documents)
+}
 
 /// The folder that everything is kept below, the same as the engine's.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ use meav_client::{Client, EngineProcess};
 use meav_protocol::Command;
 use meav_ui::{Action, Effect, HostInfo, Model};
 
+use crate::home::user_folders;
 use crate::inbox::Inbox;
 use crate::settings_file::{self, SettingsWriter};
 use crate::shell::Shell;
@@ -44,7 +45,15 @@ impl Host {
         let problem = problem.or_else(|| crash::take_unseen(&home.crashes()));
         let can_hide = desktop.can_hide_into_tray();
         let version = env!("CARGO_PKG_VERSION");
-        let info = HostInfo { version, dialogs: desktop.dialogs, has_tray: can_hide, problem };
+        let (user_home, documents) = user_folders();
+        let info = HostInfo {
+            version,
+            dialogs: desktop.dialogs,
+            has_tray: can_hide,
+            user_home,
+            documents,
+            problem,
+        };
         let (model, effects) = Model::new(settings, info);
         let waker = inbox.waker().clone();
         let client = Client::new(EngineProcess::beside_window(), move || waker.wake());

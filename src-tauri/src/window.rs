@@ -112,7 +112,7 @@ fn options() -> NativeOptions {
     let viewport = ViewportBuilder::default()
         .with_title("MEAV Studio")
         .with_app_id(APP_ID)
-        .with_inner_size([1280.0, 800.0])
+        .with_inner_size([1240.0, 740.0])
         .with_min_inner_size([480.0, 320.0])
         .with_drag_and_drop(true);
     let viewport = match eframe::icon_data::from_png_bytes(ICON) {

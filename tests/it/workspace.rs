@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use meav_client::Client;
 use meav_protocol::{
-    AuditEntry, BenchSpec, Chat, ChatHit, ChatSummary, ChatTurn, Dtype, Fact, FileKind, JobSpec,
-    KeepIn, LoadedModel, MergeSpec, Message, Outcome, Remedy, Reply, Role, SamplingSpec, Setup,
-    UserError, VectorTerm,
+    AuditEntry, BenchSpec, Chat, ChatHit, ChatSummary, ChatTurn, Dtype, ExportTarget, Fact,
+    FileKind, JobSpec, KeepIn, LoadedModel, MergeSpec, Message, Outcome, Remedy, Reply, Role,
+    SamplingSpec, Setup, UserError, VectorTerm,
 };
 use meav_test_support::{TINY, tiny_adapter, tiny_model};
 use uuid::Uuid;
@@ -18,6 +18,10 @@ fn tiny_setup(home: &Home) -> Setup {
     let model = home.path().join("model");
     tiny_model(&TINY).write(&model);
     Setup { model, dtype: Dtype::F32, vectors: Vec::new() }
+}
+
+fn new_file(path: &Path) -> ExportTarget {
+    ExportTarget { path: path.to_owned(), replace: false }
 }
 
 /// A turn whose answer the seed decides.
@@ -145,7 +149,7 @@ fn answers_given_again_are_branches_and_the_one_that_is_shown_is_exported() {
     let stray = JobSpec::SetBranch { chat: first.chat, leaf: Uuid::nil() };
     assert_eq!(failed(&mut client, stray).summary, "That message is not in this chat");
     let out = home.path().join("exports").join("chat.md");
-    let export_chat = |out: &Path| JobSpec::ExportChat { id, out: out.to_owned() };
+    let export_chat = |out: &Path| JobSpec::ExportChat { id, out: new_file(out) };
     let text = export(&mut client, export_chat(&out), &out);
     assert!(text.starts_with("# hello\n\n## System\n\nBe brief.\n\n## You\n\nhello\n"), "{text}");
     let stamp = replies[0].recipe.to_string();
@@ -165,7 +169,7 @@ fn audit_log_is_exported_and_exports_are_in_it() {
     let home = Home::empty();
     let mut client = client(&home);
     done(&mut client, JobSpec::Prepare(tiny_setup(&home)));
-    let export_audit = |out: &Path| JobSpec::ExportAudit { out: out.to_owned() };
+    let export_audit = |out: &Path| JobSpec::ExportAudit { out: new_file(out) };
     let out = home.path().join("audit.csv");
     let csv = export(&mut client, export_audit(&out), &out);
     assert!(csv.starts_with("time,action,detail\r\n") && csv.contains(",recipe,"), "{csv}");
@@ -175,8 +179,14 @@ fn audit_log_is_exported_and_exports_are_in_it() {
     let actions: Vec<_> = entries.iter().map(|entry| entry.action.as_str()).collect();
     assert_eq!(actions, ["recipe", "export"]);
     assert!(entries[1].detail.contains("audit.csv"), "{entries:?}");
-    let nowhere = JobSpec::ExportChat { id: None, out: home.path().join("chat.md") };
+    let nowhere = JobSpec::ExportChat { id: None, out: new_file(&home.path().join("chat.md")) };
     assert_eq!(failed(&mut client, nowhere).summary, "There is no chat yet");
+    // What is there goes only where that was said.
+    let err = failed(&mut client, export_audit(&out));
+    assert_eq!(err.remedy, Some(Remedy::Replace), "{err}");
+    assert_eq!(fs::read_to_string(&out).unwrap(), json);
+    let replace = ExportTarget { path: out.clone(), replace: true };
+    assert_ne!(export(&mut client, JobSpec::ExportAudit { out: replace }, &out), json);
     // The folder of the database itself can't become a file.
     let err = failed(&mut client, export_audit(&home.path().join("workspace")));
     assert!(err.summary.contains("could not be written"), "{err}");

@@ -28,7 +28,14 @@ fn chat(n_messages: usize) -> Chat {
 
 /// A window that shows a chat.
 fn model(n_messages: usize) -> Model {
-    let host = HostInfo { version: "0", dialogs: Ok(()), has_tray: true, problem: None };
+    let host = HostInfo {
+        version: "0",
+        dialogs: Ok(()),
+        has_tray: true,
+        user_home: "/home/me".into(),
+        documents: "/home/me/Documents".into(),
+        problem: None,
+    };
     let (mut model, effects) = Model::new(Settings::default(), host);
     for effect in effects {
         if let Effect::Send(Command::Start { job_id, spec: JobSpec::LoadChat { .. } }) = effect {

@@ -160,6 +160,8 @@ pub enum DialogAction {
     },
     /// Does what it offers.
     Accept,
+    /// Does it although there is a file of that name.
+    Replace,
     /// Closes it.
     Close,
     /// Ends the jobs and the program.

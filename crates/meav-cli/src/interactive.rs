@@ -1,7 +1,7 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use meav_protocol::{Fact, JobSpec, MessageState, Role};
+use meav_protocol::{ExportTarget, Fact, JobSpec, MessageState, Role};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use uuid::Uuid;
@@ -173,17 +173,14 @@ fn regenerate(session: &mut Session) -> Result<(), Failure> {
 
 fn save(session: &mut Session, path: &str) -> Result<(), Failure> {
     let path = if path.is_empty() { "chat.md" } else { path };
-    let mut out = PathBuf::from(path);
-    if out.extension().is_none() {
-        out.set_extension("md");
-    }
-    if out.exists() {
-        let summary = format!("{} is there already", out.display());
-        return Err(Failure::new(summary, "Choose another name: /save FILE"));
+    let mut path = PathBuf::from(path);
+    if path.extension().is_none() {
+        path.set_extension("md");
     }
     if session.messages.is_empty() {
         return Err(Failure::new("There is nothing to save yet", "Ask something first"));
     }
+    let out = ExportTarget { path, replace: false };
     session.terminal.run_written(JobSpec::ExportChat { id: session.chat, out })
 }
 

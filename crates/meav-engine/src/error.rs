@@ -43,6 +43,9 @@ pub(crate) enum EngineError {
     /// The disk has less room than the result needs.
     #[error("{path:?} needs {needed} bytes, {available} are free")]
     DiskFull { path: PathBuf, needed: u64, available: u64 },
+    /// There is a file where an export is to go, and nobody said that it may.
+    #[error("{path:?} exists")]
+    WouldReplace { path: PathBuf },
     /// A file beside the weights could not be written.
     #[error("cannot write {path:?}")]
     Write { path: PathBuf, source: io::Error },

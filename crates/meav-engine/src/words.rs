@@ -40,7 +40,11 @@ fn about(err: &EngineError) -> Option<PathBuf> {
 
 /// What the client can do about it at once.
 fn remedy(err: &EngineError) -> Option<Remedy> {
-    matches!(err, EngineError::NoDemo { .. }).then_some(Remedy::FetchDemo)
+    match err {
+        EngineError::NoDemo { .. } => Some(Remedy::FetchDemo),
+        EngineError::WouldReplace { .. } => Some(Remedy::Replace),
+        _ => None,
+    }
 }
 
 fn is_cancelled(err: &EngineError) -> bool {
@@ -115,6 +119,10 @@ fn describe(err: &EngineError) -> Words {
                 gigabytes(*available)
             ),
             "Free some space or write to another disk; nothing was written",
+        ),
+        EngineError::WouldReplace { path } => words(
+            format!("{} is there already", path.display()),
+            "Choose another name; it was left as it is",
         ),
         EngineError::Write { path, source } => writing(path, source),
         EngineError::Read { path, source } => reading(path, source),

@@ -90,8 +90,8 @@ pub enum JobSpec {
     ExportChat {
         /// Which; `None` for the last one spoken in.
         id: Option<Uuid>,
-        /// The file, replaced if it exists.
-        out: PathBuf,
+        /// Where to.
+        out: ExportTarget,
     },
     /// The newest entries of the audit log; [`crate::Fact::Audit`].
     ListAudit {
@@ -101,9 +101,18 @@ pub enum JobSpec {
     /// Writes the whole audit log as CSV, or as JSON if `out` ends in `.json`;
     /// [`crate::Fact::Written`].
     ExportAudit {
-        /// The file, replaced if it exists.
-        out: PathBuf,
+        /// Where to.
+        out: ExportTarget,
     },
+}
+
+/// A file that an export writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportTarget {
+    /// Where it will be; its ending decides the format.
+    pub path: PathBuf,
+    /// Whether what is there now may go.
+    pub replace: bool,
 }
 
 /// A conversation that waits for an answer.

@@ -16,7 +16,9 @@ mod outcome;
 mod setup;
 
 pub use chat::{Chat, ChatHit, ChatSummary, Message, MessageState, Role};
-pub use command::{BenchSpec, ChatTurn, Command, JobId, JobSpec, KeepIn, MergeSpec, VectorImport};
+pub use command::{
+    BenchSpec, ChatTurn, Command, ExportTarget, JobId, JobSpec, KeepIn, MergeSpec, VectorImport,
+};
 pub use event::{
     AuditEntry, BenchReport, Description, Event, Fact, FileKind, FinishReason, LoadedModel,
     Measure, MemoryUse, Reply, ReplyFigures, Stage, VectorInfo,

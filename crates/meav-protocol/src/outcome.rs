@@ -34,6 +34,8 @@ pub struct UserError {
 pub enum Remedy {
     /// [`crate::JobSpec::FetchDemo`].
     FetchDemo,
+    /// The same again with [`crate::ExportTarget::replace`].
+    Replace,
 }
 
 impl UserError {

@@ -42,6 +42,10 @@ pub struct HostInfo {
     pub dialogs: Result<(), String>,
     /// Whether there is a tray to keep running in.
     pub has_tray: bool,
+    /// The user's folder.
+    pub user_home: PathBuf,
+    /// Where the user keeps documents.
+    pub documents: PathBuf,
     /// Something that went wrong before the window opened.
     pub problem: Option<UserError>,
 }

@@ -6,7 +6,7 @@ use egui_material_icons::{MaterialIcon, icons as symbols};
 use meav_protocol::{RecipeStamp, Remedy, UserError};
 
 use super::design_tokens::{GRID, ICON, ROW, Tokens};
-use crate::action::Action;
+use crate::action::{Action, DialogAction};
 
 /// A button with a symbol for a face, and a name for those who hover over it or can't see it.
 pub(crate) fn icon_button(ui: &mut Ui, icon: MaterialIcon, name: &str) -> Response {
@@ -120,6 +120,10 @@ pub(crate) fn remedy_ui(ui: &mut Ui, remedy: Remedy) -> Option<Action> {
     match remedy {
         Remedy::FetchDemo => {
             primary_button(ui, "Get the demo model (98 MB)").clicked().then_some(Action::FetchDemo)
+        }
+        Remedy::Replace => {
+            let is_clicked = ui.button("Replace it").clicked();
+            is_clicked.then_some(Action::Dialog(DialogAction::Replace))
         }
     }
 }

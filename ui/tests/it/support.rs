@@ -257,7 +257,7 @@ impl Window {
             JobSpec::ListAudit { .. } => vec![Fact::Audit(Vec::new())],
             JobSpec::Describe { path } => vec![described(path)],
             JobSpec::ExportChat { out, .. } | JobSpec::ExportAudit { out } => {
-                vec![Fact::Written { path: out.clone(), summary: "Written".to_owned() }]
+                vec![Fact::Written { path: out.path.clone(), summary: "Written".to_owned() }]
             }
             _ => Vec::new(),
         }

@@ -34,7 +34,14 @@ pub(crate) fn lost(reason: &str) -> Event {
 }
 
 pub(crate) fn host() -> HostInfo {
-    HostInfo { version: "0.1.0", dialogs: Ok(()), has_tray: true, problem: None }
+    HostInfo {
+        version: "0.1.0",
+        dialogs: Ok(()),
+        has_tray: true,
+        user_home: "/home/me".into(),
+        documents: "/home/me/Documents".into(),
+        problem: None,
+    }
 }
 
 /// An error that is about a file.

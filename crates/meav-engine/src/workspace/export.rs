@@ -1,8 +1,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
 
-use meav_protocol::{AuditEntry, Chat, Fact, Message, MessageState, Role};
+use meav_protocol::{AuditEntry, Chat, ExportTarget, Fact, Message, MessageState, Role};
 use meav_weights::write_file_atomically;
 use serde::Serialize;
 use uuid::Uuid;
@@ -12,7 +11,11 @@ use crate::error::EngineError;
 
 impl Workspace {
     /// Writes a chat, or the last one spoken in, to a file.
-    pub(crate) fn export_chat(&self, id: Option<Uuid>, out: &Path) -> Result<Fact, EngineError> {
+    pub(crate) fn export_chat(
+        &self,
+        id: Option<Uuid>,
+        out: &ExportTarget,
+    ) -> Result<Fact, EngineError> {
         let missing = || id.map_or(WorkspaceError::NoChats, |id| WorkspaceError::NoChat { id });
         let chat = self.load_chat(id)?.ok_or_else(missing)?;
         let text = if is_json(out) { json(&chat) } else { chat_markdown(&chat) };
@@ -20,7 +23,7 @@ impl Workspace {
     }
 
     /// Writes the audit log to a file, oldest entry first.
-    pub(crate) fn export_audit(&self, out: &Path) -> Result<Fact, EngineError> {
+    pub(crate) fn export_audit(&self, out: &ExportTarget) -> Result<Fact, EngineError> {
         let mut entries = self.audit(usize::MAX)?;
         entries.reverse();
         let text = if is_json(out) { json(&entries) } else { audit_csv(&entries) };
@@ -28,7 +31,16 @@ impl Workspace {
     }
 
     /// The whole file or none; that it was written is itself a line in the audit log.
-    fn write_export(&self, out: &Path, text: &str, summary: String) -> Result<Fact, EngineError> {
+    fn write_export(
+        &self,
+        out: &ExportTarget,
+        text: &str,
+        summary: String,
+    ) -> Result<Fact, EngineError> {
+        let ExportTarget { path: out, replace } = out;
+        if !replace && out.is_file() {
+            return Err(EngineError::WouldReplace { path: out.clone() });
+        }
         write_file_atomically(out, |file| {
             let failed = |source| EngineError::Write { path: out.to_owned(), source };
             file.write_all(text.as_bytes()).map_err(failed)
@@ -40,8 +52,8 @@ impl Workspace {
     }
 }
 
-fn is_json(out: &Path) -> bool {
-    out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+fn is_json(out: &ExportTarget) -> bool {
+    out.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -180,21 +192,22 @@ mod tests {
     fn exports_replace_files_and_are_audited() {
         let folder = tempfile::tempdir().unwrap();
         let mut workspace = Workspace::open(folder.path()).unwrap();
-        let out = folder.path().join("chat.md");
-        assert!(workspace.export_chat(None, &out).is_err() && !out.exists());
-        fs::write(&out, "old").unwrap();
+        let target = |name: &str| ExportTarget { path: folder.path().join(name), replace: true };
+        let out = target("chat.md");
+        assert!(workspace.export_chat(None, &out).is_err() && !out.path.exists());
+        fs::write(&out.path, "old").unwrap();
         let chat = chat();
         let branch: Vec<Message> = chat.branch().into_iter().cloned().collect();
         workspace.save_chat(chat.id, &chat.system, &branch).unwrap();
         workspace.export_chat(None, &out).unwrap();
-        assert!(fs::read_to_string(&out).unwrap().contains("Because."));
-        let out = folder.path().join("chat.json");
+        assert!(fs::read_to_string(&out.path).unwrap().contains("Because."));
+        let out = target("chat.json");
         workspace.export_chat(Some(chat.id), &out).unwrap();
-        let read: Chat = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
+        let read: Chat = serde_json::from_slice(&fs::read(&out.path).unwrap()).unwrap();
         assert_eq!(read.messages, branch);
-        let out = folder.path().join("audit.JSON");
+        let out = target("audit.JSON");
         workspace.export_audit(&out).unwrap();
-        let read: Vec<AuditEntry> = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
+        let read: Vec<AuditEntry> = serde_json::from_slice(&fs::read(&out.path).unwrap()).unwrap();
         assert_eq!(read.len(), 2);
         assert!(read[0].detail.starts_with("chat \"Why?\" → "), "{read:?}");
         assert_eq!(workspace.audit(1).unwrap()[0].action, "export");

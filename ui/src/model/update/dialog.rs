@@ -1,6 +1,6 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use meav_protocol::{FileKind, JobSpec, MergeSpec};
+use meav_protocol::{ExportTarget, FileKind, JobSpec, MergeSpec};
 use uuid::Uuid;
 
 use crate::action::{DialogAction, PathPurpose};
@@ -8,16 +8,26 @@ use crate::effect::{Effect, PickKind, PickRequest};
 use crate::model::jobs::Purpose;
 use crate::model::{Dialog, Focus, Model, PathDialog};
 
+/// Bytes of a file's name that is made from a title.
+const LONGEST_STEM: usize = 40;
+
 impl Model {
     pub(super) fn ask_path(&mut self, purpose: PathPurpose, text: &str) {
         self.dialog = Some(Dialog::Path(PathDialog::new(purpose, text)));
+    }
+
+    /// Asks for a path, beginning with a name in the user's documents.
+    pub(super) fn ask_export(&mut self, purpose: PathPurpose, name: &str) {
+        let path = self.host.documents.join(name);
+        self.ask_path(purpose, &path.display().to_string());
     }
 
     pub(super) fn ask_chat_path(&mut self, chat: Uuid, now: f64) {
         if self.conversation.branch().is_empty() {
             self.notices.info("There is nothing to export in an empty chat", now);
         } else {
-            self.ask_path(PathPurpose::ExportChat(chat), "chat.md");
+            let name = format!("{}.md", file_stem(&self.conversation.chat.title));
+            self.ask_export(PathPurpose::ExportChat(chat), &name);
         }
     }
 
@@ -30,6 +40,7 @@ impl Model {
             },
             DialogAction::Browse { folder } => return self.browse(folder),
             DialogAction::Accept => return self.accept(now),
+            DialogAction::Replace => return self.take_typed(true, now),
             DialogAction::Close => return self.close_dialog().into_iter().collect(),
             DialogAction::StopAndQuit => {
                 let jobs: Vec<_> = self.jobs.iter().map(|job| job.id).collect();
@@ -83,10 +94,9 @@ impl Model {
     pub(super) fn accept(&mut self, now: f64) -> Vec<Effect> {
         match self.dialog.take() {
             Some(Dialog::Path(dialog)) => {
-                let path = PathBuf::from(dialog.text.trim());
-                let can_take = !path.as_os_str().is_empty() && !dialog.is_busy();
+                let can_take = !dialog.text.trim().is_empty() && !dialog.is_busy();
                 self.dialog = Some(Dialog::Path(dialog));
-                if can_take { self.take_path(path, now) } else { Vec::new() }
+                if can_take { self.take_typed(false, now) } else { Vec::new() }
             }
             Some(Dialog::PresetName { text }) => {
                 let name = text.trim().to_owned();
@@ -115,15 +125,28 @@ impl Model {
             dialog.text = first.display().to_string();
         }
         let first = first.clone();
-        let mut effects = self.take_path(first, now);
+        // The system's dialog has asked about a file that is there.
+        let mut effects = self.take_path(first, true, now);
         effects.extend(paths.into_iter().skip(1).map(|path| self.open(path, None, now)));
         effects
     }
 
-    /// The path that the dialog asked for.
-    pub(super) fn take_path(&mut self, path: PathBuf, now: f64) -> Vec<Effect> {
+    /// The path that was typed into the dialog, meant as people mean paths.
+    fn take_typed(&mut self, replace: bool, now: f64) -> Vec<Effect> {
         let Some(Dialog::Path(dialog)) = &self.dialog else { return Vec::new() };
-        let out = path.clone();
+        let typed = Path::new(dialog.text.trim());
+        let path = match (typed.strip_prefix("~"), dialog.purpose) {
+            (Ok(below), _) => self.host.user_home.join(below),
+            // The engine knows names of its own, and finds the rest where the app was started.
+            (Err(_), PathPurpose::OpenModel | PathPurpose::AddVector) => typed.to_owned(),
+            (Err(_), _) => self.host.documents.join(typed),
+        };
+        self.take_path(path, replace, now)
+    }
+
+    /// The path that the dialog asked for.
+    fn take_path(&mut self, path: PathBuf, replace: bool, now: f64) -> Vec<Effect> {
+        let Some(Dialog::Path(dialog)) = &self.dialog else { return Vec::new() };
         let (purpose, spec) = match dialog.purpose {
             PathPurpose::OpenModel | PathPurpose::AddVector => {
                 let is_model = dialog.purpose == PathPurpose::OpenModel;
@@ -134,13 +157,20 @@ impl Model {
                 )
             }
             PathPurpose::ExportChat(id) => {
+                let out = ExportTarget { path, replace };
                 (Purpose::Export, JobSpec::ExportChat { id: Some(id), out })
             }
-            PathPurpose::ExportAudit => (Purpose::Export, JobSpec::ExportAudit { out }),
+            PathPurpose::ExportAudit => {
+                (Purpose::Export, JobSpec::ExportAudit { out: ExportTarget { path, replace } })
+            }
             PathPurpose::ExportMerged => {
                 let (setup, _) = self.weights.wanted();
-                let spec =
-                    MergeSpec { model: setup.model, vectors: setup.vectors, dtype: None, out };
+                let spec = MergeSpec {
+                    model: setup.model,
+                    vectors: setup.vectors,
+                    dtype: None,
+                    out: path,
+                };
                 self.dialog = None;
                 return vec![self.start(Purpose::Merge, JobSpec::Merge(spec), now)];
             }
@@ -161,4 +191,21 @@ impl Model {
         let purpose = Purpose::Open { expected, path: path.clone() };
         self.start(purpose, JobSpec::Describe { path }, now)
     }
+}
+
+/// Words of a title that a file can be named by.
+fn file_stem(title: &str) -> String {
+    let words =
+        title.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
+    let mut stem = String::new();
+    for word in words {
+        if stem.len() + word.len() > LONGEST_STEM {
+            break;
+        }
+        if !stem.is_empty() {
+            stem.push('-');
+        }
+        stem.push_str(&word.to_lowercase());
+    }
+    if stem.is_empty() { "chat".to_owned() } else { stem }
 }

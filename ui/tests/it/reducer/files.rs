@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use meav_protocol::{FileKind, JobId, JobSpec, Outcome, UserError};
+use meav_protocol::{ExportTarget, FileKind, JobId, JobSpec, Outcome, Remedy, UserError};
 use meav_ui::{
     Action, DialogAction, Effect, PathPurpose, PickKind, PickRequest, Recent, UiCommand,
 };
@@ -10,6 +10,10 @@ use crate::values::described;
 
 fn take_describe(window: &mut Window) -> (JobId, JobSpec) {
     window.take_job(|spec| matches!(spec, JobSpec::Describe { .. }))
+}
+
+fn new_file(path: &str) -> ExportTarget {
+    ExportTarget { path: path.into(), replace: false }
 }
 
 /// Opens a dialog and has it take a path.
@@ -130,7 +134,7 @@ fn folders_are_picked_for_models_and_files_for_exports() {
         }
     };
     assert_eq!(kind_of(UiCommand::OpenModel, true), PickKind::Folder);
-    let save = PickKind::Save { name: "audit.csv".into() };
+    let save = PickKind::Save { name: "/home/me/Documents/meav-audit.csv".into() };
     assert_eq!(kind_of(UiCommand::ExportAudit, false), save);
 }
 
@@ -143,7 +147,7 @@ fn chat_is_exported_to_the_path_and_an_empty_one_is_not() {
     let chat = window.ask_and_answer("One?").keep.expect("kept").chat;
     give_path(&mut window, UiCommand::ExportChat, "/out/chat.json");
     let (job, spec) = window.take_job(|spec| matches!(spec, JobSpec::ExportChat { .. }));
-    assert_eq!(spec, JobSpec::ExportChat { id: Some(chat), out: "/out/chat.json".into() });
+    assert_eq!(spec, JobSpec::ExportChat { id: Some(chat), out: new_file("/out/chat.json") });
     window.finish(job, Outcome::Done);
     assert!(window.take_jobs().iter().any(|(_, it)| matches!(it, JobSpec::ListAudit { .. })));
 }
@@ -153,7 +157,41 @@ fn audit_log_is_exported_to_the_path() {
     let mut window = Window::ready();
     give_path(&mut window, UiCommand::ExportAudit, "/out/audit.json");
     let (_, spec) = window.take_job(|spec| matches!(spec, JobSpec::ExportAudit { .. }));
-    assert_eq!(spec, JobSpec::ExportAudit { out: "/out/audit.json".into() });
+    assert_eq!(spec, JobSpec::ExportAudit { out: new_file("/out/audit.json") });
+}
+
+#[test]
+fn typed_paths_are_meant_as_people_mean_them() {
+    let mut window = Window::ready();
+    let target = |window: &mut Window, path: &str| {
+        give_path(window, UiCommand::ExportAudit, path);
+        match window.take_job(|spec| matches!(spec, JobSpec::ExportAudit { .. })) {
+            (job, JobSpec::ExportAudit { out }) => {
+                window.finish(job, Outcome::Done);
+                out.path
+            }
+            (_, other) => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(target(&mut window, "log.csv"), Path::new("/home/me/Documents/log.csv"));
+    assert_eq!(target(&mut window, "~/log.csv"), Path::new("/home/me/log.csv"));
+    assert_eq!(target(&mut window, " /out/log.csv "), Path::new("/out/log.csv"));
+    give_path(&mut window, UiCommand::OpenModel, "demo");
+    assert_eq!(take_describe(&mut window).1, JobSpec::Describe { path: "demo".into() });
+}
+
+#[test]
+fn file_that_is_there_goes_only_after_a_second_word() {
+    let mut window = Window::ready();
+    give_path(&mut window, UiCommand::ExportAudit, "/out/audit.json");
+    let (job, _) = window.take_job(|spec| matches!(spec, JobSpec::ExportAudit { .. }));
+    let err = UserError::new("/out/audit.json is there already", "Choose another name");
+    let err = UserError { remedy: Some(Remedy::Replace), ..err };
+    window.finish(job, Outcome::Failed(err));
+    window.update(Action::Dialog(DialogAction::Replace));
+    let (_, spec) = window.take_job(|spec| matches!(spec, JobSpec::ExportAudit { .. }));
+    let out = ExportTarget { replace: true, ..new_file("/out/audit.json") };
+    assert_eq!(spec, JobSpec::ExportAudit { out });
 }
 
 #[test]
