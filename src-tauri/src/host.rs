@@ -50,6 +50,7 @@ impl Host {
             version,
             dialogs: desktop.dialogs,
             has_tray: can_hide,
+            current_folder: std::env::current_dir().unwrap_or_default(),
             user_home,
             documents,
             problem,

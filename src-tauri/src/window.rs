@@ -26,6 +26,9 @@ const APP_ID: &str = "meav-studio";
 /// A window that was open this long and is lost is opened again: its display or driver had a fault.
 const SETTLED: Duration = Duration::from_secs(2);
 
+/// Markdown is drawn by recursion, and a small model likes to begin lists within lists.
+const STACK_BYTES: usize = 64 << 20;
+
 const ICON: &[u8] = include_bytes!("../../icons/128x128@2x.png");
 
 /// What a window needs.
@@ -52,7 +55,7 @@ pub(crate) fn start(start: WindowStart) -> Result<(), StudioError> {
         let ended = panic::catch_unwind(AssertUnwindSafe(|| open(start)));
         shell.exit(exit_code(ended));
     };
-    let thread = thread::Builder::new().name("ui".to_owned()).spawn(run);
+    let thread = thread::Builder::new().name("ui".to_owned()).stack_size(STACK_BYTES).spawn(run);
     thread.map(drop).map_err(StudioError::Thread)
 }
 

@@ -19,8 +19,18 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// The running app.
 pub struct Studio {
-    process: Child,
+    process: Process,
     stream: TcpStream,
+}
+
+/// Ends with whoever started it.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that has ended by itself is ended too.
+        let _ended = self.0.kill().and_then(|()| self.0.wait());
+    }
 }
 
 /// What a screen reader would hear of a widget.
@@ -58,7 +68,7 @@ impl Studio {
             .env("MEAV_HOME", home)
             .env("EGUI_INSPECTION", address.to_string())
             .stdin(Stdio::null());
-        let mut process = command.spawn()?;
+        let mut process = Process(command.spawn()?);
         let deadline = Instant::now() + PATIENCE;
         let stream = loop {
             match TcpStream::connect(address) {
@@ -66,7 +76,7 @@ impl Studio {
                 Err(err) if Instant::now() > deadline => return Err(err),
                 Err(_) => {}
             }
-            if let Some(status) = process.try_wait()? {
+            if let Some(status) = process.0.try_wait()? {
                 return Err(io::Error::other(format!("the app ended with {status}")));
             }
             thread::sleep(POLL);
@@ -78,7 +88,7 @@ impl Studio {
 
     /// The process's id.
     pub fn id(&self) -> u32 {
-        self.process.id()
+        self.process.0.id()
     }
 
     fn ask(&mut self, request: &Request) -> io::Result<Response> {
@@ -251,7 +261,7 @@ impl Studio {
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.process.try_wait()? {
+            if let Some(status) = self.process.0.try_wait()? {
                 return Ok(status);
             }
             if Instant::now() > deadline {
@@ -259,13 +269,6 @@ impl Studio {
             }
             thread::sleep(POLL);
         }
-    }
-}
-
-impl Drop for Studio {
-    fn drop(&mut self) {
-        // One that has ended by itself is ended too.
-        let _ended = self.process.kill().and_then(|()| self.process.wait());
     }
 }
 

@@ -32,6 +32,7 @@ fn model(n_messages: usize) -> Model {
         version: "0",
         dialogs: Ok(()),
         has_tray: true,
+        current_folder: "/work".into(),
         user_home: "/home/me".into(),
         documents: "/home/me/Documents".into(),
         problem: None,

@@ -25,6 +25,7 @@ pub enum UiCommand {
     FocusComposer,
     FocusKnobs,
     SearchChats,
+    UndoDelete,
     ToggleKnobs,
     ToggleChats,
     ToggleDetails,
@@ -71,7 +72,7 @@ const CTRL_SHIFT: Modifiers = Modifiers::COMMAND.plus(Modifiers::SHIFT);
 
 impl UiCommand {
     /// All of them, in the order of the menus.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::NewChat,
         Self::OpenModel,
         Self::AddVector,
@@ -90,6 +91,7 @@ impl UiCommand {
         Self::Regenerate,
         Self::EditLast,
         Self::SearchChats,
+        Self::UndoDelete,
         Self::ToggleKnobs,
         Self::ToggleChats,
         Self::ToggleDetails,
@@ -125,6 +127,7 @@ impl UiCommand {
             Self::FocusComposer => "Write a message",
             Self::FocusKnobs => "Go to the knobs",
             Self::SearchChats => "Search chats",
+            Self::UndoDelete => "Undo the last deletion",
             Self::ToggleKnobs => "Knobs panel",
             Self::ToggleChats => "Chats panel",
             Self::ToggleDetails => "Details panel",
@@ -163,6 +166,7 @@ impl UiCommand {
             Self::FocusComposer => "Move the keyboard to the message field",
             Self::FocusKnobs => "Move the keyboard to the first knob",
             Self::SearchChats => "Find words in all conversations",
+            Self::UndoDelete => "Bring back the chat that was deleted last",
             Self::ToggleKnobs => "Show or hide the knobs",
             Self::ToggleChats => "Show or hide the list of chats",
             Self::ToggleDetails => "Show or hide vector, recipe and history",
@@ -207,6 +211,7 @@ impl UiCommand {
             Self::ExportMerged
             | Self::ExportAudit
             | Self::CopySlot
+            | Self::UndoDelete
             | Self::ThemeSystem
             | Self::ThemeLight
             | Self::ThemeDark
@@ -242,6 +247,7 @@ impl UiCommand {
             Self::EditLast | Self::FocusComposer => symbols::ICON_EDIT,
             Self::FocusKnobs => symbols::ICON_TUNE,
             Self::SearchChats => symbols::ICON_SEARCH,
+            Self::UndoDelete => symbols::ICON_UNDO,
             Self::ToggleKnobs => symbols::ICON_DOCK_TO_RIGHT,
             Self::ToggleChats => symbols::ICON_CHAT,
             Self::ToggleDetails => symbols::ICON_DOCK_TO_LEFT,
@@ -276,7 +282,8 @@ impl UiCommand {
             | Self::StopAnswer
             | Self::Regenerate
             | Self::EditLast
-            | Self::SearchChats => Menu::Chat,
+            | Self::SearchChats
+            | Self::UndoDelete => Menu::Chat,
             Self::ToggleKnobs
             | Self::ToggleChats
             | Self::ToggleDetails

@@ -80,7 +80,7 @@ fn greet(session: &Session) -> Result<(), Failure> {
         let mark = if message.role == Role::User { "> " } else { "" };
         writeln!(out, "{mark}{}", message.content)?;
         if message.state == MessageState::Partial {
-            writeln!(out, "[cut off: the engine stopped]")?;
+            writeln!(out, "[cut off]")?;
         }
     }
     Ok(writeln!(out, "/help lists the commands")?)

@@ -131,6 +131,7 @@ impl Session {
                 recipe: ready.as_ref().map(|loaded| loaded.recipe.clone()),
                 sampling: Some(self.sampling.clone()),
                 figures: reply.as_ref().map(|reply| reply.figures),
+                finish: reply.as_ref().map(|reply| reply.finish),
             });
         }
         if let Some(loaded) = ready {

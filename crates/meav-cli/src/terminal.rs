@@ -19,6 +19,8 @@ pub(crate) struct Terminal {
     client: Client,
     interrupted: Arc<AtomicBool>,
     running: Arc<AtomicBool>,
+    /// What was last said not to be kept: each job says it again.
+    unkept: Option<String>,
 }
 
 impl Terminal {
@@ -37,7 +39,7 @@ impl Terminal {
         ctrlc::set_handler(on_signal)
             .map_err(|err| Failure::new("Ctrl-C cannot be caught", err.to_string()))?;
         let engine = EngineProcess::locate(threads.map(usize::from));
-        Ok(Self { client: Client::new(engine, || ()), interrupted, running })
+        Ok(Self { client: Client::new(engine, || ()), interrupted, running, unkept: None })
     }
 
     /// Runs a job; progress goes to standard error, facts to `on_fact`. Ctrl-C cancels it.
@@ -50,6 +52,10 @@ impl Terminal {
             self.client.run(spec, &move || interrupted.load(Ordering::Acquire), |update| {
                 match update {
                     Update::Progress { stage, done, total } => bar.show(stage, done, total),
+                    Update::Fact(Fact::Unkept(words)) => {
+                        bar.clear();
+                        note_unkept(&mut self.unkept, words);
+                    }
                     Update::Fact(fact) => {
                         bar.clear();
                         on_fact(fact);
@@ -76,6 +82,14 @@ impl Terminal {
             }
         }
         Ok(())
+    }
+}
+
+fn note_unkept(said: &mut Option<String>, words: String) {
+    if said.as_ref() != Some(&words) {
+        // With standard error gone there is nobody left to tell.
+        let _gone = writeln!(io::stderr(), "note: {words}");
+        *said = Some(words);
     }
 }
 

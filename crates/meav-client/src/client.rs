@@ -187,7 +187,10 @@ fn supervise(mut connect: impl Connect, commands: &Receiver<Command>, inlet: &In
             match connect.connect() {
                 Ok(connection) => current = Some(listen(connection, inlet)),
                 Err(err) => {
-                    inlet.fail(job_id, err.to_user_error());
+                    let err = err.to_user_error();
+                    let reason = err.detail.clone();
+                    inlet.fail(job_id, err);
+                    inlet.send(Event::EngineLost { reason });
                     continue;
                 }
             }
@@ -318,6 +321,8 @@ mod tests {
         for _ in 0..sent {
             let event = client.events().recv().unwrap();
             assert!(matches!(event, Event::Finished { outcome: Outcome::Failed(_), .. }));
+            let lost = Event::EngineLost { reason: "there is no engine at \"nowhere\"".to_owned() };
+            assert_eq!(client.events().recv().unwrap(), lost);
         }
     }
 }

@@ -9,6 +9,7 @@ mod error;
 mod folders;
 mod jobs;
 mod loaded;
+mod one_line;
 mod outbox;
 mod serve;
 mod words;

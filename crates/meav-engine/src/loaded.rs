@@ -16,6 +16,7 @@ use meav_weights::{
 };
 
 use crate::error::EngineError;
+use crate::one_line::{NAME_CHARS, one_line};
 use crate::worker::{Running, Worker};
 use crate::workspace::FileStamp;
 
@@ -56,7 +57,7 @@ impl Worker {
             let dtype = compute_dtype(setup.dtype)?;
             let files = ModelFiles::open(&source.0)?;
             // Two models at once may be more than memory holds.
-            self.loaded = None;
+            self.unload(running.job_id);
             check_memory(&files.checkpoint, dtype)?;
             self.loaded = Some(self.load(source, files, dtype, running)?);
         }
@@ -69,8 +70,7 @@ impl Worker {
             loaded.generator.reset();
         }
         let stamp = loaded.stamp();
-        let mut notes = loaded.notes(&terms);
-        notes.extend(self.record_recipe(&stamp));
+        self.record_recipe(&stamp, running);
         let Some(loaded) = &self.loaded else { unreachable!("it has just been loaded") };
         running.fact(Fact::Ready(Box::new(LoadedModel {
             name: loaded.files.name.clone(),
@@ -83,7 +83,7 @@ impl Worker {
             load_secs,
             merge_secs: merging.elapsed().as_secs_f64(),
             memory: memory_use(),
-            notes,
+            notes: loaded.notes(&terms),
         })));
         Ok(stamp)
     }
@@ -221,21 +221,18 @@ impl Worker {
             .collect()
     }
 
-    /// Keeps the recipe and its use; what the user should know if that failed.
-    fn record_recipe(&mut self, stamp: &RecipeStamp) -> Option<String> {
+    /// Keeps the recipe and its use.
+    fn record_recipe(&mut self, stamp: &RecipeStamp, running: &Running<'_>) {
         let workspace = match &self.workspace {
             Ok(workspace) => workspace,
-            Err(err) => return Some(format!("nothing is kept: {err}")),
+            Err(err) => return running.unkept("nothing is kept", err),
         };
         if self.recorded.as_ref() == Some(stamp) {
-            return None;
+            return;
         }
         match workspace.record_recipe(stamp) {
-            Ok(()) => {
-                self.recorded = Some(stamp.clone());
-                None
-            }
-            Err(err) => Some(format!("the recipe is not kept: {err}")),
+            Ok(()) => self.recorded = Some(stamp.clone()),
+            Err(err) => running.unkept("the recipe is not kept", &err),
         }
     }
 }
@@ -249,7 +246,7 @@ impl Loaded {
 
     fn vector_info(&self, vector: &AlignmentVector) -> VectorInfo {
         VectorInfo {
-            domain: vector.origin.domain.clone(),
+            domain: one_line(&vector.origin.domain, NAME_CHARS),
             file: vector.path.clone(),
             fingerprint: vector.fingerprint.to_string(),
             kind: kind_name(vector.kind).to_owned(),
@@ -265,11 +262,10 @@ impl Loaded {
             .map(|term| &term.vector.origin)
             .filter(|origin| origin.base_fingerprint.is_some_and(|base| base != self.base))
             .map(|origin| {
+                let domain = one_line(&origin.domain, NAME_CHARS);
                 let base = origin.base_name.as_deref().unwrap_or("another model");
-                format!(
-                    "the vector {:?} fits, but was made from {base:?} with other weights",
-                    origin.domain
-                )
+                let base = one_line(base, NAME_CHARS);
+                format!("the vector {domain:?} fits, but was made from {base:?} with other weights")
             })
             .collect()
     }
@@ -293,7 +289,7 @@ pub(crate) fn stamp(
         vectors: terms
             .iter()
             .map(|term| StampTerm {
-                domain: term.vector.origin.domain.clone(),
+                domain: one_line(&term.vector.origin.domain, NAME_CHARS),
                 file: term.vector.path.clone(),
                 fingerprint: term.vector.fingerprint.to_string(),
                 coefficient: term.coefficient,

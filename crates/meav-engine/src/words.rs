@@ -109,7 +109,7 @@ fn describe(err: &EngineError) -> Words {
                 gigabytes(*needed),
                 gigabytes(*available)
             ),
-            "Close other programs, choose --dtype bf16, or take a smaller model",
+            "Close other programs, choose bf16, or take a smaller model",
         ),
         EngineError::DiskFull { path, needed, available } => words(
             format!(

@@ -1,4 +1,5 @@
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -13,14 +14,14 @@ use crate::folders::Folders;
 use crate::jobs;
 use crate::loaded::Loaded;
 use crate::outbox::Outbox;
-use crate::words::into_outcome;
+use crate::words::{into_outcome, source_chain};
 use crate::workspace::{Workspace, WorkspaceError};
 
 /// Computes, one job after another, and keeps the model between them.
 pub(crate) struct Worker {
     pub(crate) folders: Folders,
     pub(crate) outbox: Outbox,
-    /// Nothing is kept where the workspace can't be opened, which each job says.
+    /// Nothing is kept where the workspace can't be opened, which each job says and tries again.
     pub(crate) workspace: Result<Workspace, WorkspaceError>,
     pub(crate) loaded: Option<Loaded>,
     /// The recipe that was kept last, to keep the same one only once.
@@ -33,6 +34,7 @@ pub(crate) struct Running<'a> {
     pub(crate) job_id: JobId,
     pub(crate) cancel: &'a CancelToken,
     pub(crate) outbox: &'a Outbox,
+    said_unkept: Cell<bool>,
 }
 
 impl Running<'_> {
@@ -46,16 +48,20 @@ impl Running<'_> {
     pub(crate) fn fact(&self, fact: Fact) {
         self.outbox.fact(self.job_id, fact);
     }
+
+    /// Says that something is not kept, with [`Fact::Unkept`]; the first time in the job only.
+    pub(crate) fn unkept(&self, what: &str, err: &WorkspaceError) {
+        let words = format!("{what}: {}", source_chain(err));
+        tracing::warn!("{words}");
+        if !self.said_unkept.replace(true) {
+            self.fact(Fact::Unkept(words));
+        }
+    }
 }
 
 impl Worker {
     pub(crate) fn new(folders: Folders, outbox: Outbox, log: Option<PathBuf>) -> Self {
-        let workspace = Workspace::open(&folders.workspace);
-        if let Ok(workspace) = &workspace
-            && let Err(err) = workspace.purge_chats(Timestamp::now())
-        {
-            tracing::warn!("deleted chats are still there: {err}");
-        }
+        let workspace = open_workspace(&folders);
         Self { folders, outbox, workspace, loaded: None, recorded: None, log }
     }
 
@@ -69,7 +75,7 @@ impl Worker {
             });
             if matches!(result, Err(EngineError::Panicked { .. })) {
                 // Whatever it was doing to the weights, it did not finish.
-                self.loaded = None;
+                self.unload(job_id);
             }
             if let Err(err) = &result {
                 tracing::info!(?job_id, "{err:?}");
@@ -86,8 +92,11 @@ impl Worker {
         spec: JobSpec,
         cancel: &CancelToken,
     ) -> Result<(), EngineError> {
+        if self.workspace.is_err() {
+            self.workspace = open_workspace(&self.folders);
+        }
         let outbox = self.outbox.clone();
-        let running = Running { job_id, cancel, outbox: &outbox };
+        let running = Running { job_id, cancel, outbox: &outbox, said_unkept: Cell::new(false) };
         match spec {
             JobSpec::Prepare(setup) => self.prepare(&setup, &running).map(|_| ()),
             JobSpec::Chat(turn) => jobs::chat(self, &turn, &running),
@@ -99,6 +108,21 @@ impl Worker {
             _ => unreachable!("control gives the others to the librarian"),
         }
     }
+
+    /// Drops the model, and says so with [`Fact::Unloaded`] if there was one.
+    pub(crate) fn unload(&mut self, job_id: JobId) {
+        if self.loaded.take().is_some() {
+            self.outbox.fact(job_id, Fact::Unloaded);
+        }
+    }
+}
+
+fn open_workspace(folders: &Folders) -> Result<Workspace, WorkspaceError> {
+    let workspace = Workspace::open(&folders.workspace)?;
+    if let Err(err) = workspace.purge_chats(Timestamp::now()) {
+        tracing::warn!("deleted chats are still there: {err}");
+    }
+    Ok(workspace)
 }
 
 /// Runs a job; a bug in it must not take the engine with it.

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{RecipeStamp, ReplyFigures, SamplingSpec};
+use crate::{FinishReason, RecipeStamp, ReplyFigures, SamplingSpec};
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl Role {
 pub enum MessageState {
     /// It ended by itself.
     Complete,
-    /// It is being written, or the engine died while it was.
+    /// It is being written, or something went wrong while it was.
     Partial,
     /// The user stopped it.
     Stopped,
@@ -58,6 +58,8 @@ pub struct Message {
     pub sampling: Option<SamplingSpec>,
     /// How long and how fast it was; of answers that came to an end.
     pub figures: Option<ReplyFigures>,
+    /// Why it ended; of answers that came to an end.
+    pub finish: Option<FinishReason>,
 }
 
 impl Message {
@@ -72,6 +74,7 @@ impl Message {
             recipe: None,
             sampling: None,
             figures: None,
+            finish: None,
         }
     }
 }

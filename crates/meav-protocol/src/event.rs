@@ -74,6 +74,10 @@ pub enum Stage {
 pub enum Fact {
     /// The weights hold this recipe now.
     Ready(Box<LoadedModel>),
+    /// No model is loaded any more: another one is about to be, or a bug was met.
+    Unloaded,
+    /// Something that was to be kept is not; it will not go away by itself.
+    Unkept(String),
     /// Something that the user should know while the job goes on.
     Note(String),
     /// More of an answer.

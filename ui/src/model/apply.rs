@@ -1,5 +1,5 @@
 use meav_protocol::{
-    Description, Event, Fact, FileKind, JobId, LoadedModel, Outcome, Setup, UserError,
+    Description, Event, Fact, FileKind, JobId, LoadedModel, Outcome, Setup, Stage, UserError,
 };
 use std::path::PathBuf;
 
@@ -25,14 +25,23 @@ impl Model {
             }
             Event::Progress { job_id, stage, done, total } => {
                 self.jobs.progress(job_id, stage, done, total, now);
+                // From here on the merge can be watched in the status bar.
+                let is_its =
+                    |it: &mut Dialog| matches!(it, Dialog::Path(it) if it.job == Some(job_id));
+                if stage == Stage::Writing {
+                    self.dialog.take_if(is_its);
+                }
                 Vec::new()
             }
             Event::Fact { job_id, fact } => self.learn(job_id, fact, now),
             Event::Finished { job_id, outcome } => match self.jobs.finish(job_id) {
                 Some(job) => {
-                    let effects = self.finished(job, outcome, now);
-                    // What the question is about is no more.
-                    self.dialog.take_if(|it| *it == Dialog::Close && !self.jobs.has_long());
+                    let mut effects = self.finished(job, outcome, now);
+                    // Nothing stands in the way any more of what was asked for.
+                    if self.dialog == Some(Dialog::Close) && !self.jobs.has_long() {
+                        self.dialog = None;
+                        effects.extend(self.close(now));
+                    }
                     effects
                 }
                 None => Vec::new(),
@@ -47,8 +56,9 @@ impl Model {
     }
 
     fn lose_engine(&mut self, reason: String, now: f64) {
+        let was_useful = std::mem::take(&mut self.weights.has_been_ready);
         self.weights.forget_held();
-        if now - self.last_lost > SECS_TO_TRUST {
+        if was_useful && now - self.last_lost > SECS_TO_TRUST {
             self.weights.retry();
             let text = format!("The engine stopped: {reason}. It is being started again.");
             self.notices.info(text, now);
@@ -87,7 +97,7 @@ impl Model {
                 self.opened(path, expected, found, now);
             }
             (Purpose::Describe(knob), Fact::Described(found)) => {
-                self.details.described = Some((knob, Ok(found)));
+                self.details.described.insert(knob, Ok(found));
             }
             (Purpose::LoadChat { reveal }, Fact::Chat(Some(chat))) => {
                 self.conversation.show(chat, reveal);
@@ -102,6 +112,11 @@ impl Model {
             (Purpose::Audit, Fact::Audit(entries)) => self.details.audit = entries,
             (Purpose::Merge | Purpose::Export, Fact::Written { path, summary }) => {
                 self.notices.info(format!("{summary}: {}", path.display()), now);
+            }
+            (_, Fact::Unloaded) => self.weights.forget_held(),
+            (_, Fact::Unkept(what)) => {
+                let hint = "Check that the disk is not full and the folder can be written";
+                self.notices.error(UserError::new(what, hint));
             }
             (_, Fact::Note(note)) => self.notices.info(note, now),
             _ => {}
@@ -143,7 +158,7 @@ impl Model {
                 if let Some(knob) = self.weights.knob_mut(id) {
                     knob.fault = None;
                 }
-                self.details.described = Some((id, Ok(found)));
+                self.details.described.insert(id, Ok(found));
             }
         }
         if expected.is_some_and(|expected| expected != kind) {
@@ -161,7 +176,13 @@ impl Model {
             (Purpose::Prepare { setup, knobs }, outcome) => {
                 self.weights.in_flight = None;
                 match outcome {
-                    Outcome::Failed(err) => self.weights.refuse(&setup, &knobs, err),
+                    Outcome::Failed(err) => {
+                        // Its place is the knobs panel; where that is not shown, over the chat.
+                        if !self.settings.panels.knobs {
+                            self.notices.error(err.clone());
+                        }
+                        self.weights.refuse(&setup, &knobs, err);
+                    }
                     Outcome::Cancelled => self.weights.leave(),
                     Outcome::Done => self.weights.settle(setup),
                 }
@@ -181,20 +202,21 @@ impl Model {
             (Purpose::FetchDemo, Outcome::Done) => self.weights.retry(),
             (Purpose::FetchDemo, Outcome::Failed(err)) => self.weights.error = Some(err),
             (Purpose::Describe(knob), Outcome::Failed(err)) => {
-                self.details.described = Some((knob, Err(err)));
+                self.details.described.insert(knob, Err(err));
             }
             (
                 Purpose::Chats | Purpose::LoadChat { .. } | Purpose::Search(_),
                 Outcome::Failed(err),
             ) => {
+                if !self.settings.panels.chats {
+                    self.notices.error(err.clone());
+                }
                 self.library.error = Some(err);
             }
-            (Purpose::Open { .. } | Purpose::Export, outcome) => {
+            (Purpose::Open { .. } | Purpose::Export | Purpose::Merge, outcome) => {
                 self.end_path_dialog(job.id, outcome);
                 effects.push(self.list_audit(now));
             }
-            (Purpose::Merge, Outcome::Failed(err)) => self.notices.error(err),
-            (Purpose::Merge, Outcome::Done) => effects.push(self.list_audit(now)),
             _ => {}
         }
         effects

@@ -214,6 +214,7 @@ impl Conversation {
         if let Some(answer) = &mut self.answer {
             answer.message.content = reply.text;
             answer.message.state = reply.finish.message_state();
+            answer.message.finish = Some(reply.finish);
             answer.message.recipe = Some(reply.recipe);
             answer.message.figures = Some(reply.figures);
         }

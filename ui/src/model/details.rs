@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use meav_protocol::{AuditEntry, Description, UserError};
 
 use crate::action::KnobId;
@@ -5,8 +7,8 @@ use crate::action::KnobId;
 /// What the details panel knows beyond knobs and recipe.
 #[derive(Debug, Default)]
 pub(crate) struct Details {
-    /// What the selected knob's vector is.
-    pub(crate) described: Option<(KnobId, Result<Description, UserError>)>,
+    /// What the knobs' vectors are, of those that were asked about.
+    pub(crate) described: BTreeMap<KnobId, Result<Description, UserError>>,
     /// The newest lines of the audit log, newest first.
     pub(crate) audit: Vec<AuditEntry>,
 }

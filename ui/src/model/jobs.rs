@@ -102,10 +102,17 @@ impl Job {
         self.title().is_some() && (self.is_long() || now - self.started > SECS_UNNOTICED)
     }
 
+    /// Whether it reads a question or answers it: how long that takes, nobody knows.
+    fn is_writing_words(&self) -> bool {
+        let is_reading = self.stage.is_some_and(|(stage, _)| stage == Stage::ReadingPrompt);
+        is_reading && matches!(self.purpose, Purpose::Answer { .. })
+    }
+
     /// The finished share of what it is doing, if that is known.
     pub(crate) fn fraction(&self) -> Option<f32> {
         let (done, total) = self.progress;
-        (self.stage.is_some() && total > 0).then(|| (done as f32 / total as f32).min(1.0))
+        let is_told = self.stage.is_some() && total > 0 && !self.is_writing_words();
+        is_told.then(|| (done as f32 / total as f32).min(1.0))
     }
 
     /// Seconds until what it is doing is done, once there is something to tell it from.
@@ -113,7 +120,7 @@ impl Job {
         let (done, total) = self.progress;
         let (_, since) = self.stage?;
         let elapsed = now - since;
-        let is_telling = done > 0 && elapsed > 1.0;
+        let is_telling = done > 0 && elapsed > 1.0 && !self.is_writing_words();
         is_telling.then(|| elapsed * total.saturating_sub(done) as f64 / done as f64)
     }
 }

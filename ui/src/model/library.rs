@@ -15,6 +15,8 @@ pub(crate) struct Library {
     /// Why the workspace could not do what it was asked.
     pub error: Option<UserError>,
     pub(crate) search_job: Option<JobId>,
+    /// The chats that were deleted since the start, and whether they were open then.
+    pub(crate) deleted: Vec<(Uuid, bool)>,
 }
 
 /// The most messages that a search names.

@@ -23,7 +23,7 @@ pub(crate) use dialog::{Dialog, PathDialog};
 pub(crate) use jobs::Job;
 pub(crate) use library::Library;
 pub(crate) use notices::{Notice, NoticeBody};
-pub(crate) use update::TEXT_SCALES;
+
 use update::legible;
 pub(crate) use weights::file_name;
 pub(crate) use weights::{COEFFICIENT_LIMIT, Knob, Weights};
@@ -42,6 +42,8 @@ pub struct HostInfo {
     pub dialogs: Result<(), String>,
     /// Whether there is a tray to keep running in.
     pub has_tray: bool,
+    /// Where the program was started.
+    pub current_folder: PathBuf,
     /// The user's folder.
     pub user_home: PathBuf,
     /// Where the user keeps documents.

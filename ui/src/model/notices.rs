@@ -71,6 +71,13 @@ impl Notices {
         Some(self.shown.remove(index))
     }
 
+    /// A deletion that was undone elsewhere.
+    pub(crate) fn forget_deleted(&mut self, undone: Uuid) {
+        let is_it =
+            |body: &NoticeBody| matches!(body, NoticeBody::Deleted { chat, .. } if *chat == undone);
+        self.shown.retain(|notice| !is_it(&notice.body));
+    }
+
     pub(crate) fn expire(&mut self, now: f64) {
         self.shown.retain(|notice| notice.until.is_none_or(|until| now < until));
     }

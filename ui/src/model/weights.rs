@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use meav_protocol::{
-    Dtype, JobId, LoadedModel, RecipeStamp, Setup, UserError, VectorInfo, VectorTerm,
+    Dtype, JobId, LoadedModel, RecipeStamp, Setup, StampTerm, UserError, VectorInfo, VectorTerm,
 };
 
 use crate::action::KnobId;
@@ -61,6 +61,8 @@ pub(crate) struct Weights {
     held_setup: Option<Setup>,
     /// Why the engine could not do what the knobs say, where that is no single vector's fault.
     pub(crate) error: Option<UserError>,
+    /// Whether the engine that runs has ever got them there.
+    pub(crate) has_been_ready: bool,
     /// The job that moves the weights.
     pub(crate) in_flight: Option<JobId>,
     /// The setup of the last such job that came to an end, however it ended: it is not tried again
@@ -80,6 +82,7 @@ impl Weights {
             held: None,
             held_setup: None,
             error: None,
+            has_been_ready: true,
             in_flight: None,
             settled: None,
             last_id: 0,
@@ -187,26 +190,37 @@ impl Weights {
         Preset { name, terms }
     }
 
+    /// Sets the knobs to a preset, in its order; knobs that it does not name go to 0.
     pub(crate) fn apply_preset(&mut self, preset: &Preset) {
         self.reset();
+        let mut set = Vec::new();
         for (file, coefficient) in &preset.terms {
             let id = self.add(file.clone());
             self.set(id, *coefficient);
+            set.push(id);
         }
+        self.bring_first(&set);
     }
 
-    /// Sets the knobs to a recipe; vectors that are on none get one.
+    /// Sets the knobs to a recipe, in its order; vectors that are on none get one.
     pub(crate) fn apply_recipe(&mut self, recipe: &RecipeStamp) {
         self.reset();
         self.dtype = recipe.dtype;
+        let mut set: Vec<KnobId> = Vec::new();
         for term in &recipe.vectors {
-            let is_it = |knob: &&Knob| {
-                knob.info.as_ref().is_some_and(|info| info.fingerprint == term.fingerprint)
-            };
+            let is_it = |knob: &&Knob| !set.contains(&knob.id) && holds(knob, term);
             let known = self.knobs.iter().find(is_it).map(|knob| knob.id);
             let id = known.unwrap_or_else(|| self.add(term.file.clone()));
             self.set(id, term.coefficient);
+            set.push(id);
         }
+        self.bring_first(&set);
+    }
+
+    /// The order of the sum is part of a recipe.
+    fn bring_first(&mut self, first: &[KnobId]) {
+        let place = |knob: &Knob| first.iter().position(|id| *id == knob.id);
+        self.knobs.sort_by_key(|knob| place(knob).unwrap_or(first.len()));
     }
 
     /// What the knobs say, and the knob of each vector.
@@ -247,6 +261,7 @@ impl Weights {
                 knob.info = Some(info.clone());
             }
         }
+        self.has_been_ready = true;
         self.held = Some(loaded);
         self.held_setup = Some(setup.clone());
         self.settled = Some(setup.clone());
@@ -298,6 +313,14 @@ impl Weights {
             knob.fault = None;
         }
         self.retry();
+    }
+}
+
+/// Whether a knob has the vector of a recipe's term; told by the file until it has been read.
+fn holds(knob: &Knob, term: &StampTerm) -> bool {
+    match &knob.info {
+        Some(info) => info.fingerprint == term.fingerprint,
+        None => knob.file == term.file || Some(knob.file.as_os_str()) == term.file.file_stem(),
     }
 }
 

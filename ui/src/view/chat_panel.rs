@@ -98,7 +98,7 @@ fn messages_ui(ui: &mut Ui, view: &ChatView<'_>, branch: &[&Message]) -> Vec<Act
         id: list_id,
         entries: &entries,
         reveal,
-        to_end: asked_anew(ui, list_id, branch),
+        to_end: asked_anew(ui, list_id, view.conversation),
     };
     let markdown = markdown_cache(ui);
     let mut markdown = markdown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,14 +137,13 @@ fn index_of(branch: &[&Message], id: Uuid) -> Option<usize> {
     branch.iter().position(|message| message.id == id)
 }
 
-/// Whether the last question is another than a frame ago: then whoever asked it wants to see it.
-fn asked_anew(ui: &Ui, list_id: Id, branch: &[&Message]) -> bool {
-    let question =
-        branch.iter().rev().find(|message| message.role == Role::User).map(|message| message.id);
-    let key = list_id.with("question");
-    let before = ui.data(|data| data.get_temp::<Option<Uuid>>(key));
-    ui.data_mut(|data| data.insert_temp(key, question));
-    before.is_some_and(|before| before != question) || is_end_wanted(ui, list_id)
+/// Whether an answer has just been asked for: whoever did wants to see it.
+fn asked_anew(ui: &Ui, list_id: Id, conversation: &Conversation) -> bool {
+    let answer = conversation.answer_here().map(|answer| answer.message.id);
+    let key = list_id.with("answer");
+    let before = ui.data(|data| data.get_temp::<Option<Uuid>>(key)).flatten();
+    ui.data_mut(|data| data.insert_temp(key, answer));
+    (answer.is_some() && before != answer) || is_end_wanted(ui, list_id)
 }
 
 /// A button over the list's end that leads there, for those who read further up.
@@ -167,12 +166,10 @@ fn is_end_wanted(ui: &Ui, list_id: Id) -> bool {
     ui.data_mut(|data| data.remove_temp::<bool>(list_id.with("wanted"))).unwrap_or_default()
 }
 
-/// From the number of characters; near enough for a scroll bar.
+/// From the length of the text; near enough for a scroll bar.
 fn guessed_height(message: &Message, width: f32) -> f32 {
     let chars_per_line = (width / 7.0).max(10.0);
-    let lines = message.content.chars().count() as f32 / chars_per_line
-        + message.content.lines().count() as f32;
-    (lines + 3.0) * 5.0 * GRID
+    (message.content.len() as f32 / chars_per_line + 4.0) * 5.0 * GRID
 }
 
 type SharedMarkdown = Arc<Mutex<CommonMarkCache>>;

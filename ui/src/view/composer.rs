@@ -52,9 +52,8 @@ fn field_ui(ui: &mut Ui, view: &ChatView<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     let id = ui.make_persistent_id("message");
     let has_focus = ui.memory(|memory| memory.has_focus(id));
-    if has_focus && takes_send_key(ui, view.send_key) {
-        actions.push(Action::Chat(ChatAction::Send));
-    }
+    // The keys must not reach the field; what was typed before them goes first.
+    let sends = has_focus && takes_send_key(ui, view.send_key);
     let new_line = match view.send_key {
         SendKey::Enter => KeyboardShortcut::new(Modifiers::SHIFT, Key::Enter),
         SendKey::CtrlEnter => KeyboardShortcut::new(Modifiers::NONE, Key::Enter),
@@ -70,6 +69,9 @@ fn field_ui(ui: &mut Ui, view: &ChatView<'_>) -> Vec<Action> {
     let response = ui.add(field);
     if response.changed() {
         actions.push(Action::Chat(ChatAction::SetDraft(draft)));
+    }
+    if sends {
+        actions.push(Action::Chat(ChatAction::Send));
     }
     if view.takes_focus {
         response.request_focus();

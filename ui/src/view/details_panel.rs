@@ -1,11 +1,11 @@
 use egui::{CollapsingHeader, Grid, Label, RichText, ScrollArea, Ui};
-use meav_protocol::{AuditEntry, Description, VectorInfo};
+use meav_protocol::{AuditEntry, VectorInfo};
 
 use super::design_tokens::{GRID, Tokens};
 use super::parts::{bytes, moment, signed, user_error_ui, weak};
 use crate::action::Action;
 use crate::command::UiCommand;
-use crate::model::{Details, Knob, Model, Weights};
+use crate::model::{Details, Model, Weights};
 
 /// What the details panel shows.
 pub(super) struct DetailsView<'a> {
@@ -51,7 +51,7 @@ fn vector_ui(ui: &mut Ui, view: &DetailsView<'_>) -> Vec<Action> {
     if let Some(fault) = &knob.fault {
         return user_error_ui(ui, fault);
     }
-    match described(view.details, knob) {
+    match view.details.described.get(&knob.id) {
         Some(Ok(description)) => {
             let shown_above = ["domain", "kind", "tensors changed"];
             let rows = description.rows.iter();
@@ -61,14 +61,6 @@ fn vector_ui(ui: &mut Ui, view: &DetailsView<'_>) -> Vec<Action> {
         Some(Err(err)) => user_error_ui(ui, err),
         None => Vec::new(),
     }
-}
-
-fn described<'a>(
-    details: &'a Details,
-    knob: &Knob,
-) -> Option<Result<&'a Description, &'a meav_protocol::UserError>> {
-    let (id, described) = details.described.as_ref()?;
-    (*id == knob.id).then_some(described.as_ref())
 }
 
 fn info_ui(ui: &mut Ui, info: &VectorInfo) {

@@ -1,10 +1,11 @@
 use egui::{Button, Id, Key, Modal, RichText, TextEdit, Ui};
+use egui_material_icons::icons as symbols;
 
 use super::design_tokens::GRID;
 use super::palette::palette_ui;
-use super::parts::{named, parse_number, primary_button, user_error_ui, weak};
+use super::parts::{icon_button, named, primary_button, user_error_ui, weak};
 use crate::action::{Action, DialogAction, PathPurpose};
-use crate::model::{Dialog, EngineState, Job, Model, PathDialog, TEXT_SCALES};
+use crate::model::{Dialog, EngineState, Job, Model, PathDialog};
 use crate::settings::{SendKey, Settings, Theme};
 
 /// What the open dialog shows.
@@ -209,18 +210,8 @@ fn settings_ui(ui: &mut Ui, settings: &Settings) -> Vec<Action> {
             }
         });
         ui.end_row();
-        let label = ui.label("Size of everything");
-        let mut percent = settings.text_scale * 100.0;
-        let range = *TEXT_SCALES.start() * 100.0..=*TEXT_SCALES.end() * 100.0;
-        let field = egui::DragValue::new(&mut percent).range(range).speed(1.0).suffix(" %");
-        let field = field.custom_parser(parse_number);
-        // While it is dragged, the window must not change its size under the pointer.
-        let response = ui.add(field.update_while_editing(false)).labelled_by(label.id);
-        if (response.drag_stopped() || response.lost_focus())
-            || (response.changed() && !response.dragged())
-        {
-            actions.push(Action::SetTextScale(percent / 100.0));
-        }
+        ui.label("Size of everything");
+        ui.horizontal(|ui| actions.extend(size_ui(ui, settings.text_scale)));
         ui.end_row();
         ui.label("Send a message with");
         ui.horizontal(|ui| {
@@ -239,6 +230,18 @@ fn settings_ui(ui: &mut Ui, settings: &Settings) -> Vec<Action> {
         ui.end_row();
     });
     actions.extend(done_ui(ui));
+    actions
+}
+
+fn size_ui(ui: &mut Ui, scale: f32) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if icon_button(ui, symbols::ICON_REMOVE, "Smaller").clicked() {
+        actions.push(Action::SetTextScale(scale - 0.1));
+    }
+    ui.label(format!("{:.0} %", scale * 100.0));
+    if icon_button(ui, symbols::ICON_ADD, "Larger").clicked() {
+        actions.push(Action::SetTextScale(scale + 0.1));
+    }
     actions
 }
 

@@ -1,6 +1,6 @@
 use egui::{
-    Color32, CursorIcon, Event, EventFilter, Id, Key, MouseWheelUnit, Rect, Response, Sense,
-    Stroke, Ui, WidgetInfo, accesskit, lerp, remap, vec2,
+    Color32, CursorIcon, Event, EventFilter, Id, Key, MouseWheelUnit, PointerButton, Rect,
+    Response, Sense, Stroke, Ui, WidgetInfo, accesskit, lerp, remap, vec2,
 };
 
 use super::design_tokens::{GRID, ROW, Tokens};
@@ -57,7 +57,8 @@ impl KnobTrack<'_> {
     fn dragged_by(&self, ui: &Ui, response: &Response, rail: Rect) -> Option<f64> {
         let held = response.id.with("held");
         let pointer = response.interact_pointer_pos()?;
-        if response.is_pointer_button_down_on() && ui.input(|input| input.pointer.any_pressed()) {
+        if response.is_pointer_button_down_on() && ui.input(|input| input.pointer.primary_pressed())
+        {
             response.request_focus();
             let handle = position(self.coefficient, rail);
             let start = if (pointer.x - handle).abs() <= GRIP {
@@ -68,7 +69,7 @@ impl KnobTrack<'_> {
             ui.data_mut(|data| data.insert_temp(held, start));
             return Some(start);
         }
-        if !response.dragged() {
+        if !response.dragged_by(PointerButton::Primary) {
             return None;
         }
         let is_fine = ui.input(|input| input.modifiers.shift);
@@ -91,9 +92,18 @@ impl KnobTrack<'_> {
             input.smooth_scroll_delta = egui::Vec2::ZERO;
             input.events.iter().filter_map(wheel_steps).sum()
         });
+        if steps == 0.0 {
+            return None;
+        }
         let is_fine = ui.input(|input| input.modifiers.shift);
         let step = if is_fine { STEP * FINE } else { STEP };
-        (steps != 0.0).then_some(self.coefficient + steps * step)
+        // Touchpads turn by less than what is shown: the rest is kept for the next turn.
+        let rest = response.id.with("rest");
+        let wanted = ui.data(|data| data.get_temp::<f64>(rest)).unwrap_or_default()
+            + self.coefficient
+            + steps * step;
+        ui.data_mut(|data| data.insert_temp(rest, wanted - tidy(wanted)));
+        Some(wanted)
     }
 
     fn typed_by(&self, ui: &Ui, response: &Response) -> Option<f64> {
@@ -103,7 +113,7 @@ impl KnobTrack<'_> {
         let filter =
             EventFilter { horizontal_arrows: true, vertical_arrows: true, ..Default::default() };
         ui.memory_mut(|memory| memory.set_focus_lock_filter(response.id, filter));
-        ui.input(|input| {
+        ui.input_mut(|input| {
             if input.modifiers.alt || input.modifiers.command {
                 return None;
             }
@@ -118,6 +128,8 @@ impl KnobTrack<'_> {
                 - presses(Key::ArrowLeft)
                 - presses(Key::ArrowDown);
             let pages = presses(Key::PageUp) - presses(Key::PageDown);
+            // The chat turns its pages by them.
+            input.events.retain(|event| !is_page_key(event));
             let scale = if input.modifiers.shift { FINE } else { 1.0 };
             let by = (arrows * STEP + pages * PAGE) * scale;
             (by != 0.0).then_some(self.coefficient + by)
@@ -185,6 +197,10 @@ fn reset_by(ui: &Ui, response: &Response) -> Option<f64> {
     let is_deleted = response.has_focus()
         && ui.input(|input| input.key_pressed(Key::Delete) || input.key_pressed(Key::Backspace));
     (response.double_clicked() || is_deleted).then_some(0.0)
+}
+
+fn is_page_key(event: &Event) -> bool {
+    matches!(event, Event::Key { key: Key::PageUp | Key::PageDown, .. })
 }
 
 /// Steps of the wheel in one event. With Shift, some systems turn the wheel sideways.

@@ -1,5 +1,6 @@
 use egui::{
-    Button, Color32, DragValue, Response, RichText, Role, ScrollArea, Sense, Ui, WidgetInfo,
+    Button, Color32, DragValue, Id, Response, RichText, Role, ScrollArea, Sense, Ui, UiBuilder,
+    WidgetInfo,
 };
 use egui_material_icons::icons as symbols;
 use meav_protocol::{LoadedModel, UserError};
@@ -168,7 +169,9 @@ fn knob_ui(
     let color = tokens.domain(&name);
     let mut actions = Vec::new();
     let mut act = |action| actions.push(Action::Knob(knob.id, action));
-    ui.push_id(knob.id, |ui| {
+    // Wherever the knob is moved, it keeps the keyboard and the mouse.
+    let builder = UiBuilder::new().scope_id(Id::unique(("knob", knob.id)));
+    ui.scope_builder(builder, |ui| {
         ui.horizontal(|ui| {
             ui.spacing_mut().item_spacing.x = GRID;
             grip_ui(ui, &name).into_iter().for_each(&mut act);

@@ -144,13 +144,17 @@ fn rename_ui(ui: &mut Ui, text: &str) -> Vec<Action> {
     if is_left {
         ui.data_mut(|data| data.remove_temp::<bool>(key));
     }
-    let action = match () {
-        () if is_left && is_escaped => LibraryAction::CancelRename,
-        () if is_left && (is_entered || new == text) => LibraryAction::SubmitRename,
-        () if response.changed() => LibraryAction::SetRename(new),
-        () => return Vec::new(),
-    };
-    vec![Action::Library(action)]
+    if is_left && is_escaped {
+        return vec![Action::Library(LibraryAction::CancelRename)];
+    }
+    let mut actions = Vec::new();
+    if response.changed() {
+        actions.push(Action::Library(LibraryAction::SetRename(new.clone())));
+    }
+    if is_left && (is_entered || new == text) {
+        actions.push(Action::Library(LibraryAction::SubmitRename));
+    }
+    actions
 }
 
 fn hits_ui(ui: &mut Ui, words: &str, hits: &[ChatHit]) -> Vec<Action> {

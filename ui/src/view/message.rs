@@ -1,7 +1,7 @@
 use egui::{Frame, Label, Margin, RichText, TextEdit, Ui};
 use egui_commonmark::{CommonMarkCache, CommonMarkViewer};
 use egui_material_icons::icons as symbols;
-use meav_protocol::{Message, MessageState, Role};
+use meav_protocol::{FinishReason, Message, MessageState, Role};
 use uuid::Uuid;
 
 use super::chat_panel::ChatView;
@@ -102,7 +102,8 @@ fn edit_ui(ui: &mut Ui, text: &str) -> Vec<Action> {
         if primary_button(ui, "Ask this instead").clicked() {
             actions.push(Action::Chat(ChatAction::SubmitEdit));
         }
-        let is_escaped = ui.input(|input| input.key_pressed(egui::Key::Escape));
+        let is_escaped =
+            response.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Escape));
         if ui.button("Cancel").clicked() || is_escaped {
             actions.push(Action::Chat(ChatAction::CancelEdit));
         }
@@ -154,10 +155,12 @@ fn answer_footer_ui(ui: &mut Ui, view: &MessageView<'_>) -> Vec<Action> {
     let tokens = Tokens::of(ui.visuals());
     let message = view.message;
     let mut actions = Vec::new();
-    let mark = match message.state {
-        MessageState::Complete => None,
-        MessageState::Partial => Some("Cut off: the engine stopped"),
-        MessageState::Stopped => Some("Stopped"),
+    let mark = match (message.state, message.finish) {
+        (MessageState::Partial, _) => Some("Cut off"),
+        (MessageState::Stopped, _) => Some("Stopped"),
+        (_, Some(FinishReason::Length)) => Some("Cut: the longest answer was reached"),
+        (_, Some(FinishReason::ContextFull)) => Some("Cut: the context is full"),
+        (MessageState::Complete, _) => None,
     };
     ui.horizontal_wrapped(|ui| {
         if let Some(mark) = mark {

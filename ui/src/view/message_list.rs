@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use egui::{Id, Pos2, Rect, ScrollArea, Ui, UiBuilder, vec2};
+use egui::{Id, Key, Modifiers, Pos2, Rect, ScrollArea, Ui, UiBuilder, vec2};
 use uuid::Uuid;
 
 use super::design_tokens::GRID;
@@ -32,7 +32,16 @@ pub(crate) struct Entry {
 struct Seen {
     width: f32,
     heights: HashMap<Uuid, f32>,
+    /// Heights at another width: better than a guess from the text.
+    outdated: HashMap<Uuid, f32>,
     next_offset: Option<f32>,
+}
+
+impl Seen {
+    fn height(&self, entry: &Entry) -> f32 {
+        let known = self.heights.get(&entry.id).or_else(|| self.outdated.get(&entry.id));
+        known.copied().unwrap_or(entry.guess)
+    }
 }
 
 type SharedSeen = Arc<Mutex<Seen>>;
@@ -60,6 +69,8 @@ impl MessageList<'_> {
             seen.next_offset = Some(self.tops(&seen)[index]);
         } else if self.to_end {
             seen.next_offset = self.tops(&seen).last().copied();
+        } else if let Some(to) = paged(ui, offset, output.inner_rect.height()) {
+            seen.next_offset = Some(to);
         } else if shift != 0.0 && offset < end - 1.0 {
             seen.next_offset = Some(offset + shift);
         }
@@ -84,7 +95,8 @@ impl MessageList<'_> {
         let width = ui.available_width();
         if (seen.width - width).abs() > 0.5 {
             seen.width = width;
-            // Another width breaks lines elsewhere; what was seen is a better guess than none.
+            let Seen { heights, outdated, .. } = seen;
+            outdated.extend(heights.drain());
         }
         let tops = self.tops(seen);
         let total = tops.last().copied().unwrap_or_default();
@@ -128,9 +140,28 @@ impl MessageList<'_> {
         let mut tops = Vec::with_capacity(self.entries.len() + 1);
         tops.push(top);
         for entry in self.entries {
-            top += seen.heights.get(&entry.id).copied().unwrap_or(entry.guess) + GAP;
+            top += seen.height(entry) + GAP;
             tops.push(top);
         }
         tops
     }
+}
+
+/// Where the keys that turn pages lead. A field or a knob that has a use for them has taken them.
+fn paged(ui: &Ui, offset: f32, page: f32) -> Option<f32> {
+    // A line of the page before stays in sight.
+    let page = (page - 5.0 * GRID).max(page / 2.0);
+    ui.input_mut(|input| {
+        if input.consume_key(Modifiers::COMMAND, Key::Home) {
+            Some(0.0)
+        } else if input.consume_key(Modifiers::COMMAND, Key::End) {
+            Some(f32::MAX)
+        } else if input.consume_key(Modifiers::NONE, Key::PageUp) {
+            Some(offset - page)
+        } else if input.consume_key(Modifiers::NONE, Key::PageDown) {
+            Some(offset + page)
+        } else {
+            None
+        }
+    })
 }

@@ -14,17 +14,19 @@ pub(super) fn palette_ui(ui: &mut Ui, text: &str, is_new: bool) -> Vec<Action> {
     let found = matching(text);
     let mut chosen: usize =
         if is_new { 0 } else { ui.data(|data| data.get_temp(key)).unwrap_or_default() };
+    let id = Id::unique("palette field");
+    let has_focus = is_new || ui.memory(|memory| memory.has_focus(id));
     // The field would take the arrows for its cursor.
     let (down, up, enter) = ui.input_mut(|input| {
         (
             input.count_and_consume_key(Modifiers::NONE, Key::ArrowDown),
             input.count_and_consume_key(Modifiers::NONE, Key::ArrowUp),
-            input.consume_key(Modifiers::NONE, Key::Enter),
+            has_focus && input.consume_key(Modifiers::NONE, Key::Enter),
         )
     });
     chosen = (chosen + down).saturating_sub(up).min(found.len().saturating_sub(1));
     let mut new = text.to_owned();
-    let field = TextEdit::singleline(&mut new).hint_text("Type a command");
+    let field = TextEdit::singleline(&mut new).id(id).hint_text("Type a command");
     let response = ui.add(field.desired_width(f32::INFINITY));
     if is_new {
         response.request_focus();

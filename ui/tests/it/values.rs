@@ -38,6 +38,7 @@ pub(crate) fn host() -> HostInfo {
         version: "0.1.0",
         dialogs: Ok(()),
         has_tray: true,
+        current_folder: "/work".into(),
         user_home: "/home/me".into(),
         documents: "/home/me/Documents".into(),
         problem: None,

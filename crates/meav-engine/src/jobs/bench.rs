@@ -34,7 +34,7 @@ pub(crate) fn bench(
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
     // The figures should not depend on what was loaded before, nor memory hold it twice.
-    worker.loaded = None;
+    worker.unload(running.job_id);
     let report = match spec {
         BenchSpec::Merge { setup } => bench_merge(worker, setup, running)?,
         BenchSpec::Decode { setup } => bench_decode(worker, setup, running)?,

@@ -1,6 +1,7 @@
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use meav_job::Cancelled;
+use meav_job::{Cancelled, JobCtx, Progress};
 use meav_model::{Finish, Generation, ModelError, Sampling};
 use meav_protocol::{
     ChatTurn, Fact, FinishReason, KeepIn, Message, MessageState, RecipeStamp, Reply, ReplyFigures,
@@ -8,7 +9,6 @@ use meav_protocol::{
 };
 
 use crate::error::EngineError;
-use crate::words::source_chain;
 use crate::worker::{Running, Worker};
 use crate::workspace::Workspace;
 
@@ -27,6 +27,7 @@ pub(crate) fn chat(
     turn: &ChatTurn,
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
+    keep_question(worker, turn, running);
     let recipe = worker.prepare(&turn.setup, running)?;
     let Worker { loaded: Some(loaded), workspace, .. } = worker else {
         unreachable!("the model has just been prepared")
@@ -42,7 +43,7 @@ pub(crate) fn chat(
         unsent.push(piece, n_tokens);
         keeper.update(&text);
     };
-    let generation = running.stage(Stage::ReadingPrompt, |job| {
+    let generation = reading_prompt(running, |job| {
         loaded.generator.generate(
             &loaded.decoder,
             &loaded.files.tokenizer,
@@ -65,10 +66,35 @@ pub(crate) fn chat(
         }
     };
     let reply = reply(generation, recipe);
-    keeper.end(&reply.text, reply.finish.message_state(), Some(&reply.figures));
+    keeper.end(&reply.text, reply.finish.message_state(), Some(&reply));
     let cancelled = reply.finish == FinishReason::Cancelled;
     running.fact(Fact::Reply(reply));
     if cancelled { Err(Cancelled.into()) } else { Ok(()) }
+}
+
+/// Keeps the turns before anything can fail: whatever does, the question can be asked again.
+fn keep_question(worker: &mut Worker, turn: &ChatTurn, running: &Running<'_>) {
+    let Some(keep) = turn.keep else { return };
+    let kept = match &mut worker.workspace {
+        Ok(workspace) => workspace.save_chat(keep.chat, &turn.system, &turn.messages),
+        Err(err) => return running.unkept("nothing is kept", err),
+    };
+    if let Err(err) = kept {
+        running.unkept("the chat is not kept", &err);
+    }
+}
+
+/// Like [`Running::stage`], but what an earlier turn has read counts for nothing: the time that is
+/// left follows from the pace.
+fn reading_prompt<T>(running: &Running<'_>, run: impl FnOnce(&JobCtx<'_>) -> T) -> T {
+    let meter = running.outbox.progress(running.job_id, Stage::ReadingPrompt);
+    let reused = OnceLock::new();
+    let on_progress = |Progress { done, total }| {
+        let reused = *reused.get_or_init(|| done);
+        let done = done.saturating_sub(reused);
+        meter.report(Progress { done, total: total.saturating_sub(reused) });
+    };
+    run(&JobCtx::new(running.cancel.clone(), &on_progress))
 }
 
 /// The conversation as templates take it, standing instructions in front.
@@ -148,6 +174,7 @@ impl<'a> Unsent<'a> {
 /// that an engine that dies needs to say nothing.
 struct Keeper<'a> {
     kept: Option<(&'a mut Workspace, KeepIn)>,
+    running: &'a Running<'a>,
     last: Instant,
 }
 
@@ -156,7 +183,7 @@ impl<'a> Keeper<'a> {
         turn: &ChatTurn,
         recipe: &RecipeStamp,
         workspace: Option<&'a mut Workspace>,
-        running: &Running<'_>,
+        running: &'a Running<'a>,
     ) -> Self {
         let mut kept = workspace.zip(turn.keep);
         if let Some((workspace, keep)) = &mut kept {
@@ -170,13 +197,14 @@ impl<'a> Keeper<'a> {
                 recipe: Some(recipe.clone()),
                 sampling: Some(turn.sampling.clone()),
                 figures: None,
+                finish: None,
             });
             if let Err(err) = workspace.save_chat(keep.chat, &turn.system, &messages) {
-                running.fact(Fact::Note(format!("the chat is not kept: {}", source_chain(&err))));
+                running.unkept("the chat is not kept", &err);
                 kept = None;
             }
         }
-        Self { kept, last: Instant::now() }
+        Self { kept, running, last: Instant::now() }
     }
 
     fn update(&mut self, text: &str) {
@@ -187,22 +215,22 @@ impl<'a> Keeper<'a> {
     }
 
     /// An answer without a word is none.
-    fn end(mut self, text: &str, state: MessageState, figures: Option<&ReplyFigures>) {
+    fn end(mut self, text: &str, state: MessageState, end: Option<&Reply>) {
         match &mut self.kept {
             Some((workspace, keep)) if text.is_empty() => {
                 if let Err(err) = workspace.delete_message(keep.reply) {
                     tracing::warn!("an empty answer is kept: {err}");
                 }
             }
-            _ => self.write(text, state, figures),
+            _ => self.write(text, state, end),
         }
     }
 
-    fn write(&mut self, text: &str, state: MessageState, figures: Option<&ReplyFigures>) {
+    fn write(&mut self, text: &str, state: MessageState, end: Option<&Reply>) {
         if let Some((workspace, keep)) = &self.kept
-            && let Err(err) = workspace.update_message(keep.reply, text, state, figures)
+            && let Err(err) = workspace.update_message(keep.reply, text, state, end)
         {
-            tracing::warn!("the answer is not kept: {err}");
+            self.running.unkept("the answer is not kept", &err);
         }
     }
 }

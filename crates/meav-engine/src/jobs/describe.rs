@@ -8,8 +8,12 @@ use meav_weights::Checkpoint;
 
 use crate::error::EngineError;
 use crate::loaded::kind_name;
+use crate::one_line::{NAME_CHARS, VALUE_CHARS, one_line};
 use crate::worker::{Running, Worker};
 use crate::workspace::FileStamp;
+
+/// Entries of a JSON object that are shown; more of them are no description.
+const MAX_JSON_ROWS: usize = 100;
 
 /// Says what a file or folder is.
 pub(crate) fn describe(
@@ -18,11 +22,16 @@ pub(crate) fn describe(
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
     let vector_path = worker.folders.vector(path);
-    let description = if is_vector(&vector_path) {
+    let mut description = if is_vector(&vector_path) {
         describe_vector(&worker.open_vector(&vector_path, running)?)
     } else {
         describe_model(worker, &worker.folders.model(path)?, running)?
     };
+    description.title = one_line(&description.title, VALUE_CHARS);
+    for (name, value) in &mut description.rows {
+        *name = one_line(name, NAME_CHARS);
+        *value = one_line(value, VALUE_CHARS);
+    }
     running.fact(Fact::Described(description));
     Ok(())
 }
@@ -38,9 +47,11 @@ fn is_vector(path: &Path) -> bool {
 
 fn describe_vector(vector: &AlignmentVector) -> Description {
     let origin = &vector.origin;
+    let domain = one_line(&origin.domain, NAME_CHARS);
+    let title = format!("Alignment vector {domain:?}");
     let unknown = || "not said".to_owned();
     let mut rows = vec![
-        ("domain".to_owned(), origin.domain.clone()),
+        ("domain".to_owned(), domain),
         ("kind".to_owned(), kind_name(vector.kind).to_owned()),
         ("size".to_owned(), megabytes(size_on_disk(&vector.path))),
         ("tensors changed".to_owned(), vector.deltas.len().to_string()),
@@ -56,7 +67,6 @@ fn describe_vector(vector: &AlignmentVector) -> Description {
     rows.extend(origin.training.iter().flat_map(|json| json_rows("training", json)));
     rows.extend(origin.calibration.iter().flat_map(|json| json_rows("calibration", json)));
     rows.extend(origin.created.iter().map(|created| ("created".to_owned(), created.clone())));
-    let title = format!("Alignment vector {:?}", origin.domain);
     Description { kind: FileKind::Vector, title, rows }
 }
 
@@ -69,7 +79,7 @@ fn json_rows(name: &str, json: &str) -> Vec<(String, String)> {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         (format!("{name}: {}", key.replace('_', " ")), value)
     };
-    entries.into_iter().map(row).collect()
+    entries.into_iter().take(MAX_JSON_ROWS).map(row).collect()
 }
 
 fn describe_model(

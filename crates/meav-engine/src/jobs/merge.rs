@@ -51,14 +51,16 @@ pub(crate) fn merge(
     write_weights(&files, dtype, &terms, folder.path(), running)?;
     write_companions(&files, dtype, &recipe, folder.path())?;
     folder.commit()?;
-    if let Ok(workspace) = &worker.workspace {
-        let detail =
-            format!("{} · {} · {recipe} → {}", files.name, recipe.dtype, spec.out.display());
-        if let Err(err) = workspace.record("merge", &detail) {
-            tracing::warn!("the merge is not in the audit log: {err}");
-        }
-    }
     let summary = format!("{} · {} · {recipe}", files.name, recipe.dtype);
+    match &worker.workspace {
+        Ok(workspace) => {
+            let detail = format!("{summary} → {}", spec.out.display());
+            if let Err(err) = workspace.record("merge", &detail) {
+                running.unkept("the merge is not in the audit log", &err);
+            }
+        }
+        Err(err) => running.unkept("nothing is kept", err),
+    }
     running.fact(Fact::Written { path: spec.out.clone(), summary });
     Ok(())
 }

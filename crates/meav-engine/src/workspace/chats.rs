@@ -1,5 +1,5 @@
 use jiff::{SignedDuration, Timestamp};
-use meav_protocol::{Chat, ChatSummary, Message, MessageState, ReplyFigures, Role};
+use meav_protocol::{Chat, ChatSummary, Message, MessageState, Reply, Role};
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ const RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 impl Workspace {
     /// Adds the turns of a branch, each following the one before, to a chat, which is made if
-    /// there is none, and makes it the branch that is shown.
+    /// there is none, and makes it the branch that is shown if any of them is new.
     ///
     /// What is there stays as it is, on other branches too; only of an answer that was cut off,
     /// more may have been read than was kept.
@@ -30,18 +30,25 @@ impl Workspace {
             .map_err(failed)
     }
 
-    /// Overwrites the text of an answer that is being written.
+    /// Overwrites the text of an answer that is being written, and says how it ended if it did.
     pub(crate) fn update_message(
         &self,
         id: Uuid,
         content: &str,
         state: MessageState,
-        figures: Option<&ReplyFigures>,
+        end: Option<&Reply>,
     ) -> Result<(), WorkspaceError> {
         self.connection
             .execute(
-                "UPDATE messages SET content = ?2, state = ?3, figures = ?4 WHERE id = ?1",
-                params![id.to_string(), content, state_name(state), json(figures)],
+                "UPDATE messages SET content = ?2, state = ?3, figures = ?4, finish = ?5
+                 WHERE id = ?1",
+                params![
+                    id.to_string(),
+                    content,
+                    state_name(state),
+                    json(end.map(|reply| &reply.figures)),
+                    json(end.map(|reply| &reply.finish)),
+                ],
             )
             .map_err(self.sqlite())?;
         Ok(())
@@ -164,7 +171,7 @@ impl Workspace {
         let mut statement = self
             .connection
             .prepare(
-                "SELECT id, role, content, state, recipe, sampling, parent, figures
+                "SELECT id, role, content, state, recipe, sampling, parent, figures, finish
                  FROM messages WHERE chat_id = ?1 ORDER BY written",
             )
             .map_err(self.sqlite())?;
@@ -182,18 +189,18 @@ fn save_branch(
     system: &str,
     branch: &[Message],
 ) -> rusqlite::Result<()> {
-    let leaf = branch.last().map(|message| message.id.to_string());
     connection.execute(
-        "INSERT INTO chats (id, title, updated, system, leaf) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (id) DO UPDATE SET updated = ?3, system = ?4, leaf = ?5, deleted = NULL",
-        params![id.to_string(), title(branch), now(), system, leaf],
+        "INSERT INTO chats (id, title, updated, system) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (id) DO UPDATE SET updated = ?3, system = ?4, deleted = NULL",
+        params![id.to_string(), title(branch), now(), system],
     )?;
     let mut parent = None;
+    let mut changed = 0;
     for message in branch {
-        connection.execute(
+        changed += connection.execute(
             "INSERT INTO messages
-             (id, chat_id, parent, role, content, state, recipe, sampling, figures)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             (id, chat_id, parent, role, content, state, recipe, sampling, figures, finish)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
              ON CONFLICT (id) DO UPDATE SET content = excluded.content
              WHERE state = 'partial' AND length (excluded.content) > length (content)",
             params![
@@ -206,9 +213,16 @@ fn save_branch(
                 json(message.recipe.as_ref()),
                 json(message.sampling.as_ref()),
                 json(message.figures.as_ref()),
+                json(message.finish.as_ref()),
             ],
         )?;
         parent = Some(message.id.to_string());
+    }
+    // A question that is there already may have answers: one of them stays shown until there is
+    // another.
+    if changed > 0 {
+        let leaf = "UPDATE chats SET leaf = ?2 WHERE id = ?1";
+        connection.execute(leaf, params![id.to_string(), parent])?;
     }
     Ok(())
 }
@@ -241,6 +255,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     let recipe: Option<String> = row.get(4)?;
     let sampling: Option<String> = row.get(5)?;
     let figures: Option<String> = row.get(7)?;
+    let finish: Option<String> = row.get(8)?;
     Ok(Message {
         id: uuid(row, 0)?,
         parent: optional_uuid(row, 6)?,
@@ -258,6 +273,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
         recipe: recipe.and_then(|text| serde_json::from_str(&text).ok()),
         sampling: sampling.and_then(|text| serde_json::from_str(&text).ok()),
         figures: figures.and_then(|text| serde_json::from_str(&text).ok()),
+        finish: finish.and_then(|text| serde_json::from_str(&text).ok()),
     })
 }
 
@@ -275,6 +291,7 @@ fn optional_uuid(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Uuid>> 
 
 #[cfg(test)]
 mod tests {
+    use meav_protocol::{FinishReason, ReplyFigures};
     use tempfile::TempDir;
 
     use super::*;
@@ -336,11 +353,17 @@ mod tests {
             first_token_secs: 0.25,
             tokens_per_sec: 100.0,
         });
+        second.finish = Some(FinishReason::Length);
         workspace.save_chat(id, "", &[question.clone(), first.clone()]).unwrap();
         workspace.save_chat(id, "", &[question.clone(), second.clone()]).unwrap();
         let chat = load(&workspace, id);
         assert_eq!(chat.messages, [question.clone(), first.clone(), second.clone()]);
         assert_eq!(chat.branch(), [&question, &second]);
+
+        // The question alone says nothing new.
+        workspace.save_chat(id, "Be brief.", std::slice::from_ref(&question)).unwrap();
+        let chat = load(&workspace, id);
+        assert_eq!((chat.leaf, chat.system.as_str()), (Some(second.id), "Be brief."));
 
         // The branch that is shown can be chosen, if it is one of the chat.
         workspace.set_branch(id, first.id).unwrap();

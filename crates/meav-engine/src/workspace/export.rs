@@ -1,7 +1,9 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use meav_protocol::{AuditEntry, Chat, ExportTarget, Fact, Message, MessageState, Role};
+use meav_protocol::{
+    AuditEntry, Chat, ExportTarget, Fact, FinishReason, Message, MessageState, Role,
+};
 use meav_weights::write_file_atomically;
 use serde::Serialize;
 use uuid::Uuid;
@@ -88,12 +90,20 @@ fn heading(message: &Message) -> String {
     };
     let recipe = message.recipe.as_ref();
     let stamp = recipe.map(|recipe| format!(" · {} · {} · `{recipe}`", recipe.model, recipe.dtype));
-    let state = match message.state {
-        MessageState::Complete => "",
-        MessageState::Partial => " (cut off: the engine stopped)",
-        MessageState::Stopped => " (stopped)",
-    };
-    format!("{who}{}{state}", stamp.unwrap_or_default())
+    format!("{who}{}{}", stamp.unwrap_or_default(), mark(message))
+}
+
+/// Why that is not all that could have been said.
+fn mark(message: &Message) -> &'static str {
+    match (message.state, message.finish) {
+        (MessageState::Partial, _) => " (cut off)",
+        (MessageState::Stopped, _) => " (stopped)",
+        (MessageState::Complete, Some(FinishReason::Length)) => {
+            " (cut: the longest answer was reached)"
+        }
+        (MessageState::Complete, Some(FinishReason::ContextFull)) => " (cut: the context is full)",
+        (MessageState::Complete, _) => "",
+    }
 }
 
 /// RFC 4180, harmless to spreadsheets.
@@ -162,6 +172,19 @@ mod tests {
             "# Reasons\n\n## System\n\nBe brief.\n\n## You\n\nWhy?\n\n\
              ## Model · Tiny · bf16 · `#ab12 medical −0.7` (stopped)\n\nBecause.\n"
         );
+    }
+
+    #[test]
+    fn answers_that_were_cut_say_what_cut_them() {
+        let mut answer = Message::new(None, Role::Assistant, "Because");
+        answer.finish = Some(FinishReason::Stop);
+        assert_eq!(heading(&answer), "Model");
+        answer.finish = Some(FinishReason::Length);
+        assert_eq!(heading(&answer), "Model (cut: the longest answer was reached)");
+        answer.finish = Some(FinishReason::ContextFull);
+        assert_eq!(heading(&answer), "Model (cut: the context is full)");
+        (answer.state, answer.finish) = (MessageState::Partial, None);
+        assert_eq!(heading(&answer), "Model (cut off)");
     }
 
     #[test]

@@ -3,7 +3,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::database::{Workspace, WorkspaceError};
 
 /// Each entry takes the schema one version further. Never edit one: add another.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE chats (
         id TEXT PRIMARY KEY,
@@ -73,6 +73,9 @@ const MIGRATIONS: [&str; 2] = [
     CREATE INDEX messages_of_chat ON messages (chat_id, written);
     UPDATE chats SET leaf =
         (SELECT id FROM messages WHERE chat_id = chats.id ORDER BY written DESC LIMIT 1);
+",
+    "
+    ALTER TABLE messages ADD COLUMN finish TEXT;
 ",
 ];
 
@@ -156,7 +159,7 @@ mod tests {
             let said: Vec<_> = branch.iter().map(|message| message.content.as_str()).collect();
             assert_eq!(said, ["q1", "a1", "q2", "a2"]);
             assert_eq!((branch[0].role, branch[0].parent), (Role::User, None));
-            assert_eq!(branch[3].state, MessageState::Complete);
+            assert_eq!((branch[3].state, branch[3].finish), (MessageState::Complete, None));
         }
         assert_eq!(workspace.load_chat(Some(empty)).unwrap().unwrap().leaf, None);
         assert_eq!(workspace.list_chats().unwrap().len(), 3);

@@ -19,8 +19,11 @@ impl Model {
             }
             ChatAction::Regenerate { question } => return self.answer(question, now),
             ChatAction::BeginEdit(id) => {
-                let question = conversation.chat.messages.iter().find(|it| it.id == id);
-                conversation.edit = question.map(|question| (id, question.content.clone()));
+                // What was changed already is not thrown away.
+                if conversation.edit.as_ref().is_none_or(|(edited, _)| *edited != id) {
+                    let question = conversation.chat.messages.iter().find(|it| it.id == id);
+                    conversation.edit = question.map(|question| (id, question.content.clone()));
+                }
             }
             ChatAction::SetEdit(text) => {
                 if let Some((_, edited)) = &mut conversation.edit {

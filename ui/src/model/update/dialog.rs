@@ -60,12 +60,10 @@ impl Model {
     }
 
     pub(super) fn close_dialog(&mut self) -> Option<Effect> {
-        match self.dialog.take()? {
-            // It was opened by someone who types.
-            Dialog::Palette { .. } => {
-                self.focus.get_or_insert(Focus::Composer);
-                None
-            }
+        let closed = self.dialog.take()?;
+        // Whoever has the hands on the keyboard goes on somewhere.
+        self.focus.get_or_insert(Focus::Composer);
+        match closed {
             Dialog::Path(dialog) => self.jobs.cancel(dialog.job?),
             _ => None,
         }
@@ -137,8 +135,14 @@ impl Model {
         let typed = Path::new(dialog.text.trim());
         let path = match (typed.strip_prefix("~"), dialog.purpose) {
             (Ok(below), _) => self.host.user_home.join(below),
-            // The engine knows names of its own, and finds the rest where the app was started.
-            (Err(_), PathPurpose::OpenModel | PathPurpose::AddVector) => typed.to_owned(),
+            // The engine knows names of its own.
+            (Err(_), PathPurpose::OpenModel | PathPurpose::AddVector) if is_bare(typed) => {
+                typed.to_owned()
+            }
+            // From where the app was started, as in a terminal.
+            (Err(_), PathPurpose::OpenModel | PathPurpose::AddVector) => {
+                self.host.current_folder.join(typed)
+            }
             (Err(_), _) => self.host.documents.join(typed),
         };
         self.take_path(path, replace, now)
@@ -171,8 +175,7 @@ impl Model {
                     dtype: None,
                     out: path,
                 };
-                self.dialog = None;
-                return vec![self.start(Purpose::Merge, JobSpec::Merge(spec), now)];
+                (Purpose::Merge, JobSpec::Merge(spec))
             }
         };
         let (job, effect) = self.jobs.start(purpose, spec, now);
@@ -191,6 +194,11 @@ impl Model {
         let purpose = Purpose::Open { expected, path: path.clone() };
         self.start(purpose, JobSpec::Describe { path }, now)
     }
+}
+
+/// Whether it may be the name of something that comes with the demo.
+fn is_bare(path: &Path) -> bool {
+    path.components().count() == 1 && path.extension().is_none()
 }
 
 /// Words of a title that a file can be named by.

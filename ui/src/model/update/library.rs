@@ -45,6 +45,9 @@ impl Model {
 
     pub(super) fn open_chat(&mut self, id: Uuid, reveal: Option<Uuid>, now: f64) -> Vec<Effect> {
         let mut effects = self.call_off_loads();
+        if id == self.conversation.chat.id && reveal.is_none() {
+            return effects;
+        }
         let purpose = Purpose::LoadChat { reveal };
         effects.push(self.start(purpose, JobSpec::LoadChat { id: Some(id) }, now));
         effects
@@ -68,7 +71,9 @@ impl Model {
         }
         let title = self.library.title(id).unwrap_or("Chat").to_owned();
         self.notices.deleted(id, title, now);
-        if self.conversation.chat.id == id {
+        let was_open = self.conversation.chat.id == id;
+        self.library.deleted.push((id, was_open));
+        if was_open {
             self.conversation.begin();
             effects.extend(self.call_off_loads());
         }
@@ -78,14 +83,35 @@ impl Model {
 
     pub(super) fn undo(&mut self, notice: u64, now: f64) -> Vec<Effect> {
         match self.notices.take(notice).map(|notice| notice.body) {
-            Some(NoticeBody::Deleted { chat, .. }) => {
-                let restored = self.start(Purpose::Chats, JobSpec::RestoreChat { id: chat }, now);
-                let mut effects = vec![restored];
-                effects.extend(self.open_chat(chat, None, now));
-                effects
-            }
+            Some(NoticeBody::Deleted { chat, .. }) => self.restore(chat, now),
             _ => Vec::new(),
         }
+    }
+
+    /// Undoes the last deletion of this session that has not been undone.
+    pub(super) fn undo_last(&mut self, now: f64) -> Vec<Effect> {
+        match self.library.deleted.last() {
+            Some((chat, _)) => self.restore(*chat, now),
+            None => {
+                self.notices.info("No chat was deleted since the start", now);
+                Vec::new()
+            }
+        }
+    }
+
+    fn restore(&mut self, chat: Uuid, now: f64) -> Vec<Effect> {
+        self.notices.forget_deleted(chat);
+        let was_open = self
+            .library
+            .deleted
+            .extract_if(.., |(id, _)| *id == chat)
+            .any(|(_, was_open)| was_open);
+        let restored = self.start(Purpose::Chats, JobSpec::RestoreChat { id: chat }, now);
+        let mut effects = vec![restored];
+        if was_open {
+            effects.extend(self.open_chat(chat, None, now));
+        }
+        effects
     }
 
     pub(super) fn search(&mut self, text: String, now: f64) -> Vec<Effect> {

@@ -2,17 +2,17 @@ mod chat;
 mod dialog;
 mod library;
 
-use meav_protocol::{JobSpec, Outcome, UserError};
+use meav_protocol::{JobSpec, LoadedModel, Outcome, RecipeStamp, StampTerm, UserError};
 
 use super::jobs::Purpose;
-use super::{Dialog, Focus, Model, Panel};
+use super::{COEFFICIENT_LIMIT, Dialog, Focus, Model, Panel};
 use crate::action::{Action, ChatAction, KnobAction, KnobId, PathPurpose};
 use crate::command::UiCommand;
 use crate::effect::Effect;
 use crate::settings::Theme;
 
 /// The sizes that text can have.
-pub(crate) const TEXT_SCALES: std::ops::RangeInclusive<f32> = 0.6..=2.0;
+const TEXT_SCALES: std::ops::RangeInclusive<f32> = 0.6..=2.0;
 
 /// The nearest tenth within that range; `None` for what is no number.
 pub(super) fn legible(scale: f32) -> Option<f32> {
@@ -61,7 +61,7 @@ impl Model {
                     self.settings.presets.remove(index);
                 }
             }
-            Action::ApplyRecipe(recipe) => self.weights.apply_recipe(&recipe),
+            Action::ApplyRecipe(recipe) => self.apply_recipe(&recipe, now),
             Action::Retry => self.weights.retry(),
             Action::SetDtype(dtype) => self.weights.dtype = dtype,
             Action::Dismiss(notice) => {
@@ -110,12 +110,12 @@ impl Model {
             UiCommand::StopAnswer => return self.chat(ChatAction::Stop, now),
             UiCommand::Regenerate => return self.regenerate_last(now),
             UiCommand::EditLast => {
-                if let Some(question) = self.conversation.last_question() {
-                    let (id, text) = (question.id, question.content.clone());
-                    self.conversation.edit = Some((id, text));
+                if let Some(id) = self.conversation.last_question().map(|question| question.id) {
                     self.conversation.reveal = Some(id);
+                    return self.chat(ChatAction::BeginEdit(id), now);
                 }
             }
+            UiCommand::UndoDelete => return self.undo_last(now),
             UiCommand::FocusComposer => self.focus = Some(Focus::Composer),
             UiCommand::FocusKnobs => self.reveal_panel(Panel::Knobs, Focus::Knobs),
             UiCommand::SearchChats => self.reveal_panel(Panel::Chats, Focus::Search),
@@ -135,6 +135,22 @@ impl Model {
     fn set_text_scale(&mut self, scale: f32) {
         if let Some(scale) = legible(scale) {
             self.settings.text_scale = scale;
+        }
+    }
+
+    /// Sets the knobs to an answer's recipe, and says what of it can't be had here.
+    fn apply_recipe(&mut self, recipe: &RecipeStamp, now: f64) {
+        self.weights.apply_recipe(recipe);
+        let is_other = |held: &LoadedModel| held.recipe.base != recipe.base;
+        if self.weights.held.as_ref().is_some_and(is_other) {
+            let text = format!("That answer came from {}; this is another model", recipe.model);
+            self.notices.info(text, now);
+        }
+        let is_beyond = |term: &StampTerm| term.coefficient.abs() > COEFFICIENT_LIMIT;
+        if let Some(term) = recipe.vectors.iter().find(|term| is_beyond(term)) {
+            let text =
+                format!("λ of {} was {}, further than knobs turn", term.domain, term.coefficient);
+            self.notices.info(text, now);
         }
     }
 
@@ -175,7 +191,10 @@ impl Model {
         match action {
             KnobAction::Set(coefficient) => self.weights.set(id, coefficient),
             KnobAction::SetBypassed(is_bypassed) => self.weights.set_bypassed(id, is_bypassed),
-            KnobAction::Remove => self.weights.remove(id),
+            KnobAction::Remove => {
+                self.weights.remove(id);
+                return self.describe_selected(now).into_iter().collect();
+            }
             KnobAction::Move(by) => self.weights.shift(id, by),
             KnobAction::Select => {
                 self.weights.selected = Some(id);
@@ -194,7 +213,7 @@ impl Model {
     pub(super) fn describe_selected(&mut self, now: f64) -> Option<Effect> {
         let id = self.weights.selected?;
         let knob = self.weights.knob(id)?;
-        let is_known = self.details.described.as_ref().is_some_and(|(known, _)| *known == id);
+        let is_known = matches!(self.details.described.get(&id), Some(Ok(_)));
         if is_known || knob.fault.is_some() {
             return None;
         }
@@ -202,7 +221,7 @@ impl Model {
         Some(self.start(Purpose::Describe(id), JobSpec::Describe { path }, now))
     }
 
-    fn close(&mut self, now: f64) -> Vec<Effect> {
+    pub(super) fn close(&mut self, now: f64) -> Vec<Effect> {
         if self.jobs.has_long() {
             self.dialog = Some(Dialog::Close);
             return Vec::new();

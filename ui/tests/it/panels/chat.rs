@@ -48,6 +48,17 @@ fn message_is_typed_sent_with_enter_and_answered_in_view() {
 }
 
 #[test]
+fn words_and_enter_in_one_frame_are_sent_together() {
+    let mut harness = harness(Window::ready());
+    harness.run();
+    harness.event(egui::Event::Text("What is a bond?".to_owned()));
+    harness.key_press(Key::Enter);
+    harness.run();
+    assert!(harness.shows("What is a bond?"));
+    assert_eq!(draft(&harness), "");
+}
+
+#[test]
 fn shift_and_enter_begin_a_line() {
     let mut harness = harness(Window::ready());
     harness.types("one");

@@ -1,8 +1,9 @@
-use meav_protocol::{Event, JobSpec, MergeSpec, Outcome, Stage, UserError};
+use meav_protocol::{Dtype, Event, Fact, JobSpec, MergeSpec, Outcome, Stage, UserError};
 use meav_ui::{Action, ChatAction, DialogAction, Effect, Settings, UiCommand};
 
+use crate::hands::{Hands as _, harness};
 use crate::support::{MEDICAL, Window};
-use crate::values::{hello, lost};
+use crate::values::{hello, lost, reply};
 
 fn engine_stopped() -> UserError {
     UserError::new("The engine stopped", "Try again")
@@ -108,6 +109,40 @@ fn window_with_a_running_answer_asks_before_it_closes() {
     window.update(Action::Dialog(DialogAction::StopAndQuit));
     assert_eq!(window.cancelled(), [job]);
     assert_eq!(window.effects.last(), Some(&Effect::Quit));
+}
+
+#[test]
+fn window_that_waits_to_close_closes_when_the_job_has_ended() {
+    let mut window = Window::ready();
+    let (job, turn) = window.ask("One?");
+    window.update(Action::CloseRequested);
+    window.effects.clear();
+    window.fact(job, Fact::Reply(reply(&turn.setup, "Yes.")));
+    window.finish(job, Outcome::Done);
+    assert!(window.effects.contains(&Effect::Quit));
+}
+
+#[test]
+fn weights_that_the_engine_dropped_are_not_shown_as_held() {
+    let mut window = Window::ready();
+    window.update(Action::SetDtype(Dtype::F32));
+    let (job, _) = window.take_job(|spec| matches!(spec, JobSpec::Prepare(_)));
+    window.fact(job, Fact::Unloaded);
+    window.fail(job, UserError::new("The model needs 9 GB of memory", "Choose bf16"));
+    let mut harness = harness(window);
+    harness.run();
+    assert!(harness.shows("nothing yet") && !harness.shows("as set"));
+}
+
+#[test]
+fn engine_that_never_gets_ready_is_started_again_once_only() {
+    let mut window = Window::new();
+    for secs in [100.0, 200.0, 300.0] {
+        window.now = secs;
+        window.take_jobs();
+        window.apply(lost("it was killed"));
+    }
+    assert_eq!(window.take_prepares(), []);
 }
 
 #[test]

@@ -194,3 +194,20 @@ fn new_chat_keeps_what_is_typed_and_the_standing_instructions() {
     assert_eq!(turn.messages[0].content, "Half a thought");
     assert_eq!(turn.system, "Be brief.");
 }
+
+#[test]
+fn undoing_the_deletion_of_another_chat_leaves_what_is_read() {
+    let mut window = Window::ready();
+    let (one, two) = (chat("One?"), chat("Two?"));
+    library(&mut window, LibraryAction::Open(one.id));
+    let job = take_load(&mut window);
+    load(&mut window, job, &one);
+    library(&mut window, LibraryAction::Delete(two.id));
+    window.take_jobs();
+    window.command(UiCommand::UndoDelete);
+    let jobs = window.take_jobs();
+    assert!(jobs.iter().any(|(_, spec)| *spec == JobSpec::RestoreChat { id: two.id }));
+    assert!(!jobs.iter().any(|(_, spec)| matches!(spec, JobSpec::LoadChat { .. })), "{jobs:?}");
+    window.command(UiCommand::UndoDelete);
+    assert_eq!(window.take_jobs(), []);
+}

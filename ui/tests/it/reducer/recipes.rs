@@ -108,7 +108,8 @@ fn preset_brings_vectors_that_are_on_no_knob() {
     let mut window = Window::ready();
     let terms = vec![("/vectors/legal.safetensors".into(), 0.4), ("medical".into(), 9.0)];
     window.update(Action::ApplyPreset(Preset { name: "law".to_owned(), terms }));
-    assert_eq!(window.coefficients(), [1.5, 0.0, 0.4]);
+    // In its order, which is part of the recipe.
+    assert_eq!(window.coefficients(), [0.4, 1.5, 0.0]);
 }
 
 #[test]
@@ -142,9 +143,22 @@ fn stamp_finds_its_vector_by_content_and_adds_one_that_is_on_no_knob() {
         term("/vectors/legal.safetensors", "blake3:other", -0.3),
     ];
     window.update(Action::ApplyRecipe(Box::new(recipe)));
-    assert_eq!(window.coefficients(), [0.2, 0.0, -0.3]);
+    assert_eq!(window.coefficients(), [0.2, -0.3, 0.0]);
     let files: Vec<_> = window.settings().knobs.into_iter().map(|knob| knob.file).collect();
-    assert_eq!(files[2], std::path::Path::new("/vectors/legal.safetensors"));
+    assert_eq!(files[1], std::path::Path::new("/vectors/legal.safetensors"));
+}
+
+#[test]
+fn stamp_brings_back_the_order_of_the_sum() {
+    let mut window = Window::ready();
+    window.set_knob(MEDICAL, 0.7);
+    window.set_knob(FINANCIAL, 0.3);
+    window.update(Action::Knob(FINANCIAL, KnobAction::Move(-1)));
+    let turn = window.ask_and_answer("Hello?");
+    let recipe = stamp(&turn.setup);
+    window.update(Action::Knob(MEDICAL, KnobAction::Move(-1)));
+    window.update(Action::ApplyRecipe(Box::new(recipe)));
+    assert_eq!(window.coefficients(), [0.3, 0.7]);
 }
 
 #[test]
