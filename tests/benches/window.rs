@@ -4,7 +4,8 @@
 //! Processor time is that of the whole window process, the threads that draw included. Build the
 //! app before (`cargo build --release`) and have nothing else running.
 
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{env, fs, io, thread};
 
@@ -72,7 +73,7 @@ fn keep_chat(programs: &Path, home: &Path, n_messages: usize) {
         Client::new(engine, || ()).run(JobSpec::Chat(turn), &|| false, |_| ());
 }
 
-fn measure(screen: &Screen, program: &PathBuf, home: &Path, n_messages: usize) -> io::Result<()> {
+fn measure(screen: &Screen, program: &Path, home: &Path, n_messages: usize) -> io::Result<()> {
     let started = Instant::now();
     let mut studio = Studio::start(screen, program, home, &[])?;
     say(&format!("{n_messages} messages"));
@@ -106,7 +107,8 @@ fn measure(screen: &Screen, program: &PathBuf, home: &Path, n_messages: usize) -
 }
 
 fn say(text: &str) {
-    println!("{text}");
+    // With standard output gone there is nobody left to tell.
+    let _gone = writeln!(io::stdout(), "{text}");
 }
 
 /// Milliseconds of processor time of the window process for each frame that it draws meanwhile.

@@ -201,6 +201,9 @@ fn engine_that_is_not_there_is_a_sentence() {
     let mut client = Client::new(nowhere, || ());
     let (outcome, _) = run(&mut client, JobSpec::ListChats);
     assert!(matches!(&outcome, Outcome::Failed(err) if err.summary.contains("is missing")));
+    assert!(
+        matches!(next(&client), Event::EngineLost { reason } if reason.contains("no engine at"))
+    );
 }
 
 #[test]

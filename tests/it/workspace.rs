@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use meav_client::Client;
+use meav_client::{Client, Update};
 use meav_protocol::{
     AuditEntry, BenchSpec, Chat, ChatHit, ChatSummary, ChatTurn, Dtype, ExportTarget, Fact,
-    FileKind, JobSpec, KeepIn, LoadedModel, MergeSpec, Message, Outcome, Remedy, Reply, Role,
-    SamplingSpec, Setup, UserError, VectorTerm,
+    FileKind, FinishReason, JobSpec, KeepIn, LoadedModel, MergeSpec, Message, Outcome, Remedy,
+    Reply, Role, SamplingSpec, Setup, Stage, UserError, VectorTerm,
 };
-use meav_test_support::{TINY, tiny_adapter, tiny_model};
+use meav_test_support::{TINY, tiny_adapter, tiny_dense_vector, tiny_model};
 use uuid::Uuid;
 
 use crate::support::{Home, client, run};
@@ -142,6 +142,7 @@ fn answers_given_again_are_branches_and_the_one_that_is_shown_is_exported() {
     for (message, reply) in chat.messages[1..].iter().zip(&replies) {
         let tokens = message.figures.unwrap().tokens;
         assert_eq!((&message.content, tokens), (&reply.text, reply.figures.tokens));
+        assert_eq!(message.finish, Some(reply.finish));
     }
 
     let choose = JobSpec::SetBranch { chat: first.chat, leaf: first.reply };
@@ -271,4 +272,132 @@ fn loaded_model_says_where_it_is_and_what_it_takes() {
             "{facts:?}"
         );
     }
+}
+
+#[test]
+fn question_is_kept_before_anything_can_fail_and_older_answers_stay_shown() {
+    let home = Home::empty();
+    let setup = tiny_setup(&home);
+    let demo = Setup { model: "demo".into(), ..setup.clone() };
+    let mut client = client(&home);
+    let keep = new_chat();
+    let question = Message::new(None, Role::User, "hello");
+    let ask = |setup: &Setup, keep: KeepIn| {
+        let turn = turn(setup, std::slice::from_ref(&question), 1);
+        ChatTurn { system: "Be brief.".to_owned(), keep: Some(keep), ..turn }
+    };
+    let err = failed(&mut client, JobSpec::Chat(ask(&demo, keep)));
+    assert_eq!(err.remedy, Some(Remedy::FetchDemo));
+    let chat = load(&mut client, Some(keep.chat)).unwrap();
+    assert_eq!((chat.system.as_str(), chat.leaf), ("Be brief.", Some(question.id)));
+    assert_eq!(chat.messages, std::slice::from_ref(&question));
+
+    let reply = answer(&mut client, ask(&setup, keep), keep);
+    assert_eq!(reply.finish, FinishReason::Length);
+    let again = KeepIn { reply: Uuid::now_v7(), ..keep };
+    failed(&mut client, JobSpec::Chat(ask(&demo, again)));
+    let chat = load(&mut client, Some(keep.chat)).unwrap();
+    assert_eq!((chat.messages.len(), chat.leaf), (2, Some(keep.reply)));
+    let out = home.path().join("chat.md");
+    let export_chat = JobSpec::ExportChat { id: Some(keep.chat), out: new_file(&out) };
+    let text = export(&mut client, export_chat, &out);
+    assert!(text.contains("` (cut: the longest answer was reached)\n"), "{text}");
+}
+
+#[test]
+fn workspace_that_cannot_be_used_is_said_once_a_job_and_tried_again() {
+    let home = Home::empty();
+    let setup = tiny_setup(&home);
+    let in_the_way = home.path().join("workspace");
+    fs::write(&in_the_way, "").unwrap();
+    let mut client = client(&home);
+    let keep = new_chat();
+    let question = Message::new(None, Role::User, "hello");
+    let turn = turn(&setup, std::slice::from_ref(&question), 1);
+    let mut unkept = |keep: KeepIn| {
+        let facts = done(&mut client, JobSpec::Chat(ChatTurn { keep: Some(keep), ..turn.clone() }));
+        assert!(matches!(facts.last(), Some(Fact::Reply(_))), "{facts:?}");
+        let words = |fact: Fact| match fact {
+            Fact::Unkept(words) => Some(words),
+            _ => None,
+        };
+        facts.into_iter().filter_map(words).collect::<Vec<_>>()
+    };
+    for _ in 0..2 {
+        let words = unkept(keep);
+        assert_eq!(words.len(), 1, "{words:?}");
+        assert!(words[0].starts_with("nothing is kept: "), "{words:?}");
+    }
+    fs::remove_file(&in_the_way).unwrap();
+    assert!(unkept(keep).is_empty());
+    assert_eq!(load(&mut client, Some(keep.chat)).unwrap().messages.len(), 2);
+}
+
+#[test]
+fn model_that_makes_room_for_another_is_said_to_be_gone() {
+    let home = Home::empty();
+    let setup = tiny_setup(&home);
+    let mut client = client(&home);
+    let facts = done(&mut client, JobSpec::Prepare(setup.clone()));
+    assert!(matches!(&facts[..], [Fact::Ready(_)]), "{facts:?}");
+    // Where there is none, nothing goes.
+    let nowhere = Setup { model: home.path().join("nowhere"), ..setup.clone() };
+    let (outcome, facts) = run(&mut client, JobSpec::Prepare(nowhere));
+    assert!(matches!(outcome, Outcome::Failed(_)) && facts.is_empty(), "{outcome:?} {facts:?}");
+    let other = Setup { dtype: Dtype::Bf16, ..setup };
+    let facts = done(&mut client, JobSpec::Prepare(other));
+    assert!(matches!(&facts[..], [Fact::Unloaded, Fact::Ready(_)]), "{facts:?}");
+}
+
+#[test]
+fn hostile_metadata_is_shown_on_short_lines() {
+    let home = Home::empty();
+    let mut setup = tiny_setup(&home);
+    let mut client = client(&home);
+    let path = home.path().join("hostile.safetensors");
+    let mut vector = tiny_dense_vector(&TINY, &"legal\n\u{1b}[2J".repeat(1000), 1);
+    let training = serde_json::json!({ "k\n".repeat(1000): "v\n".repeat(100_000) });
+    vector.metadata.insert("meav.training".to_owned(), training.to_string());
+    vector.write(&path);
+    let is_short = |text: &str, max_chars: usize| {
+        text.chars().count() <= max_chars && !text.chars().any(char::is_control)
+    };
+    let facts = done(&mut client, JobSpec::Describe { path: path.clone() });
+    let [Fact::Described(description)] = &facts[..] else { panic!("{facts:?}") };
+    assert!(is_short(&description.title, 80), "{}", description.title);
+    for (name, value) in &description.rows {
+        assert!(is_short(name, 60) && is_short(value, 500), "{name}: {value}");
+    }
+    assert!(description.rows.iter().any(|(_, value)| value.ends_with('…')));
+    setup.vectors = vec![VectorTerm { file: path, coefficient: 0.5 }];
+    let facts = done(&mut client, JobSpec::Prepare(setup));
+    let [Fact::Ready(loaded)] = &facts[..] else { panic!("{facts:?}") };
+    assert!(is_short(&loaded.vectors[0].domain, 60), "{:?}", loaded.vectors[0]);
+    assert_eq!(loaded.recipe.vectors[0].domain, loaded.vectors[0].domain);
+}
+
+#[test]
+fn reading_a_conversation_counts_only_what_is_new() {
+    let home = Home::empty();
+    let setup = tiny_setup(&home);
+    let mut client = client(&home);
+    let question = Message::new(None, Role::User, "hello");
+    let mut messages = vec![question];
+    let first = answer(&mut client, turn(&setup, &messages, 1), new_chat());
+    messages.push(Message::new(Some(messages[0].id), Role::Assistant, first.text));
+    messages.push(Message::new(Some(messages[1].id), Role::User, "and then?"));
+    let (mut progress, mut reply) = (None, None);
+    let spec = JobSpec::Chat(turn(&setup, &messages, 1));
+    let outcome = client.run(spec, &|| false, |update| match update {
+        Update::Progress { stage: Stage::ReadingPrompt, done, total } => {
+            progress.get_or_insert((done, total));
+        }
+        Update::Fact(Fact::Reply(end)) => reply = Some(end),
+        _ => {}
+    });
+    assert_eq!(outcome, Outcome::Done);
+    let figures = reply.unwrap().figures;
+    assert!(figures.reused_tokens > 0, "{figures:?}");
+    let new = (figures.prompt_tokens - figures.reused_tokens) as u64;
+    assert_eq!(progress, Some((0, new)));
 }

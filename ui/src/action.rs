@@ -4,6 +4,7 @@ use meav_protocol::{Dtype, FileKind, RecipeStamp, UserError};
 use uuid::Uuid;
 
 use crate::UiCommand;
+use crate::model::Panel;
 use crate::settings::{Preset, SamplingSettings, SendKey, Slot, Theme};
 
 /// What the user did, or the host on the user's behalf, in the user's terms.
@@ -63,6 +64,8 @@ pub enum Action {
     CloseRequested,
     /// The window has come to the front or gone from it.
     Focused(bool),
+    /// The side panels for which there is room have become these.
+    PanelsShown(Vec<Panel>),
     /// The keyboard is where it was to go.
     FocusTaken,
     /// The window is to be shown: from the tray, or by a second launch.

@@ -21,7 +21,7 @@ pub use action::{
 };
 pub use command::{Menu, UiCommand};
 pub use effect::{Effect, PickKind, PickRequest};
-pub use model::{EngineState, HostInfo, Model};
+pub use model::{EngineState, HostInfo, Model, Panel};
 pub use settings::{
     KnobSettings, Panels, Preset, Recent, SamplingSettings, SendKey, Settings, Slot, Theme,
 };

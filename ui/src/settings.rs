@@ -5,6 +5,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
+use crate::model::Panel;
+
 /// What is kept from one start to the next, beside what the workspace keeps.
 ///
 /// Whatever is missing or unknown in a file becomes its default, so that older and newer versions
@@ -112,6 +114,18 @@ pub struct Panels {
     pub chats: bool,
     /// Vector, recipe and history.
     pub details: bool,
+}
+
+impl Panels {
+    /// Those that are wanted.
+    pub(crate) fn wanted(self) -> Vec<Panel> {
+        let all = [
+            (self.knobs, Panel::Knobs),
+            (self.chats, Panel::Chats),
+            (self.details, Panel::Details),
+        ];
+        all.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, panel)| panel).collect()
+    }
 }
 
 impl Default for Panels {

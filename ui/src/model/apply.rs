@@ -1,5 +1,6 @@
 use meav_protocol::{
-    Description, Event, Fact, FileKind, JobId, LoadedModel, Outcome, Setup, Stage, UserError,
+    Description, Event, Fact, FileKind, JobId, LoadedModel, Outcome, Remedy, Setup, Stage,
+    UserError,
 };
 use std::path::PathBuf;
 
@@ -111,7 +112,7 @@ impl Model {
             }
             (Purpose::Audit, Fact::Audit(entries)) => self.details.audit = entries,
             (Purpose::Merge | Purpose::Export, Fact::Written { path, summary }) => {
-                self.notices.info(format!("{summary}: {}", path.display()), now);
+                self.notices.info(format!("Saved {summary} as {}", path.display()), now);
             }
             (_, Fact::Unloaded) => self.weights.forget_held(),
             (_, Fact::Unkept(what)) => {
@@ -149,11 +150,20 @@ impl Model {
     /// A path turned out to be a model or a vector.
     fn opened(&mut self, path: PathBuf, expected: Option<FileKind>, found: Description, now: f64) {
         let kind = found.kind;
+        if (expected, kind) == (Some(FileKind::Vector), FileKind::Model) {
+            let hint = "Load it with Open model…; it would take the place of the one before";
+            self.notices.error(UserError::new("That is a model, not a vector", hint));
+            return;
+        }
         self.remember(path.clone(), kind);
         match kind {
             FileKind::Model => self.weights.set_model(path),
             FileKind::Vector => {
+                let before = self.weights.knobs.len();
                 let id = self.weights.add(path);
+                if self.weights.knobs.len() == before {
+                    self.notices.info("That vector is on a knob already", now);
+                }
                 self.weights.selected = Some(id);
                 if let Some(knob) = self.weights.knob_mut(id) {
                     knob.fault = None;
@@ -161,12 +171,8 @@ impl Model {
                 self.details.described.insert(id, Ok(found));
             }
         }
-        if expected.is_some_and(|expected| expected != kind) {
-            let text = match kind {
-                FileKind::Model => "That is a model: it was loaded in place of the one before",
-                FileKind::Vector => "That is a vector: it was put on a knob",
-            };
-            self.notices.info(text, now);
+        if (expected, kind) == (Some(FileKind::Model), FileKind::Vector) {
+            self.notices.info("That is a vector: it was put on a knob", now);
         }
     }
 
@@ -199,7 +205,10 @@ impl Model {
                 }
                 effects.push(self.start(Purpose::Chats, meav_protocol::JobSpec::ListChats, now));
             }
-            (Purpose::FetchDemo, Outcome::Done) => self.weights.retry(),
+            (Purpose::FetchDemo, Outcome::Done) => {
+                self.weights.retry();
+                self.conversation.error.take_if(|(_, err)| err.remedy == Some(Remedy::FetchDemo));
+            }
             (Purpose::FetchDemo, Outcome::Failed(err)) => self.weights.error = Some(err),
             (Purpose::Describe(knob), Outcome::Failed(err)) => {
                 self.details.described.insert(knob, Err(err));

@@ -57,12 +57,10 @@ impl Conversation {
         Self { chat, draft: String::new(), edit: None, answer: None, error: None, reveal: None }
     }
 
-    /// Begins an empty chat; standing instructions and an answer on its way stay.
+    /// Begins an empty chat; what is typed and an answer on its way stay.
     pub(crate) fn begin(&mut self) {
-        let system = std::mem::take(&mut self.chat.system);
         let (answer, draft) = (self.answer.take(), std::mem::take(&mut self.draft));
         *self = Self { draft, answer, ..Self::new() };
-        self.chat.system = system;
     }
 
     /// Shows another chat.

@@ -101,6 +101,8 @@ pub struct Model {
     /// The order in which side panels were last asked for, the newest last: where not all fit, the
     /// newest do.
     pub(crate) panel_order: Vec<Panel>,
+    /// Those that are on the screen.
+    pub(crate) shown_panels: Vec<Panel>,
     is_focused: bool,
     is_hidden: bool,
     /// What the host was last given to keep, and when.
@@ -112,7 +114,7 @@ pub struct Model {
 
 /// A side panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Panel {
+pub enum Panel {
     /// One knob per vector.
     Knobs,
     /// The list of chats.
@@ -139,6 +141,7 @@ impl Model {
         }
         let text_scale = legible(settings.text_scale).unwrap_or(1.0);
         let settings = Settings { text_scale, ..settings };
+        let shown_panels = settings.panels.wanted();
         let mut model = Self {
             host,
             kept: (settings.clone(), 0.0),
@@ -153,6 +156,7 @@ impl Model {
             dialog: None,
             focus: Some(Focus::Composer),
             panel_order: vec![Panel::Details, Panel::Chats, Panel::Knobs],
+            shown_panels,
             is_focused: true,
             is_hidden: false,
             tray: Vec::new(),

@@ -97,6 +97,9 @@ fn shortcuts(ui: &Ui, model: &Model) -> Vec<Action> {
 fn side_panels_ui(ui: &mut Ui, model: &Model) -> Vec<Action> {
     let mut actions = Vec::new();
     let shown = fitting_panels(model, ui.available_width());
+    if shown != model.shown_panels {
+        actions.push(Action::PanelsShown(shown.clone()));
+    }
     let margin = Margin::symmetric(3 * GRID as i8, 2 * GRID as i8);
     let frame = Frame::new().fill(Tokens::of(ui.visuals()).panel).inner_margin(margin);
     let room = (ui.available_width() - LEAST_CHAT_WIDTH).max(180.0);

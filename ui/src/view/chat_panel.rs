@@ -79,6 +79,10 @@ fn header_ui(ui: &mut Ui, view: &ChatView<'_>) -> Vec<Action> {
                     title => title,
                 };
                 one_line(ui, RichText::new(title).strong());
+                let system = &view.conversation.chat.system;
+                if !system.trim().is_empty() {
+                    weak(ui, "with a system prompt").on_hover_text(system);
+                }
             });
         });
     });

@@ -54,10 +54,7 @@ fn field_ui(ui: &mut Ui, view: &ChatView<'_>) -> Vec<Action> {
     let has_focus = ui.memory(|memory| memory.has_focus(id));
     // The keys must not reach the field; what was typed before them goes first.
     let sends = has_focus && takes_send_key(ui, view.send_key);
-    let new_line = match view.send_key {
-        SendKey::Enter => KeyboardShortcut::new(Modifiers::SHIFT, Key::Enter),
-        SendKey::CtrlEnter => KeyboardShortcut::new(Modifiers::NONE, Key::Enter),
-    };
+    let new_line = new_line_keys(view.send_key);
     let mut draft = view.conversation.draft.clone();
     let rows = draft.lines().count().clamp(2, MOST_ROWS as usize);
     let field = TextEdit::multiline(&mut draft)
@@ -80,8 +77,17 @@ fn field_ui(ui: &mut Ui, view: &ChatView<'_>) -> Vec<Action> {
     actions
 }
 
+/// The keys that begin a line where others send.
+pub(super) fn new_line_keys(key: SendKey) -> KeyboardShortcut {
+    let modifiers = match key {
+        SendKey::Enter => Modifiers::SHIFT,
+        SendKey::CtrlEnter => Modifiers::NONE,
+    };
+    KeyboardShortcut::new(modifiers, Key::Enter)
+}
+
 /// Whether the keys that send were pressed; the field does not see them then.
-fn takes_send_key(ui: &Ui, key: SendKey) -> bool {
+pub(super) fn takes_send_key(ui: &Ui, key: SendKey) -> bool {
     let modifiers = match key {
         SendKey::Enter => Modifiers::NONE,
         SendKey::CtrlEnter => Modifiers::COMMAND,

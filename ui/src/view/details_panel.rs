@@ -24,8 +24,8 @@ impl<'a> From<&'a Model> for DetailsView<'a> {
 pub(super) fn details_ui(ui: &mut Ui, view: &DetailsView<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-        section(ui, "Vector", |ui| actions.extend(vector_ui(ui, view)));
         section(ui, "Recipe", |ui| actions.extend(recipe_ui(ui, view.weights)));
+        section(ui, "Vector", |ui| actions.extend(vector_ui(ui, view)));
         section(ui, "History", |ui| actions.extend(history_ui(ui, &view.details.audit)));
     });
     actions
@@ -168,7 +168,7 @@ fn history_ui(ui: &mut Ui, audit: &[AuditEntry]) -> Vec<Action> {
     for entry in audit {
         weak(ui, format!("{} · {}", moment(&entry.time), entry.action));
         let text = RichText::new(&entry.detail).small();
-        ui.add(Label::new(text).truncate()).on_hover_text(&entry.detail);
+        ui.add(Label::new(text).wrap());
     }
     actions
 }

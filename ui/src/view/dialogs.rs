@@ -37,7 +37,12 @@ impl<'a> DialogView<'a> {
 /// The dialog over the window. Escape and a click beside it close it.
 #[must_use]
 pub(super) fn dialog_ui(ui: &mut Ui, view: &DialogView<'_>) -> Vec<Action> {
-    let id = Id::unique("dialog").with(std::mem::discriminant(view.dialog));
+    // Each has a size of its own.
+    let purpose = match view.dialog {
+        Dialog::Path(dialog) => Some(std::mem::discriminant(&dialog.purpose)),
+        _ => None,
+    };
+    let id = Id::unique("dialog").with((std::mem::discriminant(view.dialog), purpose));
     let is_new = is_new(ui, id);
     let frame = egui::Frame::popup(ui.style()).inner_margin(4.0 * GRID);
     let modal = Modal::new(id).frame(frame).show(ui.ctx(), |ui| {

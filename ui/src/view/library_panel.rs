@@ -105,6 +105,7 @@ fn chat_ui(ui: &mut Ui, chat: &ChatSummary, open: Uuid) -> Vec<Action> {
         let is_open = chat.id == open;
         response.widget_info(|| WidgetInfo::selected(Role::Button, true, is_open, title));
         if response.clicked() {
+            response.request_focus();
             act(LibraryAction::Open(chat.id));
         }
         let pressed = |key| response.has_focus() && ui.input(|input| input.key_pressed(key));
@@ -138,6 +139,7 @@ fn rename_ui(ui: &mut Ui, text: &str) -> Vec<Action> {
     let is_first = ui.data(|data| data.get_temp::<bool>(key)).is_none();
     if is_first {
         response.request_focus();
+        select_all(ui, response.id, text);
         ui.data_mut(|data| data.insert_temp(key, true));
     }
     let is_left = response.lost_focus() && !is_first;
@@ -155,6 +157,15 @@ fn rename_ui(ui: &mut Ui, text: &str) -> Vec<Action> {
         actions.push(Action::Library(LibraryAction::SubmitRename));
     }
     actions
+}
+
+/// What is typed takes the place of what is there.
+fn select_all(ui: &Ui, id: egui::Id, text: &str) {
+    use egui::text::{CCursor, CCursorRange};
+    let mut state = egui::widgets::text_edit::TextEditState::load(ui.ctx(), id).unwrap_or_default();
+    let all = CCursorRange::two(CCursor::new(0), CCursor::new(text.chars().count()));
+    state.cursor.set_char_range(Some(all));
+    state.store(ui.ctx(), id);
 }
 
 fn hits_ui(ui: &mut Ui, words: &str, hits: &[ChatHit]) -> Vec<Action> {

@@ -5,10 +5,12 @@ use meav_protocol::{FinishReason, Message, MessageState, Role};
 use uuid::Uuid;
 
 use super::chat_panel::ChatView;
+use super::composer::{new_line_keys, takes_send_key};
 use super::design_tokens::{GRID, Tokens};
 use super::parts::{icon_button, primary_button, recipe_chip_ui, title, weak};
 use crate::action::{Action, ChatAction};
 use crate::model::Conversation;
+use crate::settings::SendKey;
 
 /// What a message shows.
 pub(super) struct MessageView<'a> {
@@ -17,6 +19,7 @@ pub(super) struct MessageView<'a> {
     /// Its text while it is being edited.
     edit: Option<&'a str>,
     is_streaming: bool,
+    send_key: SendKey,
     /// Whether an answer is on its way, so that no other can be asked for.
     is_busy: bool,
 }
@@ -32,6 +35,7 @@ impl<'a> MessageView<'a> {
             is_streaming: conversation
                 .answer_here()
                 .is_some_and(|answer| answer.message.id == message.id),
+            send_key: view.send_key,
             is_busy: conversation.answer.is_some(),
         }
     }
@@ -45,7 +49,7 @@ pub(super) fn message_ui(
 ) -> Vec<Action> {
     match (view.message.role, view.edit) {
         (Role::Assistant, _) => answer_ui(ui, view, markdown),
-        (_, Some(text)) => edit_ui(ui, text),
+        (_, Some(text)) => edit_ui(ui, text, view.send_key),
         (_, None) => question_ui(ui, view),
     }
 }
@@ -84,11 +88,15 @@ fn question_buttons_ui(ui: &mut Ui, view: &MessageView<'_>) -> Vec<Action> {
     actions
 }
 
-fn edit_ui(ui: &mut Ui, text: &str) -> Vec<Action> {
+fn edit_ui(ui: &mut Ui, text: &str, send_key: SendKey) -> Vec<Action> {
     let mut actions = Vec::new();
+    let id = ui.make_persistent_id("edited question");
+    let sends = ui.memory(|memory| memory.has_focus(id)) && takes_send_key(ui, send_key);
     let mut edited = text.to_owned();
     let field = TextEdit::multiline(&mut edited)
+        .id(id)
         .hint_text("The question")
+        .return_key(new_line_keys(send_key))
         .desired_width(f32::INFINITY)
         .desired_rows(2);
     let response = ui.add(field);
@@ -97,6 +105,9 @@ fn edit_ui(ui: &mut Ui, text: &str) -> Vec<Action> {
     }
     if response.changed() {
         actions.push(Action::Chat(ChatAction::SetEdit(edited)));
+    }
+    if sends {
+        actions.push(Action::Chat(ChatAction::SubmitEdit));
     }
     ui.horizontal(|ui| {
         if primary_button(ui, "Ask this instead").clicked() {

@@ -153,7 +153,7 @@ fn save_things(harness: &mut Harness<'_, Window>) {
     let (job, spec) = harness.state_mut().take_job(is_export);
     harness.state_mut().answer(job, &spec);
     engine_works(harness);
-    assert!(harness.shows("Written: /out/talk.json"));
+    assert!(harness.shows("Saved Written as /out/talk.json"));
     harness.keys(CTRL.plus(Modifiers::SHIFT), Key::S);
     assert_eq!(harness.focused().as_deref(), Some("Name"));
     harness.types("Half a doctor");

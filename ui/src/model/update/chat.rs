@@ -54,7 +54,11 @@ impl Model {
 
     pub(super) fn send(&mut self, now: f64) -> Vec<Effect> {
         let text = self.conversation.draft.trim().to_owned();
-        if text.is_empty() || self.conversation.answer.is_some() {
+        if self.conversation.answer.is_some() {
+            self.notices.info("Wait for the answer, or stop it first", now);
+            return Vec::new();
+        }
+        if text.is_empty() {
             return Vec::new();
         }
         self.conversation.draft.clear();

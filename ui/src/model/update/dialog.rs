@@ -172,7 +172,8 @@ impl Model {
                 let spec = MergeSpec {
                     model: setup.model,
                     vectors: setup.vectors,
-                    dtype: None,
+                    // Then it is the recipe that the window names.
+                    dtype: Some(setup.dtype),
                     out: path,
                 };
                 (Purpose::Merge, JobSpec::Merge(spec))

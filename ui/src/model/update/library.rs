@@ -90,13 +90,11 @@ impl Model {
 
     /// Undoes the last deletion of this session that has not been undone.
     pub(super) fn undo_last(&mut self, now: f64) -> Vec<Effect> {
-        match self.library.deleted.last() {
-            Some((chat, _)) => self.restore(*chat, now),
-            None => {
-                self.notices.info("No chat was deleted since the start", now);
-                Vec::new()
-            }
-        }
+        let Some((chat, _)) = self.library.deleted.last() else {
+            self.notices.info("No chat was deleted since the start", now);
+            return Vec::new();
+        };
+        self.restore(*chat, now)
     }
 
     fn restore(&mut self, chat: Uuid, now: f64) -> Vec<Effect> {

@@ -73,6 +73,7 @@ impl Model {
             Action::SetNotifications(is_on) => self.settings.notifications = is_on,
             Action::HostFailed(err) => self.notices.error(err),
             Action::Focused(is_focused) => self.is_focused = is_focused,
+            Action::PanelsShown(panels) => self.shown_panels = panels,
             Action::FocusTaken => self.focus = None,
         }
         Vec::new()
@@ -160,11 +161,15 @@ impl Model {
         self.notices.info(format!("{to} is now the same as {from}"), now);
     }
 
+    /// A panel that is wanted but found no room comes before the others.
     fn toggle(&mut self, panel: Panel) {
-        let shown = self.panel_mut(panel);
-        *shown = !*shown;
-        if *shown {
+        let is_seen = self.shown_panels.contains(&panel);
+        *self.panel_mut(panel) = !is_seen;
+        if is_seen {
+            self.shown_panels.retain(|other| *other != panel);
+        } else {
             self.bring_to_front(panel);
+            self.shown_panels.push(panel);
         }
     }
 

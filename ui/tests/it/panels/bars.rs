@@ -163,9 +163,10 @@ fn narrow_window_shows_the_panel_that_was_asked_for_last() {
     assert!(harness.shows("λ of medical"));
     assert!(!harness.shows("Copy fingerprint"));
     harness.keys(egui::Modifiers::COMMAND, egui::Key::Num3);
-    harness.keys(egui::Modifiers::COMMAND, egui::Key::Num3);
     assert!(harness.shows("Copy fingerprint"));
     assert!(!harness.shows("λ of medical"));
+    harness.keys(egui::Modifiers::COMMAND, egui::Key::Num1);
+    assert!(harness.shows("λ of medical"));
 }
 
 #[test]

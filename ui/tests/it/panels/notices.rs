@@ -63,7 +63,7 @@ fn export_tells_where_it_went() {
     window.answer_all();
     let mut harness = harness(window);
     harness.run();
-    assert!(harness.shows("Written: /out/audit.csv"));
+    assert!(harness.shows("Saved Written as /out/audit.csv"));
     assert!(!harness.shows("Export audit log"), "the dialog has closed");
 }
 

@@ -57,6 +57,24 @@ fn long_chat_opens_at_its_end() {
 }
 
 #[test]
+fn keys_turn_the_pages_of_a_chat_while_the_keyboard_is_in_the_message_field() {
+    let mut window = Window::ready();
+    window.show(long_chat(250));
+    let mut harness = harness(window);
+    harness.run();
+    harness.key(egui::Key::PageUp);
+    harness.run();
+    assert!(harness.shows("To the end of the chat"));
+    assert!(!harness.mentions("Answer 249."));
+    harness.keys(egui::Modifiers::COMMAND, egui::Key::Home);
+    harness.run();
+    assert!(harness.mentions("Answer 0."));
+    harness.keys(egui::Modifiers::COMMAND, egui::Key::End);
+    harness.run();
+    assert!(harness.mentions("Answer 249."));
+}
+
+#[test]
 fn only_what_is_in_sight_is_laid_out() {
     let mut window = Window::ready();
     window.show(long_chat(250));

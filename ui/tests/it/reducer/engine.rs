@@ -232,7 +232,7 @@ fn exported_model_is_what_the_knobs_say() {
     let JobSpec::Merge(MergeSpec { model, vectors, dtype, out }) = spec else { unreachable!() };
     assert_eq!(model, Settings::default().model);
     assert_eq!(vectors[0].coefficient, 0.7);
-    assert_eq!(dtype, None);
+    assert_eq!(dtype, Some(Dtype::Bf16), "the recipe of the window");
     assert_eq!(out, std::path::Path::new("/out/merged"));
     window.update(Action::CloseRequested);
     assert!(!window.effects.contains(&Effect::Quit), "the export would be lost");

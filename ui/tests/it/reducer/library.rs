@@ -182,7 +182,7 @@ fn hit_leads_to_its_chat_and_the_branch_of_its_message() {
 }
 
 #[test]
-fn new_chat_keeps_what_is_typed_and_the_standing_instructions() {
+fn new_chat_keeps_what_is_typed_and_none_of_the_standing_instructions() {
     let mut window = Window::ready();
     window.chat(ChatAction::SetSystem("Be brief.".to_owned()));
     window.ask_and_answer("One?");
@@ -192,7 +192,7 @@ fn new_chat_keeps_what_is_typed_and_the_standing_instructions() {
     let (_, turn) = window.take_turn();
     assert_eq!(turn.messages.len(), 1);
     assert_eq!(turn.messages[0].content, "Half a thought");
-    assert_eq!(turn.system, "Be brief.");
+    assert_eq!(turn.system, "");
 }
 
 #[test]
