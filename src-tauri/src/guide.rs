@@ -62,7 +62,9 @@ mod tests {
                 None => assert_eq!(target, "guide.css"),
             }
         }
-        for forbidden in ["<script", "src=", "http:", "https:", "style=\""] {
+        let sources = PAGE.split("src=\"").skip(1).filter_map(|rest| rest.split('"').next());
+        assert_eq!(sources.collect::<Vec<_>>(), ["window.png"]);
+        for forbidden in ["<script", "http:", "https:", "style=\""] {
             assert!(!PAGE.contains(forbidden), "{forbidden}");
         }
     }
