@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{io, thread};
 
 use meav_protocol::UserError;
@@ -32,8 +32,10 @@ fn run(dialog: FileDialog, kind: PickKind) -> Vec<PathBuf> {
             dialog.add_filter(word, endings).pick_files().unwrap_or_default()
         }
         PickKind::Folder => dialog.pick_folder().into_iter().collect(),
-        PickKind::Save { name } => {
-            dialog.set_file_name(name.to_string_lossy()).save_file().into_iter().collect()
+        PickKind::Save { path } => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let folder = path.parent().unwrap_or(Path::new(""));
+            dialog.set_directory(folder).set_file_name(name).save_file().into_iter().collect()
         }
     }
 }

@@ -30,7 +30,7 @@ fn chip(widget: &Widget) -> bool {
 }
 
 /// Waits until something outside the app is so.
-fn until(what: &str, is_so: impl Fn() -> bool) {
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "{what} did not come in time");
@@ -141,11 +141,7 @@ fn second_launch_brings_its_file_to_the_first() {
         .status()
         .unwrap();
     assert!(second.success());
-    let start = Instant::now();
-    while knobs(&mut studio) < 2 {
-        assert!(start.elapsed() < PATIENCE, "the second knob did not come in time");
-        thread::sleep(Duration::from_millis(50));
-    }
+    until("the second knob", || knobs(&mut studio) == 2);
 }
 
 /// The process that has this parent and is an engine.

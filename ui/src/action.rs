@@ -4,8 +4,7 @@ use meav_protocol::{Dtype, FileKind, RecipeStamp, UserError};
 use uuid::Uuid;
 
 use crate::UiCommand;
-use crate::model::Panel;
-use crate::settings::{Preset, SamplingSettings, SendKey, Slot, Theme};
+use crate::settings::{Panel, Preset, SamplingSettings, SendKey, Slot, Theme};
 
 /// What the user did, or the host on the user's behalf, in the user's terms.
 #[derive(Clone, Debug, PartialEq)]

@@ -58,7 +58,7 @@ pub enum PickKind {
     Folder,
     /// A file to write.
     Save {
-        /// The name to begin with.
-        name: PathBuf,
+        /// The path to begin with.
+        path: PathBuf,
     },
 }

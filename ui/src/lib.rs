@@ -21,8 +21,8 @@ pub use action::{
 };
 pub use command::{Menu, UiCommand};
 pub use effect::{Effect, PickKind, PickRequest};
-pub use model::{EngineState, HostInfo, Model, Panel};
+pub use model::{HostInfo, Model};
 pub use settings::{
-    KnobSettings, Panels, Preset, Recent, SamplingSettings, SendKey, Settings, Slot, Theme,
+    KnobSettings, Panel, Panels, Preset, Recent, SamplingSettings, SendKey, Settings, Slot, Theme,
 };
 pub use view::{app_ui, apply_style};

@@ -5,8 +5,6 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-use crate::model::Panel;
-
 /// What is kept from one start to the next, beside what the workspace keeps.
 ///
 /// Whatever is missing or unknown in a file becomes its default, so that older and newer versions
@@ -104,7 +102,18 @@ pub enum Theme {
     Dark,
 }
 
-/// The side panels.
+/// A side panel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Panel {
+    /// One knob per vector.
+    Knobs,
+    /// The list of chats.
+    Chats,
+    /// Vector, recipe and history.
+    Details,
+}
+
+/// Which side panels are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Panels {

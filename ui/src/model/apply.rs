@@ -134,11 +134,6 @@ impl Model {
     ) -> Vec<Effect> {
         let before = self.weights.held.as_ref();
         let is_new = before.is_none_or(|it| it.recipe.fingerprint != loaded.recipe.fingerprint);
-        // Where a vector was made for another base, its knob says so.
-        let about_knobs = loaded.vectors.iter().any(|vector| vector.base_matches == Some(false));
-        for note in loaded.notes.iter().filter(|_| is_new && !about_knobs) {
-            self.notices.info(note.clone(), now);
-        }
         self.weights.hold(setup, knobs, loaded);
         let mut effects: Vec<_> = self.describe_selected(now).into_iter().collect();
         if is_new {

@@ -101,37 +101,25 @@ impl Conversation {
             .filter(|answer| answer.chat == self.chat.id && answer.message.parent == self.chat.leaf)
     }
 
-    /// A message's place among its siblings.
-    pub(crate) fn sibling(&self, message: &Message) -> (usize, usize) {
+    /// What follows the same message and is said by the same, in the order in which it was
+    /// written, the message itself and the answer on its way included.
+    fn siblings(&self, message: &Message) -> impl Iterator<Item = &Message> {
+        let (parent, role) = (message.parent, message.role);
         let streaming = self.answer.iter().filter(|answer| answer.chat == self.chat.id);
-        let siblings = self
-            .chat
-            .messages
-            .iter()
-            .chain(streaming.map(|answer| &answer.message))
-            .filter(|other| other.parent == message.parent && other.role == message.role);
-        let (mut index, mut count) = (0, 0);
-        for other in siblings {
-            if other.id == message.id {
-                index = count;
-            }
-            count += 1;
-        }
-        (index, count)
+        let all = self.chat.messages.iter().chain(streaming.map(|answer| &answer.message));
+        all.filter(move |other| other.parent == parent && other.role == role)
+    }
+
+    /// A message's place among its siblings, and how many they are.
+    pub(crate) fn sibling(&self, message: &Message) -> (usize, usize) {
+        let index = self.siblings(message).position(|other| other.id == message.id);
+        (index.unwrap_or_default(), self.siblings(message).count())
     }
 
     /// The sibling so many places away from a message, if there is one.
     pub(crate) fn sibling_at(&self, message: &Message, by: isize) -> Option<Uuid> {
-        let (index, _) = self.sibling(message);
-        let wanted = index.checked_add_signed(by)?;
-        let streaming = self.answer.iter().filter(|answer| answer.chat == self.chat.id);
-        self.chat
-            .messages
-            .iter()
-            .chain(streaming.map(|answer| &answer.message))
-            .filter(|other| other.parent == message.parent && other.role == message.role)
-            .nth(wanted)
-            .map(|other| other.id)
+        let wanted = self.sibling(message).0.checked_add_signed(by)?;
+        self.siblings(message).nth(wanted).map(|other| other.id)
     }
 
     /// Shows the branch through a message, to its newest end. Gives back that end, unless it is

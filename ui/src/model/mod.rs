@@ -29,7 +29,7 @@ pub(crate) use weights::file_name;
 pub(crate) use weights::{COEFFICIENT_LIMIT, Knob, Weights};
 
 use crate::effect::Effect;
-use crate::settings::{Recent, Settings};
+use crate::settings::{Panel, Recent, Settings};
 use jobs::{Jobs, Purpose};
 use notices::Notices;
 
@@ -54,7 +54,7 @@ pub struct HostInfo {
 
 /// The engine, as far as the window knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EngineState {
+pub(crate) enum EngineState {
     /// It has said nothing yet.
     Starting,
     /// It is there.
@@ -110,17 +110,6 @@ pub struct Model {
     /// The lines that the tray was last given.
     tray: Vec<String>,
     last_lost: f64,
-}
-
-/// A side panel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Panel {
-    /// One knob per vector.
-    Knobs,
-    /// The list of chats.
-    Chats,
-    /// Vector, recipe and history.
-    Details,
 }
 
 /// Settings are kept at most this often.

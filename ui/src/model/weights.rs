@@ -269,7 +269,6 @@ impl Weights {
     }
 
     /// The engine could not do `setup`: a vector is set aside where it is that vector's fault.
-    /// Gives back what is wrong otherwise.
     pub(crate) fn refuse(&mut self, setup: &Setup, knobs: &[KnobId], err: UserError) {
         let at_fault = setup
             .vectors

@@ -10,8 +10,8 @@ use super::library_panel::{LibraryView, library_ui};
 use super::notices::notices_ui;
 use crate::action::Action;
 use crate::command::UiCommand;
-use crate::model::{Model, Panel};
-use crate::settings::Theme;
+use crate::model::Model;
+use crate::settings::{Panel, Theme};
 
 /// Points that the chat keeps in any case.
 const LEAST_CHAT_WIDTH: f32 = 280.0;
@@ -26,7 +26,7 @@ pub fn app_ui(ui: &mut Ui, model: &Model) -> Vec<Action> {
     let now = ui.input(|input| input.time);
     let mut actions = shortcuts(ui, model);
     bar(ui, SidePanel::top("menu")).show(ui, |ui| {
-        actions.extend(menu_bar_ui(ui, &model.settings.recent));
+        actions.extend(menu_bar_ui(ui, &model.settings));
     });
     bar(ui, SidePanel::top("model")).show(ui, |ui| {
         actions.extend(model_bar_ui(ui, &ModelBarView::from(model)));
@@ -134,15 +134,10 @@ fn panel_width(panel: Panel) -> f32 {
 }
 
 fn fitting_panels(model: &Model, width: f32) -> Vec<Panel> {
-    let panels = &model.settings.panels;
-    let is_wanted = |panel: &&Panel| match panel {
-        Panel::Knobs => panels.knobs,
-        Panel::Chats => panels.chats,
-        Panel::Details => panels.details,
-    };
+    let wanted = model.settings.panels.wanted();
     let mut left = width - CHAT_WIDTH;
     let mut shown = Vec::new();
-    for panel in model.panel_order.iter().rev().filter(is_wanted) {
+    for panel in model.panel_order.iter().rev().filter(|panel| wanted.contains(panel)) {
         // The one asked for last is shown in any case.
         if shown.is_empty() || panel_width(*panel) <= left {
             left -= panel_width(*panel);

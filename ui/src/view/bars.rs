@@ -1,28 +1,30 @@
-use egui::{Button, RichText, Ui};
+use egui::{RichText, Ui};
 use egui_material_icons::icons as symbols;
 use meav_protocol::{Dtype, FileKind};
 
 use super::design_tokens::{GRID, ICON, Tokens};
-use super::parts::{bytes, clock, icon_button, named, one_line, recipe_text, symbol_button, weak};
+use super::parts::{
+    bytes, clock, command_ui, icon_button, named, one_line, recipe_text, symbol_button, weak,
+};
 use crate::action::Action;
 use crate::command::{Menu, UiCommand};
 use crate::model::{EngineState, Job, Model, Weights};
-use crate::settings::Recent;
+use crate::settings::{Recent, Settings, Theme};
 
 /// The menus, made from the list of commands.
 #[must_use]
-pub(super) fn menu_bar_ui(ui: &mut Ui, recent: &[Recent]) -> Vec<Action> {
+pub(super) fn menu_bar_ui(ui: &mut Ui, settings: &Settings) -> Vec<Action> {
     let mut actions = Vec::new();
     egui::MenuBar::new().ui(ui, |ui| {
         for menu in Menu::ALL {
             ui.menu_button(menu.title(), |ui| {
                 for command in UiCommand::ALL.into_iter().filter(|it| it.menu() == menu) {
-                    if command_entry_ui(ui, command) {
+                    if command_ui(ui, command, is_on(command, settings), 0.0).clicked() {
                         actions.push(Action::Command(command));
                         ui.close();
                     }
                     if command == UiCommand::AddVector {
-                        actions.extend(recent_ui(ui, recent));
+                        actions.extend(recent_ui(ui, &settings.recent));
                     }
                 }
             });
@@ -31,15 +33,17 @@ pub(super) fn menu_bar_ui(ui: &mut Ui, recent: &[Recent]) -> Vec<Action> {
     actions
 }
 
-fn command_entry_ui(ui: &mut Ui, command: UiCommand) -> bool {
-    let face = format!("{}  {}", command.icon(), command.text());
-    let mut button = Button::new(face);
-    if let Some(keys) = command.keys() {
-        button = button.shortcut_text(keys);
+/// Whether the settings are as the command would make them.
+fn is_on(command: UiCommand, settings: &Settings) -> bool {
+    match command {
+        UiCommand::ToggleKnobs => settings.panels.knobs,
+        UiCommand::ToggleChats => settings.panels.chats,
+        UiCommand::ToggleDetails => settings.panels.details,
+        UiCommand::ThemeSystem => settings.theme == Theme::System,
+        UiCommand::ThemeLight => settings.theme == Theme::Light,
+        UiCommand::ThemeDark => settings.theme == Theme::Dark,
+        _ => false,
     }
-    let response = ui.add(button);
-    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, command.text()));
-    response.on_hover_text(command.tooltip()).clicked()
 }
 
 fn recent_ui(ui: &mut Ui, recent: &[Recent]) -> Vec<Action> {
@@ -91,9 +95,13 @@ pub(super) fn model_bar_ui(ui: &mut Ui, view: &ModelBarView<'_>) -> Vec<Action> 
                 if let Some(loaded) = &view.weights.held {
                     let tip = format!("The recipe in force: {}", loaded.recipe);
                     one_line(ui, recipe_text(ui, &loaded.recipe)).on_hover_text(tip);
-                    ui.separator();
                 }
-                if let Some(text) = device_text(view) {
+                // Where the recipe has taken the room, the device is left out.
+                let has_room = ui.available_width() > 20.0 * GRID;
+                if let Some(text) = device_text(view).filter(|_| has_room) {
+                    if view.weights.held.is_some() {
+                        ui.separator();
+                    }
                     let color = Tokens::of(ui.visuals()).weak;
                     one_line(ui, RichText::new(text).small().color(color));
                 }

@@ -3,7 +3,7 @@ use egui_material_icons::icons as symbols;
 
 use super::design_tokens::GRID;
 use super::palette::palette_ui;
-use super::parts::{icon_button, named, primary_button, user_error_ui, weak};
+use super::parts::{icon_button, is_new, named, primary_button, user_error_ui, weak};
 use crate::action::{Action, DialogAction, PathPurpose};
 use crate::model::{Dialog, EngineState, Job, Model, PathDialog};
 use crate::settings::{SendKey, Settings, Theme};
@@ -61,14 +61,6 @@ pub(super) fn dialog_ui(ui: &mut Ui, view: &DialogView<'_>) -> Vec<Action> {
         actions.push(Action::Dialog(DialogAction::Close));
     }
     actions
-}
-
-/// Whether a dialog was not there a frame ago.
-fn is_new(ui: &Ui, id: Id) -> bool {
-    let pass = ui.ctx().cumulative_pass_nr();
-    let before = ui.data_mut(|data| data.get_temp::<u64>(id));
-    ui.data_mut(|data| data.insert_temp(id, pass));
-    before.is_none_or(|before| before + 1 < pass)
 }
 
 /// Buttons at the right edge, the one to press last.

@@ -35,7 +35,7 @@ impl<'a> From<&'a Model> for KnobsView<'a> {
             presets: &model.settings.presets,
             takes_focus: model.focus == Some(Focus::Knobs),
             waits_for_answer: model.conversation.answer.is_some(),
-            has_messages: !model.conversation.branch().is_empty(),
+            has_messages: !model.conversation.chat.messages.is_empty(),
         }
     }
 }

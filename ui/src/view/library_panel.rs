@@ -1,10 +1,10 @@
-use egui::{Button, Key, Role, ScrollArea, TextEdit, Ui, WidgetInfo, vec2};
+use egui::{Button, Key, Label, RichText, Role, ScrollArea, Sense, TextEdit, Ui, WidgetInfo, vec2};
 use egui_material_icons::icons as symbols;
 use meav_protocol::{ChatHit, ChatSummary};
 use uuid::Uuid;
 
 use super::design_tokens::{GRID, ROW, Tokens};
-use super::parts::{icon_button, moment, more_menu, title, user_error_ui, weak};
+use super::parts::{icon_button, is_new, moment, more_menu, title, user_error_ui, weak};
 use crate::action::{Action, LibraryAction};
 use crate::command::UiCommand;
 use crate::model::{Focus, Library, Model};
@@ -135,17 +135,12 @@ fn rename_ui(ui: &mut Ui, text: &str) -> Vec<Action> {
     let response = ui.add(field);
     let (is_entered, is_escaped) =
         ui.input(|input| (input.key_pressed(Key::Enter), input.key_pressed(Key::Escape)));
-    let key = response.id.with("renamed before");
-    let is_first = ui.data(|data| data.get_temp::<bool>(key)).is_none();
+    let is_first = is_new(ui, response.id);
     if is_first {
         response.request_focus();
         select_all(ui, response.id, text);
-        ui.data_mut(|data| data.insert_temp(key, true));
     }
     let is_left = response.lost_focus() && !is_first;
-    if is_left {
-        ui.data_mut(|data| data.remove_temp::<bool>(key));
-    }
     if is_left && is_escaped {
         return vec![Action::Library(LibraryAction::CancelRename)];
     }
@@ -170,29 +165,41 @@ fn select_all(ui: &Ui, id: egui::Id, text: &str) {
 
 fn hits_ui(ui: &mut Ui, words: &str, hits: &[ChatHit]) -> Vec<Action> {
     let mut actions = Vec::new();
-    let tokens = Tokens::of(ui.visuals());
     if hits.is_empty() {
         ui.label(format!("No chat has “{words}”"));
     }
-    let height = 2.0 * ROW;
+    // A title and a line of small text.
+    let height = ROW + 5.0 * GRID;
     ScrollArea::vertical().auto_shrink(false).show_rows(ui, height, hits.len(), |ui, rows| {
         for (index, hit) in hits[rows.clone()].iter().enumerate() {
-            ui.push_id(rows.start + index, |ui| {
-                let mut face = egui::text::LayoutJob::default();
-                let body = egui::TextStyle::Body.resolve(ui.style());
-                let small = egui::TextStyle::Small.resolve(ui.style());
-                face.append(&hit.title, 0.0, egui::TextFormat::simple(body, tokens.strong));
-                face.append("\n", 0.0, egui::TextFormat::default());
-                face.append(&hit.excerpt, 0.0, egui::TextFormat::simple(small, tokens.weak));
-                face.wrap.max_rows = 2;
-                let size = vec2(ui.available_width(), height);
-                let row = Button::new(face).frame_when_inactive(false).min_size(size).truncate();
-                if ui.add_sized(size, row).on_hover_text(&hit.excerpt).clicked() {
-                    let (chat, message) = (hit.chat, hit.message);
-                    actions.push(Action::Library(LibraryAction::Reveal { chat, message }));
-                }
-            });
+            ui.push_id(rows.start + index, |ui| actions.extend(hit_ui(ui, hit, height)));
         }
     });
     actions
+}
+
+/// A message that was found: its chat, and the words around what was looked for.
+fn hit_ui(ui: &mut Ui, hit: &ChatHit, height: f32) -> Option<Action> {
+    let size = vec2(ui.available_width(), height);
+    let layout = egui::Layout::top_down(egui::Align::Min);
+    let is_clicked = ui.allocate_ui_with_layout(size, layout, |ui| {
+        ui.set_min_size(size);
+        ui.spacing_mut().item_spacing.y = 0.0;
+        let row = Button::selectable(false, &hit.title).right_text("").truncate();
+        let title = ui.add_sized(vec2(size.x, ROW), row).on_hover_text(&hit.excerpt);
+        let name = format!("{}: {}", hit.title, hit.excerpt);
+        title.widget_info(|| WidgetInfo::labeled(Role::Button, true, &name));
+        let color = Tokens::of(ui.visuals()).weak;
+        let words = RichText::new(&hit.excerpt).small().color(color);
+        let words = Label::new(words).truncate().selectable(false).sense(Sense::CLICK);
+        // Below the title, which has a button's margin.
+        let indented = |ui: &mut Ui| {
+            ui.add_space(2.0 * GRID);
+            ui.add(words)
+        };
+        let words = ui.horizontal(indented).inner;
+        title.clicked() || words.clicked()
+    });
+    let (chat, message) = (hit.chat, hit.message);
+    is_clicked.inner.then_some(Action::Library(LibraryAction::Reveal { chat, message }))
 }

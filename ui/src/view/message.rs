@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::chat_panel::ChatView;
 use super::composer::{new_line_keys, takes_send_key};
 use super::design_tokens::{GRID, Tokens};
-use super::parts::{icon_button, primary_button, recipe_chip_ui, title, weak};
+use super::parts::{icon_button, is_new, primary_button, recipe_chip_ui, title, weak};
 use crate::action::{Action, ChatAction};
 use crate::model::Conversation;
 use crate::settings::SendKey;
@@ -121,14 +121,6 @@ fn edit_ui(ui: &mut Ui, text: &str, send_key: SendKey) -> Vec<Action> {
         weak(ui, "The older question and its answers are kept beside it");
     });
     actions
-}
-
-/// Whether a widget was not there a moment ago.
-fn is_new(ui: &Ui, id: egui::Id) -> bool {
-    let pass = ui.ctx().cumulative_pass_nr();
-    let before = ui.data(|data| data.get_temp::<u64>(id.with("seen")));
-    ui.data_mut(|data| data.insert_temp(id.with("seen"), pass));
-    before.is_none_or(|before| before + 2 < pass)
 }
 
 fn answer_ui(ui: &mut Ui, view: &MessageView<'_>, markdown: &mut CommonMarkCache) -> Vec<Action> {

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use egui::{Id, Key, Modifiers, Pos2, Rect, ScrollArea, Ui, UiBuilder, vec2};
+use egui::{Align, Id, Key, Modifiers, Pos2, Rect, ScrollArea, Ui, UiBuilder, vec2};
 use uuid::Uuid;
 
 use super::design_tokens::GRID;
@@ -55,7 +55,7 @@ impl MessageList<'_> {
         let shared: SharedSeen =
             ui.data_mut(|data| data.get_temp_mut_or_default::<SharedSeen>(self.id).clone());
         let mut seen = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut area = ScrollArea::vertical().id_salt(self.id).auto_shrink(false);
+        let mut area = ScrollArea::vertical().id_salt(self.id).auto_shrink(false).animated(false);
         area = match seen.next_offset.take() {
             Some(offset) => area.vertical_scroll_offset(offset),
             None => area.stick_to_bottom(true),
@@ -67,8 +67,6 @@ impl MessageList<'_> {
         let end = output.content_size.y - output.inner_rect.height();
         if let Some(index) = self.reveal {
             seen.next_offset = Some(self.tops(&seen)[index]);
-        } else if self.to_end {
-            seen.next_offset = self.tops(&seen).last().copied();
         } else if let Some(to) = paged(ui, offset, output.inner_rect.height()) {
             seen.next_offset = Some(to);
         } else if shift != 0.0 && offset < end - 1.0 {
@@ -130,6 +128,11 @@ impl MessageList<'_> {
             if before.is_none() && tops[index] < viewport.top() {
                 shift += height - guess;
             }
+        }
+        if self.to_end {
+            // Once there, the area stays there while heights become known.
+            let end = ui.min_rect().left_bottom();
+            ui.scroll_to_rect(Rect::from_min_max(end, end), Some(Align::BOTTOM));
         }
         shift
     }

@@ -1,9 +1,9 @@
-use egui::{Button, Id, Key, Modifiers, ScrollArea, TextEdit, Ui};
+use egui::{Id, Key, Modifiers, ScrollArea, TextEdit, Ui};
 use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher};
 
 use super::design_tokens::{GRID, ROW};
-use super::parts::weak;
+use super::parts::{command_ui, weak};
 use crate::action::{Action, DialogAction};
 use crate::command::UiCommand;
 
@@ -39,7 +39,7 @@ pub(super) fn palette_ui(ui: &mut Ui, text: &str, is_new: bool) -> Vec<Action> {
     let mut run = found.get(chosen).copied().filter(|_| enter);
     ScrollArea::vertical().max_height(14.0 * ROW).show(ui, |ui| {
         for (index, command) in found.iter().enumerate() {
-            let response = entry_ui(ui, *command, index == chosen);
+            let response = command_ui(ui, *command, index == chosen, ui.available_width());
             if index == chosen && (down > 0 || up > 0) {
                 response.scroll_to_me(None);
             }
@@ -56,18 +56,6 @@ pub(super) fn palette_ui(ui: &mut Ui, text: &str, is_new: bool) -> Vec<Action> {
         actions = vec![Action::Dialog(DialogAction::Close), Action::Command(command)];
     }
     actions
-}
-
-fn entry_ui(ui: &mut Ui, command: UiCommand, is_chosen: bool) -> egui::Response {
-    let face = format!("{}  {}", command.icon(), command.text());
-    let mut button =
-        Button::selectable(is_chosen, face).min_size(egui::vec2(ui.available_width(), ROW));
-    if let Some(keys) = command.keys() {
-        button = button.shortcut_text(keys);
-    }
-    let response = ui.add(button);
-    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, command.text()));
-    response.on_hover_text(command.tooltip())
 }
 
 /// The commands whose names have these letters in this order, the best match first.

@@ -1,12 +1,15 @@
 //! Small parts that several panels are made of.
 
 use egui::containers::menu::MenuButton;
-use egui::{Button, Color32, Label, Response, RichText, Role, Ui, WidgetInfo, WidgetText, vec2};
+use egui::{
+    Button, Color32, Id, Label, Response, RichText, Role, Ui, WidgetInfo, WidgetText, vec2,
+};
 use egui_material_icons::{MaterialIcon, icons as symbols};
 use meav_protocol::{RecipeStamp, Remedy, UserError};
 
 use super::design_tokens::{GRID, ICON, ROW, Tokens};
 use crate::action::{Action, DialogAction};
+use crate::command::UiCommand;
 
 /// A button with a symbol for a face, and a name for those who hover over it or can't see it.
 pub(crate) fn icon_button(ui: &mut Ui, icon: MaterialIcon, name: &str) -> Response {
@@ -54,6 +57,32 @@ pub(crate) fn named(response: Response, name: &str) -> Response {
     let is_enabled = response.enabled();
     response.widget_info(|| WidgetInfo::labeled(Role::Button, is_enabled, name));
     response.on_hover_text(name)
+}
+
+/// Whether what has this id was not there a frame ago; to be asked once per frame.
+pub(crate) fn is_new(ui: &Ui, id: Id) -> bool {
+    let key = id.with("last seen");
+    let pass = ui.ctx().cumulative_pass_nr();
+    let before = ui.data(|data| data.get_temp::<u64>(key));
+    ui.data_mut(|data| data.insert_temp(key, pass));
+    before.is_none_or(|before| before + 1 < pass)
+}
+
+/// A command by its name, with its symbol and its keys.
+pub(crate) fn command_ui(
+    ui: &mut Ui,
+    command: UiCommand,
+    is_chosen: bool,
+    min_width: f32,
+) -> Response {
+    let face = format!("{}  {}", command.icon(), command.text());
+    let mut button = Button::selectable(is_chosen, face).min_size(vec2(min_width, ROW));
+    if let Some(keys) = command.keys() {
+        button = button.shortcut_text(keys);
+    }
+    let response = ui.add(button);
+    response.widget_info(|| WidgetInfo::selected(Role::Button, true, is_chosen, command.text()));
+    response.on_hover_text(command.tooltip())
 }
 
 /// The button to press.

@@ -118,7 +118,7 @@ fn keep_chats(harness: &mut Harness<'_, Window>) {
     assert_eq!(harness.focused().as_deref(), Some("Search chats"));
     harness.types("to How to save");
     engine_works(harness);
-    let hit = harness.get_by_label_contains("How to save?\nAnswer to How to save?");
+    let hit = harness.get_by_label_contains("How to save?: Answer to How to save?");
     assert!(!hit.is_focused());
     harness.key(Key::Tab);
     harness.key(Key::Enter);

@@ -83,7 +83,7 @@ impl Model {
             PathPurpose::OpenModel | PathPurpose::AddVector if folder => PickKind::Folder,
             PathPurpose::OpenModel | PathPurpose::AddVector => PickKind::Files { filter },
             PathPurpose::ExportChat(_) | PathPurpose::ExportAudit | PathPurpose::ExportMerged => {
-                PickKind::Save { name: PathBuf::from(&dialog.text) }
+                PickKind::Save { path: PathBuf::from(&dialog.text) }
             }
         };
         vec![Effect::Pick(PickRequest { purpose, title, kind })]

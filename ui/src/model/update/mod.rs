@@ -5,11 +5,11 @@ mod library;
 use meav_protocol::{JobSpec, LoadedModel, Outcome, RecipeStamp, StampTerm, UserError};
 
 use super::jobs::Purpose;
-use super::{COEFFICIENT_LIMIT, Dialog, Focus, Model, Panel};
+use super::{COEFFICIENT_LIMIT, Dialog, Focus, Model};
 use crate::action::{Action, ChatAction, KnobAction, KnobId, PathPurpose};
 use crate::command::UiCommand;
 use crate::effect::Effect;
-use crate::settings::Theme;
+use crate::settings::{Panel, Theme};
 
 /// The sizes that text can have.
 const TEXT_SCALES: std::ops::RangeInclusive<f32> = 0.6..=2.0;

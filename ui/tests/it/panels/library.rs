@@ -138,7 +138,7 @@ fn search_finds_words_and_leads_to_their_message() {
     harness.state_mut().answer_all();
     harness.run();
     let hit = "Answer to About apples?";
-    harness.get_by_label_contains(hit).click();
+    harness.get_by_label(hit).click();
     harness.run();
     harness.state_mut().answer_all();
     harness.run();

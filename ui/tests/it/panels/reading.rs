@@ -57,6 +57,18 @@ fn long_chat_opens_at_its_end() {
 }
 
 #[test]
+fn chat_whose_answer_is_on_its_way_opens_at_its_end() {
+    let mut window = Window::ready();
+    window.show(long_chat(30));
+    let (job, _) = window.ask("The last question?");
+    window.say(job, &"It begins, and goes on for a while.\n\n".repeat(40));
+    let mut harness = harness(window);
+    harness.run();
+    harness.run();
+    assert!(!harness.shows("To the end of the chat"));
+}
+
+#[test]
 fn keys_turn_the_pages_of_a_chat_while_the_keyboard_is_in_the_message_field() {
     let mut window = Window::ready();
     window.show(long_chat(250));

@@ -134,7 +134,7 @@ fn folders_are_picked_for_models_and_files_for_exports() {
         }
     };
     assert_eq!(kind_of(UiCommand::OpenModel, true), PickKind::Folder);
-    let save = PickKind::Save { name: "/home/me/Documents/meav-audit.csv".into() };
+    let save = PickKind::Save { path: "/home/me/Documents/meav-audit.csv".into() };
     assert_eq!(kind_of(UiCommand::ExportAudit, false), save);
 }
 
