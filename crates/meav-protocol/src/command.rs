@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Dtype, Message, SamplingSpec, Setup};
+use crate::{Comparison, Dtype, Message, Method, SamplingSpec, Setup};
 
 /// Names a job; picked by the client, never used twice in the life of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,8 +43,42 @@ pub enum JobSpec {
     FetchDemo,
     /// Turns an adapter into a vector file; [`crate::Fact::Written`].
     ImportVector(VectorImport),
+    /// Takes a base model from an aligned one; [`crate::Fact::Written`].
+    ExtractVector(VectorExtract),
+    /// Writes a smaller form of a vector; [`crate::Fact::Compressed`], [`crate::Fact::Written`].
+    CompressVector(VectorCompress),
+    /// Takes from a vector what it shares with others; [`crate::Fact::Separated`],
+    /// [`crate::Fact::Written`].
+    SeparateVector(VectorSeparate),
+    /// Says how vectors get in each other's way; [`crate::Fact::Compared`].
+    CompareVectors {
+        /// Two or more.
+        vectors: Vec<PathBuf>,
+    },
+    /// Writes a comparison as CSV, JSON, SVG or PNG, by the ending of `out`;
+    /// [`crate::Fact::Written`].
+    ExportComparison {
+        /// The comparison.
+        comparison: Comparison,
+        /// Where to.
+        out: ExportTarget,
+    },
     /// Writes a merged model; [`crate::Fact::Written`].
     Merge(MergeSpec),
+    /// Writes a recipe without weights; [`crate::Fact::Written`].
+    SaveRecipe {
+        /// What is to be written down.
+        setup: Setup,
+        /// Where to.
+        out: ExportTarget,
+    },
+    /// Reads a recipe and looks for its model and vectors; [`crate::Fact::Recipe`].
+    OpenRecipe {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Says what memory a model would take, without loading it; [`crate::Fact::Plan`].
+    PlanMemory(Setup),
     /// Measures; [`crate::Fact::Bench`].
     Bench(BenchSpec),
     /// [`crate::Fact::Chat`].
@@ -153,7 +187,7 @@ pub struct VectorImport {
     /// The preference dimension's name.
     pub domain: String,
     /// The file to write.
-    pub out: PathBuf,
+    pub out: ExportTarget,
     /// What the factors are rounded to.
     pub dtype: Dtype,
     /// The levels it was trained on, highest preference first.
@@ -162,17 +196,131 @@ pub struct VectorImport {
     pub training: Option<String>,
 }
 
+/// Two checkpoints whose difference becomes a vector file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VectorExtract {
+    /// The model that is taken away.
+    pub base: PathBuf,
+    /// The model that it is taken from.
+    pub aligned: PathBuf,
+    /// The preference dimension's name.
+    pub domain: String,
+    /// The file to write.
+    pub out: ExportTarget,
+    /// What the differences are rounded to; `None` for the wider of the two models' types.
+    pub dtype: Option<Dtype>,
+    /// Only tensors whose name this regular expression finds itself in.
+    pub include: Option<String>,
+    /// No tensors whose name this regular expression finds itself in.
+    pub exclude: Option<String>,
+    /// The levels it was trained on, highest preference first.
+    pub levels: Vec<String>,
+    /// How it was trained, as JSON.
+    pub training: Option<String>,
+}
+
+/// A vector that is written in a smaller form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VectorCompress {
+    /// The vector.
+    pub vector: PathBuf,
+    /// How it becomes smaller.
+    pub how: Compression,
+    /// The file to write.
+    pub out: ExportTarget,
+    /// What to measure the loss on; without it, only the weights' error is known.
+    pub probe: Option<Probe>,
+}
+
+/// Ways to make a vector smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Compression {
+    /// The best factors of a rank, by truncated singular value decomposition.
+    LowRank {
+        /// Columns of `B` and rows of `A`.
+        rank: usize,
+    },
+    /// The largest elements of each tensor.
+    Trim {
+        /// The share that is kept.
+        density: f64,
+    },
+    /// Elements taken at random and scaled up to make good for the others.
+    Dare {
+        /// The share that is kept.
+        density: f64,
+        /// The same seed keeps the same elements.
+        seed: u64,
+    },
+    /// Signs, and one scale for each row.
+    Sign,
+}
+
+/// Where the loss of a compression is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// The model that the vector is added to, in `f32`.
+    pub model: PathBuf,
+    /// Preference records, JSONL.
+    pub data: Vec<PathBuf>,
+    /// The most records that are read of each file.
+    pub limit: usize,
+}
+
+/// A vector and those with which it shares something.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VectorSeparate {
+    /// The vector.
+    pub vector: PathBuf,
+    /// The others.
+    pub others: Vec<PathBuf>,
+    /// Directions of the others that count as shared, in each tensor.
+    pub rank: usize,
+    /// The file for what is its own.
+    pub out: ExportTarget,
+    /// The file for what is shared.
+    pub shared_out: Option<ExportTarget>,
+}
+
 /// A merged model that is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MergeSpec {
     /// The model.
     pub model: PathBuf,
+    /// How the vectors are combined.
+    pub method: Method,
     /// The vectors, in the order of the sum.
     pub vectors: Vec<crate::VectorTerm>,
-    /// What the weights are rounded to; `None` for the base's own.
+    /// What the weights are rounded to; `None` for the base's own. A GGUF's form may round once
+    /// more.
     pub dtype: Option<Dtype>,
-    /// The folder to write.
-    pub out: PathBuf,
+    /// What is written.
+    pub format: MergeFormat,
+    /// The folder or the file to write.
+    pub out: ExportTarget,
+}
+
+/// How a merged model is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MergeFormat {
+    /// A folder in the Hugging Face layout.
+    Folder {
+        /// The size of a file beyond which another one is begun.
+        max_shard_bytes: u64,
+    },
+    /// A file for llama.cpp.
+    Gguf(GgufForm),
+}
+
+/// How a GGUF holds its matrices; vectors are always `f32` there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GgufForm {
+    /// Half precision.
+    F16,
+    /// Brain floating point.
+    Bf16,
+    /// Blocks of 32 elements, 8 bits each.
+    Q8_0,
 }
 
 /// What is measured.
@@ -180,13 +328,27 @@ pub struct MergeSpec {
 pub enum BenchSpec {
     /// The fused merge, in bytes per second against the machine's copy bandwidth.
     Merge {
-        /// The model, and vectors; where fewer than three are given, seeded dense ones of the
-        /// model's dtype are added.
+        /// The model, and vectors; where fewer than three are given, seeded ones are added.
         setup: Setup,
+        /// What the seeded ones are.
+        seeded: SeededKind,
     },
     /// Tokens per second, in `f32` and `bf16`.
     Decode {
         /// The model and vectors; the dtype is not looked at.
         setup: Setup,
     },
+}
+
+/// Vectors that a measurement makes for itself, over all tensors of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SeededKind {
+    /// Every element, `bf16`.
+    Dense,
+    /// Factors of rank 16.
+    LowRank,
+    /// One element in ten, `bf16`.
+    Sparse,
+    /// One bit for each element, and a scale for each row.
+    Sign,
 }

@@ -2,7 +2,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Chat, ChatHit, ChatSummary, Dtype, JobId, MessageState, Outcome, RecipeStamp};
+use crate::{
+    Chat, ChatHit, ChatSummary, Comparison, CompressReport, Dtype, JobId, MemoryPlan, MessageState,
+    OpenedRecipe, Outcome, RecipeStamp, SeparateReport,
+};
 
 /// What the engine tells its client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +66,16 @@ pub enum Stage {
     ReadingPrompt,
     /// Bringing a file from elsewhere.
     Downloading,
+    /// Taking one model from another.
+    Extracting,
+    /// Making a vector smaller.
+    Compressing,
+    /// Taking from a vector what it shares with others.
+    Separating,
+    /// Looking at several vectors side by side.
+    Comparing,
+    /// Asking a model how likely texts are.
+    Scoring,
     /// Writing a file.
     Writing,
     /// Timing.
@@ -98,6 +111,16 @@ pub enum Fact {
         /// What, in words.
         summary: String,
     },
+    /// What a compression has cost.
+    Compressed(CompressReport),
+    /// How much a vector shares with others.
+    Separated(SeparateReport),
+    /// How vectors get in each other's way.
+    Compared(Comparison),
+    /// A recipe that was read.
+    Recipe(Box<OpenedRecipe>),
+    /// What memory a model would take.
+    Plan(MemoryPlan),
     /// A measurement.
     Bench(BenchReport),
     /// A chat; `None` if there is none.
@@ -117,8 +140,12 @@ pub struct LoadedModel {
     pub name: String,
     /// Where it was read from.
     pub path: PathBuf,
+    /// The family that it belongs to: `llama`, `qwen2`, …
+    pub family: String,
     /// The weights' elements.
     pub parameters: u64,
+    /// Decoder layers.
+    pub layers: usize,
     /// Tokens in the longest context.
     pub context: usize,
     /// What the weights are rounded to.
@@ -155,7 +182,7 @@ pub struct VectorInfo {
     pub file: PathBuf,
     /// `blake3:` of its values.
     pub fingerprint: String,
-    /// `dense` or `low-rank`.
+    /// `dense`, `low-rank`, `sparse`, `sign` or `checkpoint`.
     pub kind: String,
     /// Bytes of its values.
     pub size_bytes: u64,

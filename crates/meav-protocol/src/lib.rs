@@ -12,20 +12,29 @@ mod chat;
 mod command;
 mod event;
 mod frame;
+mod method;
 mod outcome;
+mod report;
 mod setup;
 
 pub use chat::{Chat, ChatHit, ChatSummary, Message, MessageState, Role};
 pub use command::{
-    BenchSpec, ChatTurn, Command, ExportTarget, JobId, JobSpec, KeepIn, MergeSpec, VectorImport,
+    BenchSpec, ChatTurn, Command, Compression, ExportTarget, GgufForm, JobId, JobSpec, KeepIn,
+    MergeFormat, MergeSpec, Probe, SeededKind, VectorCompress, VectorExtract, VectorImport,
+    VectorSeparate,
 };
 pub use event::{
     AuditEntry, BenchReport, Description, Event, Fact, FileKind, FinishReason, LoadedModel,
     Measure, MemoryUse, Reply, ReplyFigures, Stage, VectorInfo,
 };
 pub use frame::{FrameError, MAX_FRAME_BYTES, read_frame, write_frame};
+pub use method::{Method, ModuleKind, Scope};
 pub use outcome::{Outcome, Remedy, UserError};
+pub use report::{
+    ComparedVector, Comparison, ComparisonCell, ComparisonPair, CompressReport, LogProbShift,
+    MemoryPlan, MissingPart, OpenedRecipe, Place, PlanChange, PlanPart, SeparateReport, WayOut,
+};
 pub use setup::{Dtype, RecipeStamp, SamplingSpec, Setup, StampTerm, VectorTerm};
 
 /// Incremented with every change that older peers can't read.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Dtype;
+
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
@@ -36,6 +38,8 @@ pub enum Remedy {
     FetchDemo,
     /// The same again with [`crate::ExportTarget::replace`].
     Replace,
+    /// The same again with weights rounded to this type.
+    UseDtype(Dtype),
 }
 
 impl UserError {

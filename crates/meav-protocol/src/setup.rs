@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Method, Scope};
+
 /// Which model, changed by which vectors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Setup {
@@ -11,6 +13,8 @@ pub struct Setup {
     pub model: PathBuf,
     /// What the weights are rounded to.
     pub dtype: Dtype,
+    /// How the vectors are combined.
+    pub method: Method,
     /// The vectors, in the order of the sum.
     pub vectors: Vec<VectorTerm>,
 }
@@ -18,10 +22,20 @@ pub struct Setup {
 /// One vector and its λ.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VectorTerm {
-    /// A vector file, a PEFT adapter folder, or the name of a vector that comes with the demo.
+    /// A vector file, a PEFT adapter folder, an aligned checkpoint, or the name of a vector that
+    /// comes with the demo.
     pub file: PathBuf,
     /// λ.
     pub coefficient: f64,
+    /// Where in the model it is added.
+    pub scope: Scope,
+}
+
+impl VectorTerm {
+    /// A vector that is added everywhere.
+    pub fn new(file: impl Into<PathBuf>, coefficient: f64) -> Self {
+        Self { file: file.into(), coefficient, scope: Scope::default() }
+    }
 }
 
 /// Element types of weights.
@@ -92,6 +106,9 @@ pub struct RecipeStamp {
     pub model: String,
     /// What the weights are rounded to.
     pub dtype: Dtype,
+    /// How the vectors are combined.
+    #[serde(default)]
+    pub method: Method,
     /// The vectors whose λ is not 0.
     pub vectors: Vec<StampTerm>,
 }
@@ -108,6 +125,9 @@ pub struct StampTerm {
     /// λ.
     #[serde(rename = "lambda")]
     pub coefficient: f64,
+    /// Where in the model it is added.
+    #[serde(default, skip_serializing_if = "Scope::is_everywhere")]
+    pub scope: Scope,
 }
 
 impl fmt::Display for RecipeStamp {
@@ -116,11 +136,16 @@ impl fmt::Display for RecipeStamp {
         write!(f, "#{}", digits.get(..4).unwrap_or(digits))?;
         if self.vectors.is_empty() {
             f.write_str(" base")?;
+        } else if self.method != Method::TaskArithmetic {
+            write!(f, " {}", self.method)?;
         }
         for term in &self.vectors {
             // The typographic minus keeps signs apart from hyphens in names.
             let sign = if term.coefficient < 0.0 { '−' } else { '+' };
             write!(f, " {} {sign}{}", term.domain, term.coefficient.abs())?;
+            if !term.scope.is_everywhere() {
+                write!(f, " ({})", term.scope)?;
+            }
         }
         Ok(())
     }

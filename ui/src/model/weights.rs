@@ -1,7 +1,8 @@
 use std::path::{Path, PathBuf};
 
 use meav_protocol::{
-    Dtype, JobId, LoadedModel, RecipeStamp, Setup, StampTerm, UserError, VectorInfo, VectorTerm,
+    Dtype, JobId, LoadedModel, Method, RecipeStamp, Setup, StampTerm, UserError, VectorInfo,
+    VectorTerm,
 };
 
 use crate::action::KnobId;
@@ -229,11 +230,12 @@ impl Weights {
         let sound = || self.knobs.iter().filter(|knob| knob.fault.is_none());
         let term = |knob: &Knob| {
             let coefficient = if knob.bypassed[side] { 0.0 } else { knob.coefficients[side] };
-            VectorTerm { file: knob.file.clone(), coefficient }
+            VectorTerm::new(knob.file.clone(), coefficient)
         };
         let setup = Setup {
             model: self.model.clone(),
             dtype: self.dtype,
+            method: Method::default(),
             vectors: sound().map(term).collect(),
         };
         (setup, sound().map(|knob| knob.id).collect())

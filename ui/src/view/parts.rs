@@ -154,6 +154,10 @@ pub(crate) fn remedy_ui(ui: &mut Ui, remedy: Remedy) -> Option<Action> {
             let is_clicked = ui.button("Replace it").clicked();
             is_clicked.then_some(Action::Dialog(DialogAction::Replace))
         }
+        Remedy::UseDtype(dtype) => {
+            let is_clicked = primary_button(ui, &format!("Use {dtype}")).clicked();
+            is_clicked.then_some(Action::SetDtype(dtype))
+        }
     }
 }
 

@@ -84,6 +84,7 @@ pub(crate) fn stamp(setup: &Setup) -> RecipeStamp {
             file: term.file.clone(),
             fingerprint: format!("blake3:{}", term.file.display()),
             coefficient: term.coefficient,
+            scope: term.scope.clone(),
         })
         .collect();
     let sum: f64 = vectors.iter().map(|term| term.coefficient * 977.0).sum();
@@ -92,6 +93,7 @@ pub(crate) fn stamp(setup: &Setup) -> RecipeStamp {
         base: "blake3:base".to_owned(),
         model: "SmolLM2-135M-Instruct".to_owned(),
         dtype: setup.dtype,
+        method: setup.method,
         vectors,
     }
 }
@@ -108,7 +110,9 @@ pub(crate) fn loaded(setup: &Setup) -> LoadedModel {
     LoadedModel {
         name: "SmolLM2-135M-Instruct".to_owned(),
         path: "/home/me/models/SmolLM2-135M-Instruct.Q4_1.gguf".into(),
+        family: "llama".to_owned(),
         parameters: 134_515_008,
+        layers: 30,
         context: 8192,
         dtype: Dtype::Bf16,
         recipe: stamp(setup),

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use meav_protocol::{ExportTarget, FileKind, JobSpec, MergeSpec};
+use meav_protocol::{ExportTarget, FileKind, JobSpec, MergeFormat, MergeSpec};
 use uuid::Uuid;
 
 use crate::action::{DialogAction, PathPurpose};
@@ -171,10 +171,12 @@ impl Model {
                 let (setup, _) = self.weights.wanted();
                 let spec = MergeSpec {
                     model: setup.model,
+                    method: setup.method,
                     vectors: setup.vectors,
                     // Then it is the recipe that the window names.
                     dtype: Some(setup.dtype),
-                    out: path,
+                    format: MergeFormat::Folder { max_shard_bytes: 5_000_000_000 },
+                    out: ExportTarget { path, replace },
                 };
                 (Purpose::Merge, JobSpec::Merge(spec))
             }

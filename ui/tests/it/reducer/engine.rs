@@ -229,11 +229,11 @@ fn exported_model_is_what_the_knobs_say() {
     window.update(Action::Dialog(DialogAction::SetText("/out/merged".to_owned())));
     window.update(Action::Dialog(DialogAction::Accept));
     let (_, spec) = window.take_job(|spec| matches!(spec, JobSpec::Merge(_)));
-    let JobSpec::Merge(MergeSpec { model, vectors, dtype, out }) = spec else { unreachable!() };
+    let JobSpec::Merge(MergeSpec { model, vectors, dtype, out, .. }) = spec else { unreachable!() };
     assert_eq!(model, Settings::default().model);
     assert_eq!(vectors[0].coefficient, 0.7);
     assert_eq!(dtype, Some(Dtype::Bf16), "the recipe of the window");
-    assert_eq!(out, std::path::Path::new("/out/merged"));
+    assert_eq!(out.path, std::path::Path::new("/out/merged"));
     window.update(Action::CloseRequested);
     assert!(!window.effects.contains(&Effect::Quit), "the export would be lost");
 }

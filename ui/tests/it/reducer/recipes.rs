@@ -1,4 +1,4 @@
-use meav_protocol::{Dtype, JobSpec, StampTerm};
+use meav_protocol::{Dtype, JobSpec, Scope, StampTerm};
 use meav_ui::{Action, DialogAction, KnobAction, Preset, Slot, UiCommand};
 
 use crate::support::{FINANCIAL, MEDICAL, Window};
@@ -136,6 +136,7 @@ fn stamp_finds_its_vector_by_content_and_adds_one_that_is_on_no_knob() {
         file: file.into(),
         fingerprint: fingerprint.to_owned(),
         coefficient,
+        scope: Scope::default(),
     };
     // The engine tells of `medical` by another path than the knob has.
     recipe.vectors = vec![

@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
 use meav_protocol::{
-    Chat, ChatHit, Command, Dtype, Event, Fact, JobId, JobSpec, Message, Outcome, Role, Stage,
-    UserError,
+    Chat, ChatHit, Command, Dtype, Event, Fact, JobId, JobSpec, Message, Method, Outcome, Role,
+    Stage, UserError,
 };
 use meav_ui::{
     Action, ChatAction, DialogAction, Effect, KnobAction, KnobId, LibraryAction, PathPurpose, Slot,
@@ -94,7 +94,12 @@ impl Storm {
         let setup = match self.running.get(&job) {
             Some(JobSpec::Prepare(setup)) => setup.clone(),
             Some(JobSpec::Chat(turn)) => turn.setup.clone(),
-            _ => meav_protocol::Setup { model: "x".into(), dtype: Dtype::F32, vectors: Vec::new() },
+            _ => meav_protocol::Setup {
+                model: "x".into(),
+                dtype: Dtype::F32,
+                method: Method::default(),
+                vectors: Vec::new(),
+            },
         };
         let chat = Self::one_of(&mut self.rng, &self.chats);
         match self.rng.u8(..12) {
