@@ -5,13 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// What each crate may use of the others.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("meav-job", &[]),
     ("meav-weights", &["meav-job"]),
     ("meav-vector", &["meav-job", "meav-weights"]),
     ("meav-model", &["meav-job", "meav-weights", "meav-vector"]),
+    ("meav-data", &[]),
     ("meav-protocol", &[]),
-    ("meav-engine", &["meav-job", "meav-weights", "meav-vector", "meav-model", "meav-protocol"]),
+    (
+        "meav-engine",
+        &["meav-job", "meav-weights", "meav-vector", "meav-model", "meav-data", "meav-protocol"],
+    ),
     ("meav-client", &["meav-protocol"]),
     ("meav-cli", &["meav-client", "meav-protocol"]),
     ("meav-ui", &["meav-protocol"]),
@@ -29,7 +33,8 @@ const EGUI: [&str; 3] = ["meav-ui", "meav-studio", "meav-tests"];
 
 /// Only formats on disk and the protocol are serialised; engine, command, app and test support
 /// write them.
-const SERDE: [&str; 9] = [
+const SERDE: [&str; 10] = [
+    "meav-data",
     "meav-weights",
     "meav-vector",
     "meav-model",
