@@ -1,24 +1,23 @@
 use std::io::{self, Write as _};
 
-use meav_protocol::{Fact, JobSpec, Reply, Role, SamplingSpec, Setup};
+use meav_protocol::{Fact, JobSpec, Reply, Role, SamplingSpec};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::args::{ChatArgs, JsonTarget};
 use crate::failure::Failure;
 use crate::interactive::converse;
+use crate::recipe;
 use crate::session::Session;
 use crate::terminal::{Terminal, write_json};
 
 /// `meav chat`.
 pub(crate) fn chat(args: &ChatArgs) -> Result<(), Failure> {
+    let mut terminal = Terminal::new(args.threads)?;
+    let setup = recipe::setup(&mut terminal, &args.recipe, args.dtype)?;
     let mut session = Session {
-        terminal: Terminal::new(args.threads)?,
-        setup: Setup {
-            model: args.model.clone(),
-            dtype: args.dtype,
-            vectors: args.vectors.iter().cloned().map(Into::into).collect(),
-        },
+        terminal,
+        setup,
         sampling: SamplingSpec {
             temperature: args.temperature,
             top_k: args.top_k,

@@ -7,15 +7,20 @@ mod args;
 mod chat;
 mod failure;
 mod interactive;
+mod plan;
+mod recipe;
 mod session;
 mod terminal;
+mod vector;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use meav_protocol::{BenchSpec, Fact, JobSpec, MergeSpec, Setup, VectorImport};
+use meav_protocol::{
+    BenchSpec, ExportTarget, Fact, JobSpec, MergeFormat, MergeSpec, Method, Setup,
+};
 
-use crate::args::{Args, BenchCommand, Command, ModelCommand, VectorCommand};
+use crate::args::{Args, BenchCommand, Command, ModelCommand, RecipeCommand};
 use crate::failure::Failure;
 use crate::terminal::{Terminal, print_table, write_json};
 
@@ -29,7 +34,12 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Info { path, json } => {
+        Command::Info { path, plan: true, vectors, dtype, json } => {
+            let vectors = vectors.into_iter().map(Into::into).collect();
+            let setup = Setup { model: path, dtype, method: Method::default(), vectors };
+            plan::plan(setup, json.as_ref())
+        }
+        Command::Info { path, json, .. } => {
             let mut terminal = Terminal::new(None)?;
             let facts = terminal.facts(JobSpec::Describe { path })?;
             let [Fact::Described(description)] = &facts[..] else { return Ok(()) };
@@ -42,44 +52,43 @@ fn run(command: Command) -> Result<(), Failure> {
             print_table(&description.title, &description.rows)
         }
         Command::Model(ModelCommand::Fetch { model: args::FetchModel::Demo }) => {
-            written(JobSpec::FetchDemo)
+            Terminal::new(None)?.run_written(JobSpec::FetchDemo)
         }
-        Command::Vector(VectorCommand::Import {
-            adapter,
-            base,
-            domain,
-            out,
-            dtype,
-            levels,
-            training,
-        }) => {
-            let training = training.map(|args::Json(text)| text);
-            let import = VectorImport { adapter, base, domain, out, dtype, levels, training };
-            written(JobSpec::ImportVector(import))
+        Command::Vector(command) => vector::vector(command),
+        Command::Recipe(RecipeCommand::Save { recipe, dtype, out }) => {
+            let mut terminal = Terminal::new(None)?;
+            let setup = recipe::setup(&mut terminal, &recipe, Some(dtype))?;
+            terminal.run_written(JobSpec::SaveRecipe { setup, out: vector::target(out) })
         }
-        Command::Merge { model, vectors, dtype, out, threads } => {
-            let vectors = vectors.into_iter().map(Into::into).collect();
+        Command::Merge { recipe, dtype, gguf, max_shard_size, out, threads } => {
             let mut terminal = Terminal::new(threads)?;
-            terminal.run_written(JobSpec::Merge(MergeSpec { model, vectors, dtype, out }))
+            let Setup { model, method, vectors, dtype: own_dtype } =
+                recipe::setup(&mut terminal, &recipe, dtype)?;
+            // A recipe file says what it is rounded to, options leave it to the model.
+            let dtype = dtype.or(recipe.recipe.is_some().then_some(own_dtype));
+            let format = match gguf {
+                Some(form) => MergeFormat::Gguf(form.into()),
+                None => MergeFormat::Folder { max_shard_bytes: max_shard_size },
+            };
+            let out = ExportTarget { path: out, replace: false };
+            let spec = MergeSpec { model, method, vectors, dtype, format, out };
+            terminal.run_written(JobSpec::Merge(spec))
         }
         Command::Chat(args) => chat::chat(&args),
         Command::Bench(command) => bench(&command),
     }
 }
 
-fn written(spec: JobSpec) -> Result<(), Failure> {
-    Terminal::new(None)?.run_written(spec)
-}
-
 fn bench(command: &BenchCommand) -> Result<(), Failure> {
-    let (BenchCommand::Merge(args) | BenchCommand::Decode(args)) = command;
+    let (BenchCommand::Merge { args, .. } | BenchCommand::Decode(args)) = command;
     let setup = Setup {
         model: args.model.clone(),
         dtype: args.dtype,
+        method: Method::default(),
         vectors: args.vectors.iter().cloned().map(Into::into).collect(),
     };
     let spec = match command {
-        BenchCommand::Merge(_) => BenchSpec::Merge { setup },
+        BenchCommand::Merge { kind, .. } => BenchSpec::Merge { setup, seeded: (*kind).into() },
         BenchCommand::Decode(_) => BenchSpec::Decode { setup },
     };
     let mut terminal = Terminal::new(args.threads)?;

@@ -44,7 +44,7 @@ impl Session {
         let before = self.setup.vectors.clone();
         match self.find_vector(name) {
             Some(index) => self.setup.vectors[index].coefficient = coefficient,
-            None => self.setup.vectors.push(VectorTerm { file: name.into(), coefficient }),
+            None => self.setup.vectors.push(VectorTerm::new(name, coefficient)),
         }
         let prepared = self.prepare();
         if prepared.is_err() {

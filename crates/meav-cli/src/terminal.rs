@@ -192,6 +192,11 @@ fn stage_words(stage: Stage) -> &'static str {
         Stage::Merging => "merging",
         Stage::ReadingPrompt => "reading the conversation",
         Stage::Downloading => "downloading",
+        Stage::Extracting => "taking one model from the other",
+        Stage::Compressing => "compressing",
+        Stage::Separating => "separating",
+        Stage::Comparing => "comparing",
+        Stage::Scoring => "scoring",
         Stage::Writing => "writing",
         Stage::Measuring => "measuring",
     }

@@ -1,9 +1,15 @@
+mod recipe;
+mod vector;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use meav_protocol::{Dtype, VectorTerm};
+use meav_protocol::{Dtype, GgufForm, SeededKind, VectorTerm};
 use uuid::Uuid;
+
+pub(crate) use recipe::{RecipeArgs, RecipeCommand, parse_coefficient};
+pub(crate) use vector::{CompressArgs, ExtractArgs, SeparateArgs, VectorCommand};
 
 /// Chat with a model whose weights are moved by alignment vectors, and make what that needs.
 #[derive(Parser)]
@@ -17,8 +23,17 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Say in words what a model, a vector or an adapter is
     Info {
-        /// A model folder, a GGUF file, a vector file, an adapter folder, or `demo`
+        /// A model folder, a GGUF file, a vector file, an adapter folder, a recipe, or `demo`
         path: PathBuf,
+        /// Say instead what memory the model would take, and what would make it fit
+        #[arg(long)]
+        plan: bool,
+        /// A vector that the plan counts in; repeat for several
+        #[arg(long = "vector", value_name = "F", requires = "plan")]
+        vectors: Vec<AnyVector>,
+        /// What the plan's weights are rounded to
+        #[arg(long, default_value = "bf16", requires = "plan")]
+        dtype: Dtype,
         /// Write the same for programs; `-` is standard output
         #[arg(long, value_name = "FILE")]
         json: Option<JsonTarget>,
@@ -26,22 +41,27 @@ pub(crate) enum Command {
     /// Fetch models
     #[command(subcommand)]
     Model(ModelCommand),
-    /// Make vectors
+    /// Make, shrink, take apart and compare vectors
     #[command(subcommand)]
     Vector(VectorCommand),
-    /// Write a merged model as a folder in the Hugging Face layout
+    /// Write down a recipe without weights
+    #[command(subcommand)]
+    Recipe(RecipeCommand),
+    /// Write a merged model as a folder in the Hugging Face layout, or as a GGUF for llama.cpp
     Merge {
-        /// A model folder, a GGUF file, or `demo`
-        #[arg(long, value_name = "M")]
-        model: PathBuf,
-        /// A vector and its λ; repeat for several, summed in this order
-        #[arg(long = "vector", value_name = "F=λ")]
-        vectors: Vec<WeightedVector>,
+        #[command(flatten)]
+        recipe: RecipeArgs,
         /// What the weights are rounded to [default: the model's own, f32 for a GGUF]
         #[arg(long)]
         dtype: Option<Dtype>,
-        /// The folder to write; must not exist yet
-        #[arg(long, value_name = "DIR")]
+        /// Write a GGUF file in this form instead of a folder
+        #[arg(long, value_enum, value_name = "FORM")]
+        gguf: Option<GgufArg>,
+        /// Begin another file of weights beyond this size, e.g. 5GB or 500MB
+        #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = parse_size)]
+        max_shard_size: u64,
+        /// The folder or the GGUF file to write; must not exist yet
+        #[arg(long, value_name = "OUT")]
         out: PathBuf,
         #[command(flatten)]
         threads: Threads,
@@ -65,42 +85,45 @@ pub(crate) enum FetchModel {
     Demo,
 }
 
-#[derive(Subcommand)]
-pub(crate) enum VectorCommand {
-    /// Turn a PEFT LoRA adapter into a vector file
-    Import {
-        /// The folder with `adapter_config.json`
-        adapter: PathBuf,
-        /// The model that it was trained on
-        #[arg(long, value_name = "M")]
-        base: PathBuf,
-        /// The preference dimension's name, e.g. medical
-        #[arg(long, value_name = "D")]
-        domain: String,
-        /// The file to write
-        #[arg(long, value_name = "F")]
-        out: PathBuf,
-        /// What the factors are rounded to
-        #[arg(long, default_value = "bf16")]
-        dtype: Dtype,
-        /// The levels it was trained on, highest preference first
-        #[arg(long, value_name = "LEVEL,…", value_delimiter = ',')]
-        levels: Vec<String>,
-        /// How it was trained, kept in the file
-        #[arg(long, value_name = "JSON")]
-        training: Option<Json>,
-    },
+/// How a GGUF holds its matrices.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum GgufArg {
+    /// Half precision
+    F16,
+    /// Brain floating point
+    Bf16,
+    /// 8 bits, in blocks of 32
+    #[value(name = "q8_0", alias = "Q8_0")]
+    Q8_0,
+}
+
+impl From<GgufArg> for GgufForm {
+    fn from(form: GgufArg) -> Self {
+        match form {
+            GgufArg::F16 => Self::F16,
+            GgufArg::Bf16 => Self::Bf16,
+            GgufArg::Q8_0 => Self::Q8_0,
+        }
+    }
+}
+
+/// `5GB`, `500MB`, `100KB`: powers of ten, as Hugging Face counts.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let upper = text.trim().to_uppercase();
+    let (digits, unit) = [("GB", 1e9), ("MB", 1e6), ("KB", 1e3)]
+        .iter()
+        .find_map(|(unit, bytes)| Some((upper.strip_suffix(unit)?, *bytes)))
+        .ok_or("expected a number and KB, MB or GB, e.g. 5GB")?;
+    match digits.trim().parse::<f64>() {
+        Ok(number) if number > 0.0 && number * unit < 1e18 => Ok((number * unit) as u64),
+        _ => Err(format!("{text:?} is no size, e.g. 5GB")),
+    }
 }
 
 #[derive(clap::Args)]
 pub(crate) struct ChatArgs {
-    /// A model folder, a GGUF file, or `demo`
-    #[arg(long, value_name = "M")]
-    pub(crate) model: PathBuf,
-    /// A vector and its λ; repeat for several. F is a vector file, an adapter folder, or the name
-    /// of a vector that comes with the demo
-    #[arg(long = "vector", value_name = "F=λ")]
-    pub(crate) vectors: Vec<WeightedVector>,
+    #[command(flatten)]
+    pub(crate) recipe: RecipeArgs,
     /// Answer this and end; without it, a conversation begins
     #[arg(long, value_name = "T")]
     pub(crate) prompt: Option<String>,
@@ -128,9 +151,9 @@ pub(crate) struct ChatArgs {
     /// The same seed gives the same text [default: another each time]
     #[arg(long, value_name = "S")]
     pub(crate) seed: Option<u64>,
-    /// What the weights are rounded to: f32 or bf16
-    #[arg(long, default_value = "bf16")]
-    pub(crate) dtype: Dtype,
+    /// What the weights are rounded to: f32 or bf16 [default: bf16, or as the recipe says]
+    #[arg(long)]
+    pub(crate) dtype: Option<Dtype>,
     /// Go on with a conversation: its id, or the last one
     #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = ["prompt", "system"])]
     pub(crate) resume: Option<ResumeId>,
@@ -144,7 +167,13 @@ pub(crate) struct ChatArgs {
 #[derive(Subcommand)]
 pub(crate) enum BenchCommand {
     /// Moving the weights to a recipe, against the machine's copy bandwidth
-    Merge(BenchArgs),
+    Merge {
+        #[command(flatten)]
+        args: BenchArgs,
+        /// What kind of vectors are seeded
+        #[arg(long, value_enum, default_value = "dense")]
+        kind: SeededArg,
+    },
     /// Tokens per second in f32 and bf16, and the time from a changed λ to the first token
     Decode(BenchArgs),
 }
@@ -154,7 +183,7 @@ pub(crate) struct BenchArgs {
     /// A model folder, a GGUF file, or `demo`
     #[arg(long, value_name = "M")]
     pub(crate) model: PathBuf,
-    /// A vector, λ is not looked at; a merge adds seeded dense ones to make three
+    /// A vector, λ is not looked at; a merge adds seeded ones to make three
     #[arg(long = "vector", value_name = "F")]
     pub(crate) vectors: Vec<AnyVector>,
     /// What the weights are rounded to (decode measures f32 and bf16)
@@ -165,6 +194,30 @@ pub(crate) struct BenchArgs {
     pub(crate) json: Option<JsonTarget>,
     #[command(flatten)]
     pub(crate) threads: Threads,
+}
+
+/// Kinds of seeded vectors.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum SeededArg {
+    /// Every element, bf16
+    Dense,
+    /// Factors of rank 16
+    LowRank,
+    /// One element in ten
+    Sparse,
+    /// One bit for each element
+    Sign,
+}
+
+impl From<SeededArg> for SeededKind {
+    fn from(kind: SeededArg) -> Self {
+        match kind {
+            SeededArg::Dense => Self::Dense,
+            SeededArg::LowRank => Self::LowRank,
+            SeededArg::Sparse => Self::Sparse,
+            SeededArg::Sign => Self::Sign,
+        }
+    }
 }
 
 #[derive(Clone, Copy, clap::Args)]
@@ -201,16 +254,7 @@ impl FromStr for WeightedVector {
             .rsplit_once('=')
             .filter(|(file, _)| !file.is_empty())
             .ok_or("expected a file, `=` and λ, e.g. medical.safetensors=-0.7")?;
-        let coefficient = parse_coefficient(coefficient)?;
-        Ok(Self(VectorTerm { file: file.into(), coefficient }))
-    }
-}
-
-/// λ as a person writes it, with a decimal point; NaN and infinity are none.
-pub(crate) fn parse_coefficient(text: &str) -> Result<f64, String> {
-    match text.trim().replace('−', "-").parse::<f64>() {
-        Ok(coefficient) if coefficient.is_finite() => Ok(coefficient),
-        _ => Err(format!("λ is {text:?}, which is not a finite number such as -0.7")),
+        Ok(Self(VectorTerm::new(file, parse_coefficient(coefficient)?)))
     }
 }
 
@@ -231,7 +275,7 @@ impl FromStr for AnyVector {
         if text.contains('=') {
             return text.parse().map(|WeightedVector(term)| Self(term));
         }
-        Ok(Self(VectorTerm { file: text.into(), coefficient: 1.0 }))
+        Ok(Self(VectorTerm::new(text, 1.0)))
     }
 }
 
@@ -297,9 +341,18 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_powers_of_ten() {
+        assert_eq!(parse_size("5GB"), Ok(5_000_000_000));
+        assert_eq!(parse_size(" 0.5 mb"), Ok(500_000));
+        for bad in ["5", "GB", "-1GB", "0KB", "1TB", "infGB"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn vector_splits_at_the_last_equals_sign() {
         let term = |text: &str| text.parse::<WeightedVector>().map(VectorTerm::from);
-        let expected = VectorTerm { file: "a=b/medical".into(), coefficient: -0.7 };
+        let expected = VectorTerm::new("a=b/medical", -0.7);
         assert_eq!(term("a=b/medical=-0.7"), Ok(expected.clone()));
         assert_eq!(term("a=b/medical=−0.7"), Ok(expected));
         for bad in ["medical", "=1", "medical=", "medical=much", "medical=nan", "medical=inf"] {

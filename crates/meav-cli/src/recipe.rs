@@ -1,0 +1,43 @@
+use meav_protocol::{Dtype, Fact, JobSpec, OpenedRecipe, Setup};
+
+use crate::args::RecipeArgs;
+use crate::failure::Failure;
+use crate::terminal::Terminal;
+
+/// What the options say, or the recipe file that they name.
+pub(crate) fn setup(
+    terminal: &mut Terminal,
+    args: &RecipeArgs,
+    dtype: Option<Dtype>,
+) -> Result<Setup, Failure> {
+    let Some(path) = &args.recipe else {
+        let Some(model) = args.model.clone() else { unreachable!("the parser asks for it") };
+        let vectors = args.vectors().map_err(|err| Failure::new(err, "Name it as in --vector"))?;
+        let dtype = dtype.unwrap_or(Dtype::Bf16);
+        return Ok(Setup { model, dtype, method: args.method(), vectors });
+    };
+    let facts = terminal.facts(JobSpec::OpenRecipe { path: path.clone() })?;
+    let [Fact::Recipe(opened)] = &facts[..] else {
+        return Err(Failure::new("The engine did not read the recipe", "Try again"));
+    };
+    let OpenedRecipe { model, dtype: own_dtype, method, vectors, missing } = &**opened;
+    let missing: Vec<_> =
+        missing.iter().filter(|part| !(part.is_model && args.model.is_some())).collect();
+    if !missing.is_empty() {
+        let part = |part: &&meav_protocol::MissingPart| {
+            let found = part.found.as_ref().map(|it| format!("; {it}")).unwrap_or_default();
+            let file = part.file.display();
+            format!("{} (was {file}, {}{found})", part.name, part.fingerprint)
+        };
+        let parts: Vec<_> = missing.iter().map(part).collect();
+        return Err(Failure::new(
+            format!("The recipe {} lacks {}", path.display(), parts.join(" and ")),
+            "Put the files where they were or beside the recipe; --model gives the model",
+        ));
+    }
+    let Some(model) = args.model.clone().or_else(|| model.clone()) else {
+        unreachable!("a model that was not found is missing")
+    };
+    let dtype = dtype.unwrap_or(*own_dtype);
+    Ok(Setup { model, dtype, method: *method, vectors: vectors.clone() })
+}
