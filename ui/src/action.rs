@@ -1,9 +1,11 @@
 use std::path::PathBuf;
 
-use meav_protocol::{Dtype, FileKind, RecipeStamp, UserError};
+use meav_protocol::{Dtype, FileKind, MergeFormat, Method, PlanChange, RecipeStamp, UserError};
 use uuid::Uuid;
 
 use crate::UiCommand;
+use crate::form::{Form, FormField};
+use crate::model::ScopeDraft;
 use crate::settings::{Panel, Preset, SamplingSettings, SendKey, Slot, Theme};
 
 /// What the user did, or the host on the user's behalf, in the user's terms.
@@ -27,6 +29,10 @@ pub enum Action {
     FetchDemo,
     /// Rounds the weights to another type.
     SetDtype(Dtype),
+    /// Combines the vectors of this side in another way.
+    SetMethod(Method),
+    /// Has DARE drop other elements.
+    NewSeed,
     /// Opens files of any kind: dropped, given by a second launch, or on the command line.
     OpenPaths(Vec<PathBuf>),
     /// Opens what is known to be a model or a vector.
@@ -35,6 +41,8 @@ pub enum Action {
     Chat(ChatAction),
     /// Something with the list of chats.
     Library(LibraryAction),
+    /// Something on the Vectors screen.
+    Vectors(VectorsAction),
     /// Something with the dialog that is open.
     Dialog(DialogAction),
     /// Ends a job at its next tick.
@@ -90,6 +98,8 @@ pub enum KnobAction {
     Select,
     /// Tries a file again that did not fit.
     Retry,
+    /// Asks where in the model its vector is added.
+    EditScope,
 }
 
 /// Something with the conversation.
@@ -150,6 +160,41 @@ pub enum LibraryAction {
     SetSearch(String),
 }
 
+/// Something on the Vectors screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VectorsAction {
+    /// Whether a comparison takes a knob's vector in.
+    Compare(KnobId, bool),
+    /// What the map shows.
+    ShowMeasure(CompareMeasure),
+    /// The two vectors whose map is shown, by their places in the comparison.
+    ShowPair(usize, usize),
+    /// The vector whose norms are shown, by its place in the comparison.
+    ShowNorms(usize),
+    /// Asks where to write the comparison, beginning with a name of this ending.
+    Export(&'static str),
+    /// Puts the vector that was made on a knob of its own.
+    AddMade,
+    /// Puts the vector that was made on the knob of the one that it was made from.
+    ReplaceByMade,
+    /// Puts what the vector shared with others on a knob of its own.
+    AddShared,
+    /// Takes what is told of the vector that was made off the screen.
+    DismissMade,
+}
+
+/// What the map of a comparison shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompareMeasure {
+    /// The cosine of the angle between two vectors.
+    #[default]
+    Cosine,
+    /// The share of elements whose signs differ.
+    SignConflict,
+    /// How long one vector is.
+    Norms,
+}
+
 /// Something with the dialog that is open.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DialogAction {
@@ -160,6 +205,23 @@ pub enum DialogAction {
         /// Whether a folder is wanted rather than files.
         folder: bool,
     },
+    /// What is written, and how.
+    SetFormat(MergeFormat),
+    /// Where a vector is added, as it is typed.
+    SetScope(ScopeDraft),
+    /// The path for the missing part of a recipe at this place.
+    SetLocation(usize, String),
+    /// Asks the system's own dialog for it.
+    BrowseLocation {
+        /// The part's place.
+        index: usize,
+        /// Whether a folder is wanted rather than a file.
+        folder: bool,
+    },
+    /// Looks at what lies there.
+    Locate(usize),
+    /// Does what would make the model fit into memory.
+    TakeWayOut(PlanChange),
     /// Does what it offers.
     Accept,
     /// Does it although there is a file of that name.
@@ -170,6 +232,17 @@ pub enum DialogAction {
     StopAndQuit,
     /// Lets the jobs go on without a window.
     KeepRunning,
+    /// What is typed and chosen in its form.
+    SetForm(Box<Form>),
+    /// Asks the system's own dialog for a path of its form.
+    BrowseField {
+        /// Which path.
+        field: FormField,
+        /// Whether a folder is wanted rather than a file.
+        folder: bool,
+    },
+    /// Uses the model that was dropped as a base model, or as a vector.
+    UseAs(FileKind),
 }
 
 /// What paths are asked for.
@@ -183,6 +256,18 @@ pub enum PathPurpose {
     ExportChat(Uuid),
     /// Where to write the audit log.
     ExportAudit,
-    /// The folder to write the merged model to.
+    /// Where to write the merged model.
     ExportMerged,
+    /// The folder to write the model to, without vectors.
+    ConvertModel,
+    /// A recipe to open.
+    OpenRecipe,
+    /// Where to write the recipe.
+    SaveRecipe,
+    /// The missing part of a recipe at this place.
+    Locate(usize),
+    /// Where to write the comparison of vectors.
+    ExportComparison,
+    /// A path of a form.
+    Field(FormField),
 }

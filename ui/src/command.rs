@@ -9,9 +9,12 @@ use egui_material_icons::icons as symbols;
 pub enum UiCommand {
     NewChat,
     OpenModel,
+    OpenRecipe,
     AddVector,
+    SaveRecipe,
     ExportChat,
     ExportMerged,
+    MemoryPlan,
     ExportAudit,
     Settings,
     Quit,
@@ -26,6 +29,14 @@ pub enum UiCommand {
     FocusKnobs,
     SearchChats,
     UndoDelete,
+    ImportAdapter,
+    ExtractVector,
+    CompressVector,
+    SeparateVector,
+    CompareVectors,
+    ExportComparison,
+    ShowChat,
+    ShowVectors,
     ToggleKnobs,
     ToggleChats,
     ToggleDetails,
@@ -46,6 +57,7 @@ pub enum UiCommand {
 pub enum Menu {
     File,
     Knobs,
+    Vectors,
     Chat,
     View,
     Help,
@@ -53,13 +65,15 @@ pub enum Menu {
 
 impl Menu {
     /// All of them, from left to right.
-    pub const ALL: [Self; 5] = [Self::File, Self::Knobs, Self::Chat, Self::View, Self::Help];
+    pub const ALL: [Self; 6] =
+        [Self::File, Self::Knobs, Self::Vectors, Self::Chat, Self::View, Self::Help];
 
     /// What the bar shows.
     pub fn title(self) -> &'static str {
         match self {
             Self::File => "File",
             Self::Knobs => "Knobs",
+            Self::Vectors => "Vectors",
             Self::Chat => "Chat",
             Self::View => "View",
             Self::Help => "Help",
@@ -72,12 +86,15 @@ const CTRL_SHIFT: Modifiers = Modifiers::COMMAND.plus(Modifiers::SHIFT);
 
 impl UiCommand {
     /// All of them, in the order of the menus.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 42] = [
         Self::NewChat,
         Self::OpenModel,
+        Self::OpenRecipe,
         Self::AddVector,
+        Self::SaveRecipe,
         Self::ExportChat,
         Self::ExportMerged,
+        Self::MemoryPlan,
         Self::ExportAudit,
         Self::Settings,
         Self::Quit,
@@ -86,12 +103,20 @@ impl UiCommand {
         Self::CopySlot,
         Self::SavePreset,
         Self::FocusKnobs,
+        Self::ImportAdapter,
+        Self::ExtractVector,
+        Self::CompressVector,
+        Self::SeparateVector,
+        Self::CompareVectors,
+        Self::ExportComparison,
         Self::FocusComposer,
         Self::StopAnswer,
         Self::Regenerate,
         Self::EditLast,
         Self::SearchChats,
         Self::UndoDelete,
+        Self::ShowChat,
+        Self::ShowVectors,
         Self::ToggleKnobs,
         Self::ToggleChats,
         Self::ToggleDetails,
@@ -111,9 +136,12 @@ impl UiCommand {
         match self {
             Self::NewChat => "New chat",
             Self::OpenModel => "Open model…",
+            Self::OpenRecipe => "Open recipe…",
             Self::AddVector => "Add vector…",
+            Self::SaveRecipe => "Save recipe…",
             Self::ExportChat => "Export chat…",
             Self::ExportMerged => "Export merged model…",
+            Self::MemoryPlan => "Memory plan…",
             Self::ExportAudit => "Export audit log…",
             Self::Settings => "Settings…",
             Self::Quit => "Quit",
@@ -128,6 +156,14 @@ impl UiCommand {
             Self::FocusKnobs => "Go to the knobs",
             Self::SearchChats => "Search chats",
             Self::UndoDelete => "Undo the last deletion",
+            Self::ImportAdapter => "Import adapter…",
+            Self::ExtractVector => "Extract from two models…",
+            Self::CompressVector => "Compress vector…",
+            Self::SeparateVector => "Separate vector…",
+            Self::CompareVectors => "Compare vectors",
+            Self::ExportComparison => "Export comparison…",
+            Self::ShowChat => "Chat screen",
+            Self::ShowVectors => "Vectors screen",
             Self::ToggleKnobs => "Knobs panel",
             Self::ToggleChats => "Chats panel",
             Self::ToggleDetails => "Details panel",
@@ -148,9 +184,12 @@ impl UiCommand {
         match self {
             Self::NewChat => "Begin an empty conversation; the others stay in the list",
             Self::OpenModel => "Load a model folder or a GGUF file",
+            Self::OpenRecipe => "Set model and knobs to a recipe file",
             Self::AddVector => "Put an alignment vector or a PEFT adapter on a knob",
+            Self::SaveRecipe => "Write model and knobs down in a small file, without weights",
             Self::ExportChat => "Write this conversation as Markdown or JSON",
-            Self::ExportMerged => "Write the model as the knobs have made it, as a folder",
+            Self::ExportMerged => "Write the model as the knobs have made it, for other programs",
+            Self::MemoryPlan => "What the model and its vectors take of the memory",
             Self::ExportAudit => "Write the log of recipes and exports as CSV or JSON",
             Self::Settings => "Theme, text size, keys and notifications",
             Self::Quit => "End MEAV Studio",
@@ -167,6 +206,16 @@ impl UiCommand {
             Self::FocusKnobs => "Move the keyboard to the first knob",
             Self::SearchChats => "Find words in all conversations",
             Self::UndoDelete => "Bring back the chat that was deleted last",
+            Self::ImportAdapter => "Make a vector file of a PEFT LoRA adapter",
+            Self::ExtractVector => "Take a base model from an aligned one; the rest is a vector",
+            Self::CompressVector => "Write a smaller form of a vector, and see what that costs",
+            Self::SeparateVector => "Take from a vector what it shares with others",
+            Self::CompareVectors => {
+                "See where vectors agree and where they are in each other's way"
+            }
+            Self::ExportComparison => "Write the comparison as CSV, JSON, SVG or PNG",
+            Self::ShowChat => "The conversation in the middle of the window",
+            Self::ShowVectors => "The vectors in the middle of the window",
             Self::ToggleKnobs => "Show or hide the knobs",
             Self::ToggleChats => "Show or hide the list of chats",
             Self::ToggleDetails => "Show or hide vector, recipe and history",
@@ -203,15 +252,26 @@ impl UiCommand {
             Self::ToggleKnobs => (CTRL, Key::Num1),
             Self::ToggleChats => (CTRL, Key::Num2),
             Self::ToggleDetails => (CTRL, Key::Num3),
+            Self::ShowChat => (CTRL, Key::Num4),
+            Self::ShowVectors => (CTRL, Key::Num5),
             Self::ZoomIn => (CTRL, Key::Plus),
             Self::ZoomOut => (CTRL, Key::Minus),
             Self::ZoomReset => (CTRL, Key::Num0),
             Self::Palette => (CTRL, Key::K),
             Self::Guide => (Modifiers::NONE, Key::F1),
-            Self::ExportMerged
+            Self::OpenRecipe
+            | Self::SaveRecipe
+            | Self::ExportMerged
+            | Self::MemoryPlan
             | Self::ExportAudit
             | Self::CopySlot
             | Self::UndoDelete
+            | Self::ImportAdapter
+            | Self::ExtractVector
+            | Self::CompressVector
+            | Self::SeparateVector
+            | Self::CompareVectors
+            | Self::ExportComparison
             | Self::ThemeSystem
             | Self::ThemeLight
             | Self::ThemeDark
@@ -233,9 +293,19 @@ impl UiCommand {
         match self {
             Self::NewChat => symbols::ICON_ADD_COMMENT,
             Self::OpenModel => symbols::ICON_FOLDER_OPEN,
+            Self::OpenRecipe => symbols::ICON_FILE_OPEN,
             Self::AddVector => symbols::ICON_ADD,
-            Self::ExportChat | Self::ExportAudit => symbols::ICON_DOWNLOAD,
+            Self::SaveRecipe => symbols::ICON_SAVE,
+            Self::ExportChat | Self::ExportAudit | Self::ExportComparison => symbols::ICON_DOWNLOAD,
+            Self::ImportAdapter => symbols::ICON_INPUT,
+            Self::ExtractVector => symbols::ICON_DIFFERENCE,
+            Self::CompressVector => symbols::ICON_COMPRESS,
+            Self::SeparateVector => symbols::ICON_CALL_SPLIT,
+            Self::CompareVectors => symbols::ICON_GRID_ON,
+            Self::ShowChat => symbols::ICON_FORUM,
+            Self::ShowVectors => symbols::ICON_ARROW_OUTWARD,
             Self::ExportMerged => symbols::ICON_MERGE,
+            Self::MemoryPlan => symbols::ICON_MEMORY,
             Self::Settings => symbols::ICON_SETTINGS,
             Self::Quit => symbols::ICON_LOGOUT,
             Self::Base => symbols::ICON_RESTART_ALT,
@@ -269,22 +339,33 @@ impl UiCommand {
         match self {
             Self::NewChat
             | Self::OpenModel
+            | Self::OpenRecipe
             | Self::AddVector
+            | Self::SaveRecipe
             | Self::ExportChat
             | Self::ExportMerged
+            | Self::MemoryPlan
             | Self::ExportAudit
             | Self::Settings
             | Self::Quit => Menu::File,
             Self::Base | Self::FlipSlots | Self::CopySlot | Self::SavePreset | Self::FocusKnobs => {
                 Menu::Knobs
             }
+            Self::ImportAdapter
+            | Self::ExtractVector
+            | Self::CompressVector
+            | Self::SeparateVector
+            | Self::CompareVectors
+            | Self::ExportComparison => Menu::Vectors,
             Self::FocusComposer
             | Self::StopAnswer
             | Self::Regenerate
             | Self::EditLast
             | Self::SearchChats
             | Self::UndoDelete => Menu::Chat,
-            Self::ToggleKnobs
+            Self::ShowChat
+            | Self::ShowVectors
+            | Self::ToggleKnobs
             | Self::ToggleChats
             | Self::ToggleDetails
             | Self::ThemeSystem

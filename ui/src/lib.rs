@@ -11,18 +11,24 @@
 mod action;
 mod command;
 mod effect;
+mod form;
 mod settings;
 
 mod model;
 mod view;
 
 pub use action::{
-    Action, ChatAction, DialogAction, KnobAction, KnobId, LibraryAction, PathPurpose,
+    Action, ChatAction, CompareMeasure, DialogAction, KnobAction, KnobId, LibraryAction,
+    PathPurpose, VectorsAction,
 };
 pub use command::{Menu, UiCommand};
 pub use effect::{Effect, PickKind, PickRequest};
-pub use model::{HostInfo, Model};
+pub use form::{
+    CompressForm, CompressMethod, ExtractForm, Form, FormField, ImportForm, SeparateForm,
+};
+pub use model::{HostInfo, Model, ScopeDraft};
 pub use settings::{
-    KnobSettings, Panel, Panels, Preset, Recent, SamplingSettings, SendKey, Settings, Slot, Theme,
+    KnobSettings, Panel, Panels, Preset, Recent, SamplingSettings, Screen, SendKey, Settings, Slot,
+    Theme,
 };
 pub use view::{app_ui, apply_style};

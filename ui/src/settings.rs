@@ -1,6 +1,6 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use meav_protocol::{Dtype, SamplingSpec};
+use meav_protocol::{Dtype, Method, SamplingSpec, Scope};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
@@ -19,6 +19,9 @@ pub struct Settings {
     pub text_scale: f32,
     /// The side panels that are wanted, where there is room for them.
     pub panels: Panels,
+    /// What the middle of the window shows.
+    #[serde(deserialize_with = "known_or_default")]
+    pub screen: Screen,
     /// Which keys send a message.
     #[serde(deserialize_with = "known_or_default")]
     pub send_key: SendKey,
@@ -36,6 +39,9 @@ pub struct Settings {
     /// The side of the two sets of coefficients that is in use.
     #[serde(deserialize_with = "known_or_default")]
     pub slot: Slot,
+    /// How the vectors are combined on side A and on side B.
+    #[serde(deserialize_with = "known_or_default_of_both")]
+    pub methods: [Method; 2],
     /// Recipes with a name.
     pub presets: Vec<Preset>,
     /// How answers are drawn.
@@ -50,6 +56,7 @@ impl Default for Settings {
             theme: Theme::default(),
             text_scale: 1.0,
             panels: Panels::default(),
+            screen: Screen::default(),
             send_key: SendKey::default(),
             notifications: true,
             recent: Vec::new(),
@@ -57,6 +64,7 @@ impl Default for Settings {
             dtype: Dtype::Bf16,
             knobs: vec![knob("medical"), knob("financial")],
             slot: Slot::default(),
+            methods: [Method::default(); 2],
             presets: Vec::new(),
             sampling: SamplingSettings::default(),
         }
@@ -86,6 +94,14 @@ fn known_or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     Ok(Lenient::deserialize(deserializer)?.known().unwrap_or_default())
 }
 
+fn known_or_default_of_both<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<[T; 2], D::Error> {
+    let both: Lenient<[Lenient<T>; 2]> = Lenient::deserialize(deserializer)?;
+    let known = |value: Lenient<T>| value.known().unwrap_or_default();
+    Ok(both.known().map_or_else(Default::default, |both| both.map(known)))
+}
+
 fn known_or_bf16<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dtype, D::Error> {
     Ok(Lenient::deserialize(deserializer)?.known().unwrap_or(Dtype::Bf16))
 }
@@ -100,6 +116,16 @@ pub enum Theme {
     Light,
     /// Light text on dark ground.
     Dark,
+}
+
+/// What the middle of the window shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Screen {
+    /// The conversation.
+    #[default]
+    Chat,
+    /// The vectors: what they are, how they are made, and how they get in each other's way.
+    Vectors,
 }
 
 /// A side panel.
@@ -158,8 +184,29 @@ pub enum SendKey {
 pub struct Recent {
     /// Where it is.
     pub path: PathBuf,
-    /// Whether it is a model; otherwise it is a vector.
+    /// Whether it is a model; otherwise it is a vector, or a recipe by its ending.
     pub is_model: bool,
+}
+
+impl Recent {
+    /// Whether it is a recipe.
+    pub fn is_recipe(&self) -> bool {
+        !self.is_model && is_recipe(&self.path)
+    }
+
+    /// Whether it is a vector.
+    pub fn is_vector(&self) -> bool {
+        !self.is_model && !is_recipe(&self.path)
+    }
+}
+
+/// Whether a file is a recipe, told from its ending: `.meav` or `.meav.json`.
+pub(crate) fn is_recipe(path: &Path) -> bool {
+    let ends_in = |path: &Path, ending: &str| {
+        path.extension().is_some_and(|its| its.eq_ignore_ascii_case(ending))
+    };
+    let stem = || Path::new(path.file_stem().unwrap_or_default());
+    ends_in(path, "meav") || (ends_in(path, "json") && ends_in(stem(), "meav"))
 }
 
 /// A knob, as it is kept.
@@ -172,6 +219,9 @@ pub struct KnobSettings {
     pub coefficients: [f64; 2],
     /// Whether it is left out for now, on side A and on side B.
     pub bypassed: [bool; 2],
+    /// Where in the model it is added, on side A and on side B.
+    #[serde(deserialize_with = "known_or_default_of_both")]
+    pub scopes: [Scope; 2],
 }
 
 /// A side of the two sets of coefficients.
@@ -212,12 +262,31 @@ impl Slot {
 }
 
 /// A recipe with a name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Preset {
     /// What the user calls it.
     pub name: String,
     /// Vectors and their λ; knobs that are not named go to 0.
     pub terms: Vec<(PathBuf, f64)>,
+    /// How they are combined.
+    #[serde(default, deserialize_with = "known_or_default")]
+    pub method: Method,
+    /// Where in the model each is added, in the order of the terms; everywhere where there is
+    /// none.
+    #[serde(default, deserialize_with = "known_or_default")]
+    pub scopes: Vec<Scope>,
+}
+
+impl Preset {
+    /// Where in the model the vector at this place is added.
+    pub fn scope(&self, index: usize) -> Scope {
+        self.scopes.get(index).cloned().unwrap_or_default()
+    }
+}
+
+/// The random bits of an id, few enough of them that a spreadsheet keeps them all.
+pub(crate) fn random_seed() -> u64 {
+    Uuid::new_v4().as_u128() as u64 >> 32
 }
 
 /// How answers are drawn.
@@ -270,8 +339,7 @@ impl SamplingSettings {
             top_p: self.top_p,
             min_p: self.min_p,
             repeat_penalty: self.repeat_penalty,
-            // The random bits of an id, few enough of them that a spreadsheet keeps them all.
-            seed: self.seed.unwrap_or_else(|| Uuid::new_v4().as_u128() as u64 >> 32),
+            seed: self.seed.unwrap_or_else(random_seed),
         }
     }
 }

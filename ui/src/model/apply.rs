@@ -2,7 +2,7 @@ use meav_protocol::{
     Description, Event, Fact, FileKind, JobId, LoadedModel, Outcome, Remedy, Setup, Stage,
     UserError,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::jobs::{Job, Purpose};
 use super::{Dialog, EngineState, Model};
@@ -97,6 +97,17 @@ impl Model {
             (Purpose::Open { expected, path }, Fact::Described(found)) => {
                 self.opened(path, expected, found, now);
             }
+            (Purpose::OpenRecipe { path }, Fact::Recipe(recipe)) => {
+                self.recipe_read(job_id, path, *recipe, now);
+            }
+            (Purpose::Locate { index, path }, Fact::Described(found)) => {
+                return Vec::from_iter(self.located(job_id, index, path, &found, now));
+            }
+            (Purpose::Plan, Fact::Plan(plan)) => self.planned(job_id, plan),
+            (Purpose::SaveRecipe, Fact::Written { path, summary }) => {
+                self.notices.info(format!("Saved {summary} as {}", path.display()), now);
+                self.remember_recipe(path);
+            }
             (Purpose::Describe(knob), Fact::Described(found)) => {
                 self.details.described.insert(knob, Ok(found));
             }
@@ -111,6 +122,21 @@ impl Model {
                 self.library.found = Some((words, hits));
             }
             (Purpose::Audit, Fact::Audit(entries)) => self.details.audit = entries,
+            (Purpose::Compare, Fact::Compared(comparison)) => self.vectors.show(comparison),
+            (Purpose::Make { .. }, Fact::Compressed(report)) => {
+                self.vectors.found.entry(job_id).or_default().compressed = Some(report);
+            }
+            (Purpose::Make { .. }, Fact::Separated(report)) => {
+                self.vectors.found.entry(job_id).or_default().separated = Some(report);
+            }
+            (Purpose::Make { .. }, Fact::Written { path, summary }) => {
+                self.vectors.found.entry(job_id).or_default().written.push((path, summary));
+            }
+            (Purpose::Convert, Fact::Written { path, .. }) => {
+                let text = format!("Converted as {}; it is in the menu of models", path.display());
+                self.notices.info(text, now);
+                self.remember(path, FileKind::Model);
+            }
             (Purpose::Merge | Purpose::Export, Fact::Written { path, summary }) => {
                 self.notices.info(format!("Saved {summary} as {}", path.display()), now);
             }
@@ -144,12 +170,20 @@ impl Model {
 
     /// A path turned out to be a model or a vector.
     fn opened(&mut self, path: PathBuf, expected: Option<FileKind>, found: Description, now: f64) {
-        let kind = found.kind;
-        if (expected, kind) == (Some(FileKind::Vector), FileKind::Model) {
-            let hint = "Load it with Open model…; it would take the place of the one before";
-            self.notices.error(UserError::new("That is a model, not a vector", hint));
-            return;
-        }
+        let kind = match (expected, found.kind) {
+            (None, FileKind::Model) if self.has_other_model(&path) => {
+                self.vectors.undecided.push(path);
+                self.ask_undecided();
+                return;
+            }
+            // A model can stand for what it has beyond the one that is loaded.
+            (Some(FileKind::Vector), FileKind::Model) => {
+                let text = "That is a model: what it has beyond this one was put on a knob";
+                self.notices.info(text, now);
+                FileKind::Vector
+            }
+            (_, kind) => kind,
+        };
         self.remember(path.clone(), kind);
         match kind {
             FileKind::Model => self.weights.set_model(path),
@@ -169,6 +203,12 @@ impl Model {
         if (expected, kind) == (Some(FileKind::Model), FileKind::Vector) {
             self.notices.info("That is a vector: it was put on a knob", now);
         }
+    }
+
+    /// Whether a model is loaded, and it is not the one at this path.
+    fn has_other_model(&self, path: &Path) -> bool {
+        let is_other = |held: &LoadedModel| held.path != path && self.weights.model != path;
+        self.weights.held.as_ref().is_some_and(is_other)
     }
 
     fn finished(&mut self, job: Job, outcome: Outcome, now: f64) -> Vec<Effect> {
@@ -217,7 +257,25 @@ impl Model {
                 }
                 self.library.error = Some(err);
             }
-            (Purpose::Open { .. } | Purpose::Export | Purpose::Merge, outcome) => {
+            (Purpose::Compare, outcome) => self.end_comparison(job.id, outcome),
+            (Purpose::Make { form, name, files }, outcome) => {
+                self.end_making(job.id, (*form, name, files), outcome, now);
+                effects.push(self.list_audit(now));
+            }
+            (Purpose::Locate { index, .. }, outcome) => self.end_look(job.id, index, outcome),
+            (Purpose::Plan, outcome) => self.end_plan(job.id, outcome),
+            (Purpose::OpenRecipe { .. }, outcome) => {
+                self.end_reread(job.id);
+                self.end_path_dialog(job.id, outcome);
+            }
+            (
+                Purpose::Open { .. }
+                | Purpose::Export
+                | Purpose::Merge
+                | Purpose::Convert
+                | Purpose::SaveRecipe,
+                outcome,
+            ) => {
                 self.end_path_dialog(job.id, outcome);
                 effects.push(self.list_audit(now));
             }

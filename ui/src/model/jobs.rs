@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::Effect;
 use crate::action::KnobId;
+use crate::form::{Form, FormFiles};
 
 /// What a job was started for.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +23,20 @@ pub(crate) enum Purpose {
     Describe(KnobId),
     /// Writes the merged model.
     Merge,
+    /// Writes the model without vectors.
+    Convert,
+    /// Makes a vector.
+    Make { form: Box<Form>, name: String, files: FormFiles },
+    /// Looks at vectors side by side.
+    Compare,
+    /// Writes a recipe.
+    SaveRecipe,
+    /// Reads a recipe, to set everything to it.
+    OpenRecipe { path: PathBuf },
+    /// Looks at what lies where a part of a recipe may be.
+    Locate { index: usize, path: PathBuf },
+    /// Works out what memory a model takes.
+    Plan,
     /// Writes a chat or the audit log.
     Export,
     /// Reads a chat, to show it and perhaps a message in it.
@@ -67,9 +82,16 @@ impl Job {
             Purpose::Answer { .. } => Some("Answering"),
             Purpose::FetchDemo => Some("Fetching the demo model"),
             Purpose::Open { .. } => Some("Opening a file"),
+            Purpose::OpenRecipe { .. } => Some("Opening a recipe"),
+            Purpose::Locate { .. } => Some("Looking at a file"),
+            Purpose::Plan => Some("Planning the memory"),
             Purpose::Merge => Some("Writing the merged model"),
+            Purpose::Convert => Some("Converting the model"),
+            Purpose::Make { form, .. } => Some(form.job_title()),
+            Purpose::Compare => Some("Comparing vectors"),
             Purpose::Describe(_)
             | Purpose::Export
+            | Purpose::SaveRecipe
             | Purpose::LoadChat { .. }
             | Purpose::Chats
             | Purpose::SetBranch
@@ -78,16 +100,41 @@ impl Job {
         }
     }
 
+    /// What it is doing now, in words.
+    pub(crate) fn doing(&self) -> &'static str {
+        match self.stage {
+            None => "Waiting for its turn…",
+            Some((Stage::Fingerprinting, _)) => "Reading the values of the files…",
+            Some((Stage::Loading, _)) => "Reading the model…",
+            Some((Stage::Merging, _)) => "Merging…",
+            Some((Stage::Writing, _)) => "Writing…",
+            Some(_) => "Working…",
+        }
+    }
+
     /// Whether closing the window would lose something.
     pub(crate) fn is_long(&self) -> bool {
-        matches!(self.purpose, Purpose::Answer { .. } | Purpose::FetchDemo | Purpose::Merge)
+        matches!(
+            self.purpose,
+            Purpose::Answer { .. }
+                | Purpose::FetchDemo
+                | Purpose::Merge
+                | Purpose::Convert
+                | Purpose::Make { .. }
+        )
     }
 
     /// Whether what it finds is wanted no more: it was called off, and only looked for something.
     pub(crate) fn is_unwanted(&self) -> bool {
         let is_look = matches!(
             self.purpose,
-            Purpose::Open { .. } | Purpose::LoadChat { .. } | Purpose::Search(_)
+            Purpose::Open { .. }
+                | Purpose::OpenRecipe { .. }
+                | Purpose::Locate { .. }
+                | Purpose::Plan
+                | Purpose::LoadChat { .. }
+                | Purpose::Search(_)
+                | Purpose::Compare
         );
         self.is_cancelling && is_look
     }

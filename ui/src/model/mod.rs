@@ -10,7 +10,11 @@ mod dialog;
 mod jobs;
 mod library;
 mod notices;
+mod plan;
+mod recipe;
+mod scope;
 mod update;
+mod vectors;
 mod weights;
 
 use std::path::PathBuf;
@@ -19,17 +23,23 @@ use meav_protocol::{FileKind, JobSpec, UserError};
 
 pub(crate) use conversation::{Answer, Conversation};
 pub(crate) use details::Details;
-pub(crate) use dialog::{Dialog, PathDialog};
+pub(crate) use dialog::{Dialog, FormDialog, PathDialog, SHARD_BYTES};
 pub(crate) use jobs::Job;
 pub(crate) use library::Library;
 pub(crate) use notices::{Notice, NoticeBody};
+pub(crate) use plan::PlanDialog;
+pub(crate) use recipe::{RecipeDialog, SoughtPart};
+pub use scope::ScopeDraft;
+pub(crate) use scope::{FACTOR_LIMIT, MOST_POINTS, ScopeDialog};
 
 use update::legible;
+pub(crate) use vectors::{Made, Vectors};
 pub(crate) use weights::file_name;
-pub(crate) use weights::{COEFFICIENT_LIMIT, Knob, Weights};
+pub(crate) use weights::{COEFFICIENT_LIMIT, DARE_DROP, Knob, TIES_DENSITY, Weights};
 
 use crate::effect::Effect;
-use crate::settings::{Panel, Recent, Settings};
+use crate::form::Form;
+use crate::settings::{Panel, Recent, Screen, Settings};
 use jobs::{Jobs, Purpose};
 use notices::Notices;
 
@@ -82,6 +92,18 @@ pub(crate) enum Focus {
     Knobs,
     /// The field that searches chats.
     Search,
+    /// The first of the vectors.
+    Vectors,
+}
+
+impl Focus {
+    /// Where whoever comes to a screen goes on.
+    pub(crate) fn of(screen: Screen) -> Self {
+        match screen {
+            Screen::Chat => Self::Composer,
+            Screen::Vectors => Self::Vectors,
+        }
+    }
 }
 
 /// Everything that the window knows.
@@ -95,6 +117,7 @@ pub struct Model {
     pub(crate) conversation: Conversation,
     pub(crate) library: Library,
     pub(crate) details: Details,
+    pub(crate) vectors: Vectors,
     pub(crate) notices: Notices,
     pub(crate) dialog: Option<Dialog>,
     pub(crate) focus: Option<Focus>,
@@ -122,15 +145,14 @@ impl Model {
     /// The window's state at its start, and what to begin with: load the model, list the chats,
     /// take up the last one.
     pub fn new(settings: Settings, host: HostInfo) -> (Self, Vec<Effect>) {
-        let weights =
-            Weights::new(settings.model.clone(), settings.dtype, settings.slot, &settings.knobs);
+        let weights = Weights::new(&settings);
         let mut notices = Notices::default();
         if let Some(problem) = &host.problem {
             notices.error(problem.clone());
         }
         let text_scale = legible(settings.text_scale).unwrap_or(1.0);
         let settings = Settings { text_scale, ..settings };
-        let shown_panels = settings.panels.wanted();
+        let (shown_panels, screen) = (settings.panels.wanted(), settings.screen);
         let mut model = Self {
             host,
             kept: (settings.clone(), 0.0),
@@ -141,9 +163,10 @@ impl Model {
             conversation: Conversation::new(),
             library: Library::default(),
             details: Details::default(),
+            vectors: Vectors::default(),
             notices,
             dialog: None,
-            focus: Some(Focus::Composer),
+            focus: Some(Focus::of(screen)),
             panel_order: vec![Panel::Details, Panel::Chats, Panel::Knobs],
             shown_panels,
             is_focused: true,
@@ -158,6 +181,14 @@ impl Model {
         effects.extend(model.follow_knobs(0.0));
         effects.push(model.list_audit(0.0));
         (model, effects)
+    }
+
+    /// What is typed and chosen in the dialog that makes a vector, if it is open.
+    pub fn form(&self) -> Option<&Form> {
+        match &self.dialog {
+            Some(Dialog::Form(dialog)) => Some(&dialog.form),
+            _ => None,
+        }
     }
 
     fn start(&mut self, purpose: Purpose, spec: JobSpec, now: f64) -> Effect {
@@ -185,6 +216,7 @@ impl Model {
     /// before each frame.
     pub fn tick(&mut self, now: f64) -> Vec<Effect> {
         self.notices.expire(now);
+        self.ask_undecided();
         let mut effects = Vec::new();
         self.collect_settings();
         if self.settings != self.kept.0 && now - self.kept.1 >= SECS_BETWEEN_SAVES {
@@ -217,6 +249,7 @@ impl Model {
         self.settings.model.clone_from(&self.weights.model);
         self.settings.dtype = self.weights.dtype;
         self.settings.slot = self.weights.slot;
+        self.settings.methods = self.weights.methods;
         self.settings.knobs = self.weights.knob_settings();
     }
 

@@ -1,15 +1,23 @@
 use std::path::{Path, PathBuf};
 
 use meav_protocol::{
-    Dtype, JobId, LoadedModel, Method, RecipeStamp, Setup, StampTerm, UserError, VectorInfo,
-    VectorTerm,
+    Dtype, JobId, LoadedModel, Method, OpenedRecipe, RecipeStamp, Scope, Setup, StampTerm,
+    UserError, VectorInfo, VectorTerm,
 };
 
 use crate::action::KnobId;
-use crate::settings::{KnobSettings, Preset, Slot};
+use crate::settings::{KnobSettings, Preset, Settings, Slot, random_seed};
+
+use super::scope::sound_scope;
 
 /// How far a knob turns either way.
 pub(crate) const COEFFICIENT_LIMIT: f64 = 1.5;
+
+/// The share that TIES keeps, where nobody has said another: that of its paper.
+pub(crate) const TIES_DENSITY: f64 = 0.2;
+
+/// The share that DARE drops, where nobody has said another.
+pub(crate) const DARE_DROP: f64 = 0.5;
 
 /// One vector and its λ.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +30,8 @@ pub(crate) struct Knob {
     pub(crate) coefficients: [f64; 2],
     /// Whether it is left out, on each side.
     pub(crate) bypassed: [bool; 2],
+    /// Where in the model it is added, on each side.
+    pub(crate) scopes: [Scope; 2],
     /// What the engine knows of the vector, once it has read it.
     pub info: Option<VectorInfo>,
     /// Why the vector is not in the recipe.
@@ -50,6 +60,8 @@ pub(crate) struct Weights {
     pub(crate) model: PathBuf,
     /// What its weights are rounded to.
     pub(crate) dtype: Dtype,
+    /// How the vectors are combined, on each side.
+    pub(crate) methods: [Method; 2],
     /// From top to bottom, which is the order of the sum.
     pub(crate) knobs: Vec<Knob>,
     /// The side that is in use.
@@ -73,12 +85,13 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    pub(crate) fn new(model: PathBuf, dtype: Dtype, slot: Slot, knobs: &[KnobSettings]) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         let mut weights = Self {
-            model,
-            dtype,
+            model: settings.model.clone(),
+            dtype: settings.dtype,
+            methods: settings.methods.map(sound_method),
             knobs: Vec::new(),
-            slot,
+            slot: settings.slot,
             selected: None,
             held: None,
             held_setup: None,
@@ -88,11 +101,12 @@ impl Weights {
             settled: None,
             last_id: 0,
         };
-        for kept in knobs {
+        for kept in &settings.knobs {
             let id = weights.add(kept.file.clone());
             if let Some(knob) = weights.knob_mut(id) {
                 knob.coefficients = kept.coefficients.map(limited);
                 knob.bypassed = kept.bypassed;
+                knob.scopes = kept.scopes.clone().map(sound_scope);
             }
         }
         weights.selected = weights.knobs.first().map(|knob| knob.id);
@@ -105,23 +119,36 @@ impl Weights {
             file: knob.file.clone(),
             coefficients: knob.coefficients,
             bypassed: knob.bypassed,
+            scopes: knob.scopes.clone(),
         };
         self.knobs.iter().map(kept).collect()
     }
 
     /// Puts a vector on a new knob at 0, or finds the knob that has it.
     pub(crate) fn add(&mut self, file: PathBuf) -> KnobId {
-        let has_file = |knob: &&Knob| {
-            knob.file == file || knob.info.as_ref().is_some_and(|info| info.file == file)
-        };
-        if let Some(knob) = self.knobs.iter().find(has_file) {
-            return knob.id;
+        if let Some(known) = self.find(&file) {
+            return known;
         }
         self.last_id += 1;
         let id = KnobId(self.last_id);
-        let (coefficients, bypassed) = ([0.0; 2], [false; 2]);
-        self.knobs.push(Knob { id, file, coefficients, bypassed, info: None, fault: None });
+        let (coefficients, bypassed, scopes) = ([0.0; 2], [false; 2], Default::default());
+        let (info, fault) = (None, None);
+        self.knobs.push(Knob { id, file, coefficients, bypassed, scopes, info, fault });
         id
+    }
+
+    /// The knob of a vector, by its file.
+    pub(crate) fn find(&self, file: &Path) -> Option<KnobId> {
+        let has_file = |knob: &&Knob| {
+            knob.file == file || knob.info.as_ref().is_some_and(|info| info.file == file)
+        };
+        self.knobs.iter().find(has_file).map(|knob| knob.id)
+    }
+
+    /// The decoder layers of the model, once it has been loaded.
+    pub(crate) fn n_layers(&self) -> Option<usize> {
+        let held = self.held.as_ref().zip(self.held_setup.as_ref());
+        held.filter(|(_, setup)| setup.model == self.model).map(|(loaded, _)| loaded.layers)
     }
 
     pub(crate) fn knob(&self, id: KnobId) -> Option<&Knob> {
@@ -143,6 +170,41 @@ impl Weights {
         let side = self.slot.index();
         if let Some(knob) = self.knob_mut(id) {
             knob.bypassed[side] = is_bypassed;
+        }
+    }
+
+    /// How the vectors of this side are combined.
+    pub(crate) fn method(&self) -> Method {
+        self.methods[self.slot.index()]
+    }
+
+    pub(crate) fn set_method(&mut self, method: Method) {
+        self.methods[self.slot.index()] = sound_method(method);
+    }
+
+    /// Has DARE drop other elements, where it is DARE.
+    pub(crate) fn new_seed(&mut self) {
+        if let Method::Dare { seed, .. } = &mut self.methods[self.slot.index()] {
+            *seed = random_seed();
+        }
+    }
+
+    /// Where the vector of a knob is added on this side.
+    pub(crate) fn scope<'a>(&self, knob: &'a Knob) -> &'a Scope {
+        &knob.scopes[self.slot.index()]
+    }
+
+    pub(crate) fn set_scope(&mut self, id: KnobId, scope: Scope) {
+        let side = self.slot.index();
+        if let Some(knob) = self.knob_mut(id) {
+            knob.scopes[side] = sound_scope(scope);
+        }
+    }
+
+    /// Puts another vector on a knob, at the same λ.
+    pub(crate) fn replace(&mut self, id: KnobId, file: PathBuf) {
+        if let Some(knob) = self.knob_mut(id) {
+            (knob.file, knob.info, knob.fault) = (file, None, None);
         }
     }
 
@@ -177,27 +239,33 @@ impl Weights {
         for knob in &mut self.knobs {
             knob.coefficients[to] = knob.coefficients[from];
             knob.bypassed[to] = knob.bypassed[from];
+            knob.scopes[to] = knob.scopes[from].clone();
         }
+        self.methods[to] = self.methods[from];
     }
 
     /// The knobs of this side that are in the recipe with λ other than 0, as a preset.
     pub(crate) fn preset(&self, name: String) -> Preset {
         let side = self.slot.index();
-        let active = self.knobs.iter().filter(|knob| !knob.bypassed[side]);
-        let terms = active
-            .map(|knob| (knob.file.clone(), knob.coefficients[side]))
-            .filter(|(_, coefficient)| *coefficient != 0.0)
-            .collect();
-        Preset { name, terms }
+        let is_active = |knob: &&Knob| !knob.bypassed[side] && knob.coefficients[side] != 0.0;
+        let active = || self.knobs.iter().filter(is_active);
+        Preset {
+            name,
+            terms: active().map(|knob| (knob.file.clone(), knob.coefficients[side])).collect(),
+            method: self.method(),
+            scopes: active().map(|knob| knob.scopes[side].clone()).collect(),
+        }
     }
 
     /// Sets the knobs to a preset, in its order; knobs that it does not name go to 0.
     pub(crate) fn apply_preset(&mut self, preset: &Preset) {
         self.reset();
+        self.set_method(preset.method);
         let mut set = Vec::new();
-        for (file, coefficient) in &preset.terms {
+        for (index, (file, coefficient)) in preset.terms.iter().enumerate() {
             let id = self.add(file.clone());
             self.set(id, *coefficient);
+            self.set_scope(id, preset.scope(index));
             set.push(id);
         }
         self.bring_first(&set);
@@ -207,14 +275,39 @@ impl Weights {
     pub(crate) fn apply_recipe(&mut self, recipe: &RecipeStamp) {
         self.reset();
         self.dtype = recipe.dtype;
+        self.set_method(recipe.method);
         let mut set: Vec<KnobId> = Vec::new();
         for term in &recipe.vectors {
             let is_it = |knob: &&Knob| !set.contains(&knob.id) && holds(knob, term);
             let known = self.knobs.iter().find(is_it).map(|knob| knob.id);
             let id = known.unwrap_or_else(|| self.add(term.file.clone()));
             self.set(id, term.coefficient);
+            self.set_scope(id, term.scope.clone());
             set.push(id);
         }
+        self.bring_first(&set);
+    }
+
+    /// Sets model, dtype, method and knobs to a recipe that was read from a file, in its order.
+    /// Without a model, the one that is here stays.
+    pub(crate) fn apply_opened(&mut self, recipe: &OpenedRecipe) {
+        self.reset();
+        if let Some(model) = &recipe.model {
+            self.set_model(model.clone());
+        }
+        self.dtype = recipe.dtype;
+        self.set_method(recipe.method);
+        let mut set = Vec::new();
+        for term in &recipe.vectors {
+            let id = self.add(term.file.clone());
+            self.set(id, term.coefficient);
+            self.set_scope(id, term.scope.clone());
+            if let Some(knob) = self.knob_mut(id) {
+                knob.fault = None;
+            }
+            set.push(id);
+        }
+        self.selected = set.first().copied().or(self.selected);
         self.bring_first(&set);
     }
 
@@ -230,12 +323,13 @@ impl Weights {
         let sound = || self.knobs.iter().filter(|knob| knob.fault.is_none());
         let term = |knob: &Knob| {
             let coefficient = if knob.bypassed[side] { 0.0 } else { knob.coefficients[side] };
-            VectorTerm::new(knob.file.clone(), coefficient)
+            let scope = knob.scopes[side].clone();
+            VectorTerm { file: knob.file.clone(), coefficient, scope }
         };
         let setup = Setup {
             model: self.model.clone(),
             dtype: self.dtype,
-            method: Method::default(),
+            method: self.method(),
             vectors: sound().map(term).collect(),
         };
         (setup, sound().map(|knob| knob.id).collect())
@@ -322,6 +416,19 @@ fn holds(knob: &Knob, term: &StampTerm) -> bool {
     match &knob.info {
         Some(info) => info.fingerprint == term.fingerprint,
         None => knob.file == term.file || Some(knob.file.as_os_str()) == term.file.file_stem(),
+    }
+}
+
+/// What the engine would take: a share that is none becomes that of a first choice.
+fn sound_method(method: Method) -> Method {
+    match method {
+        Method::Ties { density } if !(density > 0.0 && density <= 1.0) => {
+            Method::Ties { density: TIES_DENSITY }
+        }
+        Method::Dare { drop, seed } if !(0.0..1.0).contains(&drop) => {
+            Method::Dare { drop: DARE_DROP, seed }
+        }
+        method => method,
     }
 }
 

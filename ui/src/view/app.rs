@@ -1,4 +1,6 @@
-use egui::{CentralPanel, Frame, Margin, Panel as SidePanel, ThemePreference, Ui};
+use egui::{
+    Button, CentralPanel, Frame, Margin, Panel as SidePanel, Role, ThemePreference, Ui, WidgetInfo,
+};
 
 use super::bars::{ModelBarView, StatusView, menu_bar_ui, model_bar_ui, status_bar_ui};
 use super::chat_panel::{ChatView, chat_ui};
@@ -8,10 +10,11 @@ use super::dialogs::{DialogView, dialog_ui};
 use super::knobs_panel::{KnobsView, knobs_ui};
 use super::library_panel::{LibraryView, library_ui};
 use super::notices::notices_ui;
+use super::vectors_panel::{VectorsView, vectors_ui};
 use crate::action::Action;
 use crate::command::UiCommand;
 use crate::model::Model;
-use crate::settings::{Panel, Theme};
+use crate::settings::{Panel, Screen, Theme};
 
 /// Points that the chat keeps in any case.
 const LEAST_CHAT_WIDTH: f32 = 280.0;
@@ -40,12 +43,39 @@ pub fn app_ui(ui: &mut Ui, model: &Model) -> Vec<Action> {
         .fill(tokens.ground)
         .inner_margin(Margin::symmetric(4 * GRID as i8, 2 * GRID as i8));
     CentralPanel::default().frame(frame).show(ui, |ui| {
-        actions.extend(chat_ui(ui, &ChatView::new(model, now)));
+        actions.extend(screens_ui(ui, model.settings.screen));
+        match model.settings.screen {
+            Screen::Chat => actions.extend(chat_ui(ui, &ChatView::new(model, now))),
+            Screen::Vectors => actions.extend(vectors_ui(ui, &VectorsView::from(model))),
+        }
     });
     actions.extend(notices_ui(ui, model.notices.shown()));
     if let Some(view) = DialogView::new(model) {
         actions.extend(dialog_ui(ui, &view));
     }
+    actions
+}
+
+/// What the middle of the window can show.
+fn screens_ui(ui: &mut Ui, shown: Screen) -> Vec<Action> {
+    let mut actions = Vec::new();
+    ui.horizontal(|ui| {
+        ui.spacing_mut().item_spacing.x = GRID;
+        for (screen, name, command) in [
+            (Screen::Chat, "Chat", UiCommand::ShowChat),
+            (Screen::Vectors, "Vectors", UiCommand::ShowVectors),
+        ] {
+            let is_shown = screen == shown;
+            let response = ui.add(Button::selectable(is_shown, name));
+            response.widget_info(|| WidgetInfo::selected(Role::Tab, true, is_shown, name));
+            let keys = command.keys().unwrap_or_default();
+            let tip = format!("{} ({keys})", command.tooltip());
+            if response.on_hover_text(tip).clicked() {
+                actions.push(Action::Command(command));
+            }
+        }
+    });
+    ui.separator();
     actions
 }
 

@@ -1,4 +1,4 @@
-use egui::{RichText, Ui};
+use egui::{Button, RichText, Ui};
 use egui_material_icons::icons as symbols;
 use meav_protocol::{Dtype, FileKind};
 
@@ -9,7 +9,7 @@ use super::parts::{
 use crate::action::Action;
 use crate::command::{Menu, UiCommand};
 use crate::model::{EngineState, Job, Model, Weights};
-use crate::settings::{Recent, Settings, Theme};
+use crate::settings::{Recent, Screen, Settings, Theme};
 
 /// The menus, made from the list of commands.
 #[must_use]
@@ -36,6 +36,8 @@ pub(super) fn menu_bar_ui(ui: &mut Ui, settings: &Settings) -> Vec<Action> {
 /// Whether the settings are as the command would make them.
 fn is_on(command: UiCommand, settings: &Settings) -> bool {
     match command {
+        UiCommand::ShowChat => settings.screen == Screen::Chat,
+        UiCommand::ShowVectors => settings.screen == Screen::Vectors,
         UiCommand::ToggleKnobs => settings.panels.knobs,
         UiCommand::ToggleChats => settings.panels.chats,
         UiCommand::ToggleDetails => settings.panels.details,
@@ -53,17 +55,28 @@ fn recent_ui(ui: &mut Ui, recent: &[Recent]) -> Vec<Action> {
             weak(ui, "Nothing yet");
         }
         for entry in recent {
-            let kind = if entry.is_model { FileKind::Model } else { FileKind::Vector };
-            let word = if entry.is_model { "model" } else { "vector" };
+            let (word, action) = reopening(entry);
             let name = format!("{} ({word})", crate::model::file_name(&entry.path));
             let tip = entry.path.display().to_string();
             if ui.button(name).on_hover_text(tip).clicked() {
-                actions.push(Action::Open(entry.path.clone(), kind));
+                actions.push(action);
                 ui.close();
             }
         }
     });
     actions
+}
+
+/// What something that was opened is called, and how it is opened again.
+fn reopening(entry: &Recent) -> (&'static str, Action) {
+    let path = entry.path.clone();
+    if entry.is_model {
+        ("model", Action::Open(path, FileKind::Model))
+    } else if entry.is_recipe() {
+        ("recipe", Action::OpenPaths(vec![path]))
+    } else {
+        ("vector", Action::Open(path, FileKind::Vector))
+    }
 }
 
 /// What the model bar shows.
@@ -102,8 +115,7 @@ pub(super) fn model_bar_ui(ui: &mut Ui, view: &ModelBarView<'_>) -> Vec<Action> 
                     if view.weights.held.is_some() {
                         ui.separator();
                     }
-                    let color = Tokens::of(ui.visuals()).weak;
-                    one_line(ui, RichText::new(text).small().color(color));
+                    actions.extend(device_ui(ui, &text));
                 }
             });
         });
@@ -131,15 +143,19 @@ fn model_menu_ui(ui: &mut Ui, view: &ModelBarView<'_>) -> Vec<Action> {
             }
         }
         ui.separator();
-        if ui.button(UiCommand::OpenModel.text()).clicked() {
-            actions.push(Action::Command(UiCommand::OpenModel));
-            ui.close();
+        for command in [UiCommand::OpenModel, UiCommand::OpenRecipe, UiCommand::MemoryPlan] {
+            if ui.button(command.text()).clicked() {
+                actions.push(Action::Command(command));
+                ui.close();
+            }
         }
     });
     let tip = match &view.weights.held {
         Some(loaded) => format!(
-            "{:.0} million parameters, context of {} tokens\n{}",
+            "{:.0} million parameters in {} layers, family {}, context of {} tokens\n{}",
             loaded.parameters as f64 / 1e6,
+            loaded.layers,
+            loaded.family,
             loaded.context,
             loaded.path.display()
         ),
@@ -165,6 +181,15 @@ fn dtype_ui(ui: &mut Ui, dtype: Dtype) -> Vec<Action> {
     });
     named(menu.response, &format!("Weights in {dtype}"));
     actions
+}
+
+/// What the model runs on and what it takes; pressing it shows the plan of the memory.
+fn device_ui(ui: &mut Ui, text: &str) -> Option<Action> {
+    let color = Tokens::of(ui.visuals()).weak;
+    let face = RichText::new(text).small().color(color);
+    let response = ui.add(Button::new(face).frame_when_inactive(false).truncate());
+    let is_clicked = response.on_hover_text(UiCommand::MemoryPlan.tooltip()).clicked();
+    is_clicked.then_some(Action::Command(UiCommand::MemoryPlan))
 }
 
 fn device_text(view: &ModelBarView<'_>) -> Option<String> {

@@ -66,6 +66,12 @@ pub(crate) struct Tokens {
     pub(crate) warning: Color32,
     /// What is as it should be.
     pub(crate) good: Color32,
+    /// Vectors that agree, in maps. Told from `oppose` by colour-blind people too.
+    pub(crate) agree: Color32,
+    /// Vectors that have nothing to do with each other, in maps.
+    pub(crate) even: Color32,
+    /// Vectors that are in each other's way, in maps.
+    pub(crate) oppose: Color32,
     /// One for each domain, told apart by colour-blind people too (after Okabe and Ito, 2008).
     domains: [Color32; 7],
 }
@@ -91,6 +97,9 @@ const DARK: Tokens = Tokens {
     error: rgb(0xff_8f_85),
     warning: rgb(0xff_bd_5c),
     good: rgb(0x86_d6_92),
+    agree: rgb(0x56_b4_e9),
+    even: rgb(0x2a_2e_34),
+    oppose: rgb(0xf0_8a_24),
     domains: [
         rgb(0x2f_bf_98),
         rgb(0xe6_9f_00),
@@ -119,6 +128,9 @@ const LIGHT: Tokens = Tokens {
     error: rgb(0xb0_1f_18),
     warning: rgb(0x86_4e_00),
     good: rgb(0x19_69_31),
+    agree: rgb(0x1f_7f_b8),
+    even: rgb(0xee_f1_f5),
+    oppose: rgb(0xc2_5a_00),
     domains: [
         rgb(0x00_7d_5d),
         rgb(0xa8_6c_00),
@@ -147,6 +159,12 @@ impl Tokens {
             KNOWN_DOMAINS.len() + sum % (self.domains.len() - KNOWN_DOMAINS.len())
         });
         self.domains[index]
+    }
+
+    /// The colour of a place between opposition at −1 and agreement at 1.
+    pub(crate) fn between(&self, share: f64) -> Color32 {
+        let end = if share < 0.0 { self.oppose } else { self.agree };
+        self.even.lerp_to_gamma(end, share.abs().min(1.0) as f32)
     }
 
     fn visuals(&self, mut visuals: Visuals) -> Visuals {
@@ -187,6 +205,28 @@ impl Tokens {
     }
 }
 
+/// Black or white, whichever is easier to read on a colour. One of them always has a contrast of
+/// 4.5:1.
+pub(crate) fn ink_on(ground: Color32) -> Color32 {
+    let (black, white) = (Color32::BLACK, Color32::WHITE);
+    if contrast(black, ground) > contrast(white, ground) { black } else { white }
+}
+
+/// Source: WCAG 2.2, "relative luminance".
+fn luminance(color: Color32) -> f32 {
+    let linear = |channel: u8| {
+        let value = f32::from(channel) / 255.0;
+        if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+    };
+    0.2126 * linear(color.r()) + 0.7152 * linear(color.g()) + 0.0722 * linear(color.b())
+}
+
+/// Source: WCAG 2.2, "contrast ratio".
+fn contrast(one: Color32, other: Color32) -> f32 {
+    let (one, other) = (luminance(one), luminance(other));
+    (one.max(other) + 0.05) / (one.min(other) + 0.05)
+}
+
 /// Sets fonts and both themes; once, before the first frame.
 pub fn apply_style(ctx: &Context) {
     egui_material_icons::initialize(ctx);
@@ -215,22 +255,7 @@ fn set_sizes(style: &mut Style) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Color32, DARK, LIGHT, Tokens};
-
-    /// Source: WCAG 2.2, "relative luminance".
-    fn luminance(color: Color32) -> f32 {
-        let linear = |channel: u8| {
-            let value = f32::from(channel) / 255.0;
-            if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
-        };
-        0.2126 * linear(color.r()) + 0.7152 * linear(color.g()) + 0.0722 * linear(color.b())
-    }
-
-    /// Source: WCAG 2.2, "contrast ratio".
-    fn contrast(one: Color32, other: Color32) -> f32 {
-        let (one, other) = (luminance(one), luminance(other));
-        (one.max(other) + 0.05) / (one.min(other) + 0.05)
-    }
+    use super::{DARK, LIGHT, Tokens, contrast, ink_on};
 
     fn check(theme: &str, tokens: &Tokens) {
         let grounds = [tokens.ground, tokens.panel, tokens.raised, tokens.field, tokens.hovered];
@@ -247,9 +272,22 @@ mod tests {
         assert!(contrast(tokens.on_accent, tokens.accent) >= 4.5, "{theme}: on accent");
         assert!(contrast(tokens.text, tokens.selection) >= 4.5, "{theme}: on selection");
         for ground in [tokens.ground, tokens.panel] {
-            for mark in tokens.domains.iter().chain([&tokens.track]) {
+            let ends = [&tokens.track, &tokens.agree, &tokens.oppose];
+            for mark in tokens.domains.iter().chain(ends) {
                 assert!(contrast(*mark, ground) >= 3.0, "{theme}: {mark:?} on {ground:?}");
             }
+        }
+    }
+
+    #[test]
+    fn numbers_can_be_read_on_every_colour_of_a_map() {
+        for tokens in [&DARK, &LIGHT] {
+            for step in -20..=20 {
+                let ground = tokens.between(f64::from(step) / 20.0);
+                assert!(contrast(ink_on(ground), ground) >= 4.5, "{ground:?}");
+            }
+            assert_eq!(tokens.between(-3.0), tokens.oppose);
+            assert_eq!(tokens.between(0.0), tokens.even);
         }
     }
 

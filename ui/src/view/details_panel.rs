@@ -3,9 +3,9 @@ use meav_protocol::{AuditEntry, VectorInfo};
 
 use super::design_tokens::{GRID, Tokens};
 use super::parts::{bytes, moment, signed, user_error_ui, weak};
-use crate::action::Action;
+use crate::action::{Action, KnobAction};
 use crate::command::UiCommand;
-use crate::model::{Details, Model, Weights};
+use crate::model::{Details, Knob, Model, Weights};
 
 /// What the details panel shows.
 pub(super) struct DetailsView<'a> {
@@ -48,19 +48,29 @@ fn vector_ui(ui: &mut Ui, view: &DetailsView<'_>) -> Vec<Action> {
     if let Some(info) = &knob.info {
         info_ui(ui, info);
     }
+    let mut actions = scope_ui(ui, view.weights, knob);
     if let Some(fault) = &knob.fault {
-        return user_error_ui(ui, fault);
+        actions.extend(user_error_ui(ui, fault));
+        return actions;
     }
     match view.details.described.get(&knob.id) {
         Some(Ok(description)) => {
             let shown_above = ["domain", "kind", "tensors changed"];
             let rows = description.rows.iter();
             rows_ui(ui, rows.filter(|(name, _)| !shown_above.contains(&name.as_str())));
-            Vec::new()
         }
-        Some(Err(err)) => user_error_ui(ui, err),
-        None => Vec::new(),
+        Some(Err(err)) => actions.extend(user_error_ui(ui, err)),
+        None => {}
     }
+    actions
+}
+
+/// Where the vector is added, and the way to change that.
+fn scope_ui(ui: &mut Ui, weights: &Weights, knob: &Knob) -> Vec<Action> {
+    let scope = weights.scope(knob).to_string();
+    row_ui(ui, "acts on", &scope, &scope);
+    let is_clicked = ui.button("Change where it acts…").clicked();
+    is_clicked.then_some(Action::Knob(knob.id, KnobAction::EditScope)).into_iter().collect()
 }
 
 fn info_ui(ui: &mut Ui, info: &VectorInfo) {
@@ -133,11 +143,19 @@ fn recipe_ui(ui: &mut Ui, weights: &Weights) -> Vec<Action> {
                 ui.label(RichText::new(&term.domain).color(tokens.domain(&term.domain)));
                 ui.label(RichText::new(signed(term.coefficient)).monospace());
                 ui.end_row();
+                if !term.scope.is_everywhere() {
+                    weak(ui, "on");
+                    weak(ui, term.scope.to_string());
+                    ui.end_row();
+                }
             }
         });
     }
     let rows = [
         ("model", loaded.name.clone()),
+        ("family", loaded.family.clone()),
+        ("layers", loaded.layers.to_string()),
+        ("combined by", recipe.method.to_string()),
         ("dtype", recipe.dtype.to_string()),
         ("recipe", recipe.fingerprint.clone()),
         ("base", recipe.base.clone()),
@@ -150,8 +168,10 @@ fn recipe_ui(ui: &mut Ui, weights: &Weights) -> Vec<Action> {
         if ui.button("Copy fingerprint").clicked() {
             actions.push(Action::Copy(recipe.fingerprint.clone()));
         }
-        if ui.button(UiCommand::ExportMerged.text()).clicked() {
-            actions.push(Action::Command(UiCommand::ExportMerged));
+        for command in [UiCommand::SaveRecipe, UiCommand::ExportMerged] {
+            if ui.button(command.text()).clicked() {
+                actions.push(Action::Command(command));
+            }
         }
     });
     actions

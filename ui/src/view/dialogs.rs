@@ -1,12 +1,20 @@
+use std::path::Path;
+
 use egui::{Button, Id, Key, Modal, RichText, TextEdit, Ui};
 use egui_material_icons::icons as symbols;
+use meav_protocol::FileKind;
 
 use super::design_tokens::GRID;
+use super::export_options::{advanced_ui, format_ui};
+use super::form_dialog::{FormView, form_ui};
 use super::palette::palette_ui;
 use super::parts::{icon_button, is_new, named, primary_button, user_error_ui, weak};
+use super::plan_dialog::plan_ui;
+use super::recipe_dialog::recipe_dialog_ui;
+use super::scope_dialog::scope_ui;
 use crate::action::{Action, DialogAction, PathPurpose};
-use crate::model::{Dialog, EngineState, Job, Model, PathDialog};
-use crate::settings::{SendKey, Settings, Theme};
+use crate::model::{Dialog, EngineState, Job, Model, PathDialog, Weights};
+use crate::settings::{Recent, SendKey, Settings, Theme};
 
 /// What the open dialog shows.
 pub(super) struct DialogView<'a> {
@@ -18,6 +26,9 @@ pub(super) struct DialogView<'a> {
     system_dialogs: Result<(), &'a str>,
     has_tray: bool,
     long_jobs: Vec<&'a Job>,
+    weights: &'a Weights,
+    /// The job that the dialog waits for.
+    job: Option<&'a Job>,
 }
 
 impl<'a> DialogView<'a> {
@@ -30,6 +41,12 @@ impl<'a> DialogView<'a> {
             system_dialogs: model.host.dialogs.as_ref().copied().map_err(String::as_str),
             has_tray: model.host.has_tray,
             long_jobs: model.jobs.iter().filter(|job| job.is_long()).collect(),
+            weights: &model.weights,
+            job: match &model.dialog {
+                Some(Dialog::Path(dialog)) => dialog.job.and_then(|job| model.jobs.get(job)),
+                Some(Dialog::Form(dialog)) => dialog.job.and_then(|job| model.jobs.get(job)),
+                _ => None,
+            },
         })
     }
 }
@@ -51,9 +68,17 @@ pub(super) fn dialog_ui(ui: &mut Ui, view: &DialogView<'_>) -> Vec<Action> {
             Dialog::Palette { text } => palette_ui(ui, text, is_new),
             Dialog::Path(dialog) => path_ui(ui, view, dialog, is_new),
             Dialog::PresetName { text } => preset_ui(ui, text, is_new),
+            Dialog::Scope(dialog) => scope_ui(ui, view.weights, dialog, is_new),
+            Dialog::Recipe(dialog) => recipe_dialog_ui(ui, dialog, view.system_dialogs, is_new),
+            Dialog::Plan(dialog) => plan_ui(ui, dialog),
             Dialog::Settings => settings_ui(ui, view.settings),
             Dialog::About => about_ui(ui, view),
             Dialog::Close => close_ui(ui, view, is_new),
+            Dialog::Form(dialog) => {
+                let DialogView { weights, job, system_dialogs, .. } = *view;
+                form_ui(ui, &FormView { dialog, weights, job, system_dialogs, is_new })
+            }
+            Dialog::UseAs { path } => use_as_ui(ui, path, is_new),
         }
     });
     let mut actions = modal.inner.clone();
@@ -64,7 +89,7 @@ pub(super) fn dialog_ui(ui: &mut Ui, view: &DialogView<'_>) -> Vec<Action> {
 }
 
 /// Buttons at the right edge, the one to press last.
-fn buttons_ui(ui: &mut Ui, accept: &str, is_enabled: bool) -> Vec<Action> {
+pub(super) fn buttons_ui(ui: &mut Ui, accept: &str, is_enabled: bool) -> Vec<Action> {
     let mut actions = Vec::new();
     ui.add_space(2.0 * GRID);
     ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
@@ -119,16 +144,48 @@ fn path_ui(ui: &mut Ui, view: &DialogView<'_>, dialog: &PathDialog, is_new: bool
         }
         PathPurpose::ExportMerged => (
             "Export merged model",
-            "A new folder: the base with the knobs as they are, for other programs to load",
+            "The base with the knobs as they are, for other programs to load",
             "Export",
+        ),
+        PathPurpose::ConvertModel => (
+            "Convert model",
+            "A new folder: the model alone, without vectors, to the last bit. Opened from there, it is read from its files instead of being unpacked into memory. A quantised model grows to 4 bytes for each weight",
+            "Convert",
+        ),
+        PathPurpose::OpenRecipe => (
+            "Open recipe",
+            "A file that ends in .meav or .meav.json: it names a model, vectors and each λ",
+            "Open",
+        ),
+        // Those have fields in dialogs of their own.
+        PathPurpose::Locate(_) | PathPurpose::Field(_) => return Vec::new(),
+        PathPurpose::ExportComparison => (
+            "Export comparison",
+            "A file that ends in .csv or .json (numbers), or in .svg or .png (a picture)",
+            "Export",
+        ),
+        PathPurpose::SaveRecipe => (
+            "Save recipe",
+            "A small file: it names model, vectors and each λ, and holds no weights",
+            "Save",
         ),
     };
     ui.heading(title);
     ui.label(what);
     ui.add_space(GRID);
-    let mut actions = line_ui(ui, &dialog.text, "Path", is_new);
+    let mut actions = Vec::new();
+    let is_export = dialog.purpose == PathPurpose::ExportMerged;
+    if is_export {
+        actions.extend(format_ui(ui, dialog, view.weights.dtype));
+        ui.add_space(GRID);
+    }
+    actions.extend(line_ui(ui, &dialog.text, "Path", is_new));
     actions.extend(browse_ui(ui, view.system_dialogs, dialog.purpose));
     actions.extend(suggested_ui(ui, view.settings, dialog.purpose));
+    if is_export || dialog.purpose == PathPurpose::ConvertModel {
+        actions.extend(advanced_ui(ui, dialog));
+        progress_ui(ui, view.job);
+    }
     if let Some(err) = &dialog.error {
         actions.extend(user_error_ui(ui, err));
     }
@@ -137,9 +194,22 @@ fn path_ui(ui: &mut Ui, view: &DialogView<'_>, dialog: &PathDialog, is_new: bool
     actions
 }
 
+/// How far the job is that the dialog waits for.
+pub(super) fn progress_ui(ui: &mut Ui, job: Option<&Job>) {
+    let Some(job) = job else { return };
+    weak(ui, job.doing());
+    if let Some(share) = job.fraction() {
+        let bar = egui::ProgressBar::new(share).desired_height(GRID);
+        let name = job.title().unwrap_or_default();
+        ui.add(bar)
+            .widget_info(|| egui::WidgetInfo::labeled(egui::Role::ProgressIndicator, true, name));
+    }
+}
+
 fn browse_ui(ui: &mut Ui, dialogs: Result<(), &str>, purpose: PathPurpose) -> Vec<Action> {
     let mut actions = Vec::new();
     let opens = matches!(purpose, PathPurpose::OpenModel | PathPurpose::AddVector);
+    let reads = opens || purpose == PathPurpose::OpenRecipe;
     ui.horizontal(|ui| {
         ui.add_enabled_ui(dialogs.is_ok(), |ui| {
             let why_not = dialogs.err().unwrap_or_default();
@@ -149,7 +219,7 @@ fn browse_ui(ui: &mut Ui, dialogs: Result<(), &str>, purpose: PathPurpose) -> Ve
                     actions.push(Action::Dialog(DialogAction::Browse { folder }));
                 }
             };
-            browse(ui, if opens { "Browse files…" } else { "Browse…" }, false);
+            browse(ui, if reads { "Browse files…" } else { "Browse…" }, false);
             if opens {
                 browse(ui, "Browse folders…", true);
             }
@@ -163,12 +233,13 @@ fn browse_ui(ui: &mut Ui, dialogs: Result<(), &str>, purpose: PathPurpose) -> Ve
 
 /// What was opened before, to open again.
 fn suggested_ui(ui: &mut Ui, settings: &Settings, purpose: PathPurpose) -> Vec<Action> {
-    let (wants_model, built_in): (bool, &[&str]) = match purpose {
-        PathPurpose::OpenModel => (true, &["demo"]),
-        PathPurpose::AddVector => (false, &["medical", "financial"]),
+    let (is_wanted, built_in): (fn(&Recent) -> bool, &[&str]) = match purpose {
+        PathPurpose::OpenModel => (|entry| entry.is_model, &["demo"]),
+        PathPurpose::AddVector => (Recent::is_vector, &["medical", "financial"]),
+        PathPurpose::OpenRecipe => (Recent::is_recipe, &[]),
         _ => return Vec::new(),
     };
-    let recent = settings.recent.iter().filter(|entry| entry.is_model == wants_model);
+    let recent = settings.recent.iter().filter(|entry| is_wanted(entry));
     let paths = recent.map(|entry| entry.path.display().to_string());
     let names = built_in.iter().map(|name| (*name).to_owned());
     let mut chosen = Vec::new();
@@ -242,7 +313,7 @@ fn size_ui(ui: &mut Ui, scale: f32) -> Vec<Action> {
     actions
 }
 
-fn done_ui(ui: &mut Ui) -> Option<Action> {
+pub(super) fn done_ui(ui: &mut Ui) -> Option<Action> {
     ui.add_space(2.0 * GRID);
     let layout = egui::Layout::right_to_left(egui::Align::Center);
     let is_clicked = ui.with_layout(layout, |ui| primary_button(ui, "Done").clicked()).inner;
@@ -269,6 +340,33 @@ fn about_ui(ui: &mut Ui, view: &DialogView<'_>) -> Vec<Action> {
         }
     }
     done_ui(ui).into_iter().collect()
+}
+
+/// A model was dropped while another one is loaded.
+fn use_as_ui(ui: &mut Ui, path: &Path, is_new: bool) -> Vec<Action> {
+    let mut actions = Vec::new();
+    ui.heading("That is a model");
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    ui.label(name.into_owned()).on_hover_text(path.display().to_string());
+    ui.add_space(2.0 * GRID);
+    ui.horizontal_wrapped(|ui| {
+        let model = ui.button("Open as the model");
+        if is_new {
+            model.request_focus();
+        }
+        if model.on_hover_text("In the place of the one that is loaded").clicked() {
+            actions.push(Action::Dialog(DialogAction::UseAs(FileKind::Model)));
+        }
+        let vector = ui.button("Use as a vector (aligned − this model)");
+        let tip = "What it has beyond the model that is loaded is put on a knob";
+        if vector.on_hover_text(tip).clicked() {
+            actions.push(Action::Dialog(DialogAction::UseAs(FileKind::Vector)));
+        }
+        if ui.button("Cancel").clicked() {
+            actions.push(Action::Dialog(DialogAction::Close));
+        }
+    });
+    actions
 }
 
 fn close_ui(ui: &mut Ui, view: &DialogView<'_>, is_new: bool) -> Vec<Action> {

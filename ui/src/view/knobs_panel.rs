@@ -3,8 +3,9 @@ use egui::{
     WidgetInfo,
 };
 use egui_material_icons::icons as symbols;
-use meav_protocol::{LoadedModel, UserError};
+use meav_protocol::{LoadedModel, Method, Scope, UserError};
 
+use super::combining::method_ui;
 use super::design_tokens::{GRID, ROW, Tokens};
 use super::knob_track::KnobTrack;
 use super::parts::{
@@ -45,6 +46,7 @@ impl<'a> From<&'a Model> for KnobsView<'a> {
 pub(super) fn knobs_ui(ui: &mut Ui, view: &KnobsView<'_>) -> Vec<Action> {
     let mut actions = header_ui(ui);
     actions.extend(sets_ui(ui, view));
+    actions.extend(method_ui(ui, view.weights));
     ui.separator();
     egui::Panel::bottom("held")
         .resizable(false)
@@ -137,10 +139,16 @@ fn terms_text(preset: &Preset) -> String {
     if preset.terms.is_empty() {
         return "base".to_owned();
     }
-    let term = |(file, coefficient): &(std::path::PathBuf, f64)| {
-        format!("{} {}", crate::model::file_name(file), signed(*coefficient))
+    let term = |(index, (file, coefficient)): (usize, &(std::path::PathBuf, f64))| {
+        let scope = preset.scope(index);
+        let scope = if scope.is_everywhere() { String::new() } else { format!(" ({scope})") };
+        format!("{} {}{scope}", crate::model::file_name(file), signed(*coefficient))
     };
-    preset.terms.iter().map(term).collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<_> = preset.terms.iter().enumerate().map(term).collect();
+    if preset.method != Method::TaskArithmetic {
+        lines.insert(0, preset.method.to_string());
+    }
+    lines.join("\n")
 }
 
 fn no_knobs_ui(ui: &mut Ui) -> Vec<Action> {
@@ -180,6 +188,7 @@ fn knob_ui(
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
                 menu_ui(ui, &name, index, weights.knobs.len()).into_iter().for_each(&mut act);
                 value_ui(ui, &name, coefficient).into_iter().for_each(&mut act);
+                scope_mark_ui(ui, &name, weights.scope(knob)).into_iter().for_each(&mut act);
                 ui.with_layout(egui::Layout::left_to_right(egui::Align::Center), |ui| {
                     let is_selected = weights.selected == Some(knob.id);
                     let label = Button::selectable(is_selected, text).truncate();
@@ -206,7 +215,7 @@ fn knob_ui(
 }
 
 /// What is to be known of a knob's vector: that it does not fit, or was made for another base.
-fn knob_notes_ui(ui: &mut Ui, knob: &Knob) -> Vec<Action> {
+pub(super) fn knob_notes_ui(ui: &mut Ui, knob: &Knob) -> Vec<Action> {
     let mut actions = Vec::new();
     if let Some(fault) = &knob.fault {
         actions.extend(user_error_ui(ui, fault));
@@ -258,6 +267,17 @@ fn bypass_ui(ui: &mut Ui, name: &str, is_bypassed: bool, color: Color32) -> Opti
     is_clicked.then_some(KnobAction::SetBypassed(!is_bypassed))
 }
 
+/// A small mark on a vector that is not added everywhere.
+fn scope_mark_ui(ui: &mut Ui, name: &str, scope: &Scope) -> Option<KnobAction> {
+    if scope.is_everywhere() {
+        return None;
+    }
+    let label = format!("{name} acts on {scope}");
+    let color = Tokens::of(ui.visuals()).accent;
+    let is_clicked = colored_button(ui, symbols::ICON_FILTER_ALT, color, &label).clicked();
+    is_clicked.then_some(KnobAction::EditScope)
+}
+
 /// λ as a number, to drag or to type.
 fn value_ui(ui: &mut Ui, name: &str, coefficient: f64) -> Option<KnobAction> {
     let mut value = coefficient;
@@ -284,6 +304,7 @@ fn menu_ui(ui: &mut Ui, name: &str, index: usize, count: usize) -> Option<KnobAc
         };
         entry(ui, "Set to 0", true, KnobAction::Set(0.0));
         entry(ui, "Details", true, KnobAction::Select);
+        entry(ui, "Where it acts…", true, KnobAction::EditScope);
         entry(ui, "Move up", index > 0, KnobAction::Move(-1));
         entry(ui, "Move down", index + 1 < count, KnobAction::Move(1));
         entry(ui, "Remove", true, KnobAction::Remove);

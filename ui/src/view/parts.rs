@@ -5,7 +5,7 @@ use egui::{
     Button, Color32, Id, Label, Response, RichText, Role, Ui, WidgetInfo, WidgetText, vec2,
 };
 use egui_material_icons::{MaterialIcon, icons as symbols};
-use meav_protocol::{RecipeStamp, Remedy, UserError};
+use meav_protocol::{Method, RecipeStamp, Remedy, UserError};
 
 use super::design_tokens::{GRID, ICON, ROW, Tokens};
 use crate::action::{Action, DialogAction};
@@ -182,9 +182,15 @@ pub(crate) fn recipe_text(ui: &Ui, recipe: &RecipeStamp) -> egui::text::LayoutJo
     if recipe.vectors.is_empty() {
         push(" base", tokens.text);
     }
+    if !recipe.vectors.is_empty() && recipe.method != Method::TaskArithmetic {
+        push(&format!("  {}", recipe.method), tokens.text);
+    }
     for term in &recipe.vectors {
         push("  • ", tokens.domain(&term.domain));
         push(&format!("{} {}", term.domain, signed(term.coefficient)), tokens.text);
+        if !term.scope.is_everywhere() {
+            push(&format!(" ({})", term.scope), tokens.weak);
+        }
     }
     job
 }
@@ -204,6 +210,18 @@ pub(crate) fn signed(value: f64) -> String {
         () if value < 0.0 => format!("−{magnitude}"),
         () => format!("+{magnitude}"),
     }
+}
+
+/// To three figures, whatever its size.
+pub(crate) fn figures(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let magnitude = value.abs().log10().floor();
+    if !(-4.0..6.0).contains(&magnitude) {
+        return format!("{value:.2e}");
+    }
+    format!("{value:.*}", (2.0 - magnitude).max(0.0) as usize)
 }
 
 /// A number as a person types it: with either minus, with a decimal comma or point.

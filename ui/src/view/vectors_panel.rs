@@ -1,4 +1,4 @@
-use egui::{Button, Label, ScrollArea, Ui};
+use egui::{Button, Key, Label, Modifiers, ScrollArea, Ui, vec2};
 
 use super::comparison::comparison_ui;
 use super::design_tokens::GRID;
@@ -45,6 +45,7 @@ const COMMANDS: [UiCommand; 6] = [
 pub(super) fn vectors_ui(ui: &mut Ui, view: &VectorsView<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     ScrollArea::vertical().id_salt("vectors screen").auto_shrink(false).show(ui, |ui| {
+        turn_pages(ui);
         actions.extend(commands_ui(ui, view.weights));
         ui.add_space(2.0 * GRID);
         title(ui, "Vectors");
@@ -66,6 +67,16 @@ pub(super) fn vectors_ui(ui: &mut Ui, view: &VectorsView<'_>) -> Vec<Action> {
         ui.add_space(4.0 * GRID);
     });
     actions
+}
+
+/// The page keys, for those who can't scroll a map that has nothing to press in it.
+fn turn_pages(ui: &mut Ui) {
+    let (down, up) = ui.input_mut(|input| {
+        let mut turns = |key| input.count_and_consume_key(Modifiers::NONE, key) as f32;
+        (turns(Key::PageDown), turns(Key::PageUp))
+    });
+    let page = ui.clip_rect().height() - 10.0 * GRID;
+    ui.scroll_with_delta(vec2(0.0, (up - down) * page));
 }
 
 fn commands_ui(ui: &mut Ui, weights: &Weights) -> Vec<Action> {

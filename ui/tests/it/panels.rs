@@ -2,9 +2,13 @@
 
 mod bars;
 mod chat;
+mod combining;
 mod details;
 mod dialogs;
 mod knobs;
 mod library;
+mod memory;
 mod notices;
 mod reading;
+mod recipe_files;
+mod vectors;

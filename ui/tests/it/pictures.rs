@@ -3,17 +3,26 @@
 //! `UPDATE_SNAPSHOTS=1` makes them anew.
 
 use egui_kittest::SnapshotOptions;
-use meav_protocol::{Remedy, UserError};
-use meav_ui::{Action, ChatAction, SamplingSettings, Settings, Theme};
+use meav_protocol::{
+    FileKind, GgufForm, MergeFormat, Method, ModuleKind, Remedy, Scope, UserError,
+};
+use meav_ui::{
+    Action, ChatAction, DialogAction, Form, KnobAction, SamplingSettings, Settings, Theme,
+    UiCommand,
+};
 
 use crate::hands::harness_of;
 use crate::support::{FINANCIAL, MEDICAL, Window};
-use crate::values::{about, hello};
+use crate::values::{about, hello, missing_vector, opened_recipe, too_large_plan};
 
 /// Compares the window with its pictures in both themes.
 fn compare(name: &str, window: Window) {
+    compare_of([1024.0, 700.0], name, window);
+}
+
+fn compare_of(size: [f32; 2], name: &str, window: Window) {
     let options = SnapshotOptions::new().threshold(0.6).max_failed_pixels(10);
-    let mut harness = harness_of([1024.0, 700.0], window);
+    let mut harness = harness_of(size, window);
     for (theme, word) in [(Theme::Light, "light"), (Theme::Dark, "dark")] {
         harness.state_mut().update(Action::SetTheme(theme));
         harness.run();
@@ -78,6 +87,142 @@ fn close_dialog() -> Window {
     window.update(Action::CloseRequested);
     window.take_jobs();
     window
+}
+
+/// Two vectors by TIES, one of them in some layers only.
+fn scoped() -> Settings {
+    let mut settings = settings();
+    let scope = Scope {
+        layers: vec![[0, 9], [20, 29]],
+        modules: vec![ModuleKind::Attention, ModuleKind::Mlp],
+        profile: vec![1.0, 0.5, 0.0],
+    };
+    settings.knobs[0].scopes[0] = scope;
+    settings.knobs[0].coefficients[0] = 0.7;
+    settings.knobs[1].coefficients[0] = -0.3;
+    settings.methods[0] = Method::Dare { drop: 0.5, seed: 4_102_444_800 };
+    settings
+}
+
+fn scope_dialog() -> Window {
+    let mut window = Window::ready_with(scoped());
+    window.update(Action::Knob(MEDICAL, KnobAction::EditScope));
+    window
+}
+
+fn recipe_dialog() -> Window {
+    let mut window = Window::ready_with(scoped());
+    window.update(Action::OpenPaths(vec!["/recipes/careful doctor.meav".into()]));
+    let (job, _) = window.take_jobs()[0].clone();
+    let mut recipe = opened_recipe();
+    let mut model = missing_vector("Mistral-7B-Instruct");
+    model.is_model = true;
+    model.found = Some("Other values lie there now".to_owned());
+    recipe.missing = vec![model, missing_vector("legal")];
+    window.fact(job, meav_protocol::Fact::Recipe(Box::new(recipe)));
+    window.finish(job, meav_protocol::Outcome::Done);
+    window
+}
+
+fn memory_plan() -> Window {
+    let mut window = Window::ready_with(scoped());
+    window.command(UiCommand::MemoryPlan);
+    let (job, _) = window.take_jobs()[0].clone();
+    window.fact(job, meav_protocol::Fact::Plan(too_large_plan()));
+    window.finish(job, meav_protocol::Outcome::Done);
+    window
+}
+
+fn export_dialog() -> Window {
+    let mut window = Window::ready_with(scoped());
+    window.command(UiCommand::ExportMerged);
+    let gguf = MergeFormat::Gguf(GgufForm::Q8_0);
+    window.update(Action::Dialog(DialogAction::SetFormat(gguf)));
+    window
+}
+
+#[test]
+fn scope_dialog_looks_as_it_did() {
+    compare("scope_dialog", scope_dialog());
+}
+
+#[test]
+fn recipe_dialog_looks_as_it_did() {
+    compare("recipe_dialog", recipe_dialog());
+}
+
+#[test]
+fn memory_plan_looks_as_it_did() {
+    compare("memory_plan", memory_plan());
+}
+
+#[test]
+fn export_dialog_looks_as_it_did() {
+    compare("export_dialog", export_dialog());
+}
+
+#[test]
+fn scoped_recipe_looks_as_it_did() {
+    compare("scoped_recipe", Window::ready_with(scoped()));
+}
+
+/// Three vectors, one for another base, and how they get on.
+fn vectors() -> Window {
+    let mut window = Window::ready_with(settings());
+    window.update(Action::Open("/v/legal.safetensors".into(), FileKind::Vector));
+    window.answer_all();
+    window.set_knob(MEDICAL, 0.7);
+    let (job, setup) = window.take_prepares()[0].clone();
+    let mut model = crate::values::loaded(&setup);
+    model.vectors[2].base_matches = Some(false);
+    model.vectors[1].kind = "sparse".to_owned();
+    window.fact(job, meav_protocol::Fact::Ready(Box::new(model)));
+    window.finish(job, meav_protocol::Outcome::Done);
+    window.command(UiCommand::CompareVectors);
+    window.answer_all();
+    window
+}
+
+/// What a compression or a separation has brought.
+fn vector_report(command: UiCommand) -> Window {
+    let mut window = Window::ready_with(settings());
+    window.command(command);
+    let mut form = window.model.form().expect("a form is open").clone();
+    match &mut form {
+        Form::Compress(form) => (form.measures, form.data) = (true, "/d.jsonl".to_owned()),
+        Form::Separate(form) => form.keeps_shared = true,
+        other => panic!("{other:?}"),
+    }
+    window.update(Action::Dialog(DialogAction::SetForm(Box::new(form))));
+    window.update(Action::Dialog(DialogAction::Accept));
+    window.answer_all();
+    window
+}
+
+fn compress_dialog() -> Window {
+    let mut window = Window::ready_with(settings());
+    window.command(UiCommand::CompressVector);
+    window
+}
+
+#[test]
+fn vectors_screen_looks_as_it_did() {
+    compare_of([1280.0, 860.0], "vectors", vectors());
+}
+
+#[test]
+fn compression_report_looks_as_it_did() {
+    compare("compression_report", vector_report(UiCommand::CompressVector));
+}
+
+#[test]
+fn separation_report_looks_as_it_did() {
+    compare("separation_report", vector_report(UiCommand::SeparateVector));
+}
+
+#[test]
+fn compress_dialog_looks_as_it_did() {
+    compare("compress_dialog", compress_dialog());
 }
 
 #[test]

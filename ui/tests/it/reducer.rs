@@ -2,10 +2,14 @@
 
 mod answers;
 mod branches;
+mod combining;
 mod engine;
 mod files;
 mod knobs;
 mod library;
+mod memory;
+mod recipe_files;
 mod recipes;
 mod settings;
 mod storms;
+mod vectors;

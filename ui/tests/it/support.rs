@@ -1,13 +1,16 @@
 use meav_protocol::{
     Chat, ChatHit, ChatTurn, Command, Event, Fact, JobId, JobSpec, Message, Outcome, Role, Setup,
-    UserError,
+    UserError, VectorExtract, VectorImport,
 };
 use meav_ui::{
     Action, ChatAction, Effect, HostInfo, KnobAction, KnobId, LibraryAction, Model, Settings,
     UiCommand,
 };
 
-use crate::values::{described, hello, host, ready, reply, summary};
+use crate::values::{
+    comparison, compress_report, described, hello, host, made, ready, reply, separate_report,
+    summary,
+};
 
 /// The knobs of a first start.
 pub(crate) const MEDICAL: KnobId = KnobId(1);
@@ -256,7 +259,22 @@ impl Window {
             JobSpec::SearchChats { text, .. } => vec![self.find(text)],
             JobSpec::ListAudit { .. } => vec![Fact::Audit(Vec::new())],
             JobSpec::Describe { path } => vec![described(path)],
-            JobSpec::ExportChat { out, .. } | JobSpec::ExportAudit { out } => {
+            JobSpec::CompareVectors { vectors, .. } => vec![Fact::Compared(comparison(vectors))],
+            JobSpec::ExtractVector(VectorExtract { out, .. })
+            | JobSpec::ImportVector(VectorImport { out, .. }) => vec![made(&out.path)],
+            JobSpec::CompressVector(compress) => {
+                let report = Fact::Compressed(compress_report(compress.probe.is_some()));
+                vec![report, made(&compress.out.path)]
+            }
+            JobSpec::SeparateVector(separate) => {
+                let mut facts = vec![Fact::Separated(separate_report())];
+                let shared = separate.shared_out.iter().map(|out| made(&out.path));
+                facts.extend(shared.chain([made(&separate.out.path)]));
+                facts
+            }
+            JobSpec::ExportComparison { out, .. }
+            | JobSpec::ExportChat { out, .. }
+            | JobSpec::ExportAudit { out } => {
                 vec![Fact::Written { path: out.path.clone(), summary: "Written".to_owned() }]
             }
             _ => Vec::new(),

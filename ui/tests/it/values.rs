@@ -1,11 +1,13 @@
 //! Values of the protocol, as an engine would send them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use meav_protocol::{
-    Chat, ChatSummary, Description, Dtype, Event, Fact, FileKind, FinishReason, LoadedModel,
-    MemoryUse, Message, RecipeStamp, Reply, ReplyFigures, Role, Setup, StampTerm, UserError,
-    VectorInfo,
+    Chat, ChatSummary, ComparedVector, Comparison, ComparisonCell, ComparisonPair, CompressReport,
+    Description, Dtype, Event, Fact, FileKind, FinishReason, LoadedModel, LogProbShift, MemoryPlan,
+    MemoryUse, Message, Method, MissingPart, ModuleKind, OpenedRecipe, Place, PlanChange, PlanPart,
+    RecipeStamp, Reply, ReplyFigures, Role, Scope, SeparateReport, Setup, StampTerm, UserError,
+    VectorInfo, VectorTerm, WayOut,
 };
 use meav_ui::HostInfo;
 use uuid::Uuid;
@@ -136,6 +138,77 @@ pub(crate) fn loaded(setup: &Setup) -> LoadedModel {
     }
 }
 
+/// A recipe from a file, all of whose parts were found.
+pub(crate) fn opened_recipe() -> OpenedRecipe {
+    let scope = Scope { layers: vec![[0, 9]], ..Scope::default() };
+    OpenedRecipe {
+        model: Some("/models/big.gguf".into()),
+        dtype: Dtype::F32,
+        method: Method::Ties { density: 0.3 },
+        vectors: vec![
+            VectorTerm { scope, ..VectorTerm::new("/vectors/safety.safetensors", -0.5) },
+            VectorTerm::new("medical", 0.7),
+        ],
+        missing: Vec::new(),
+    }
+}
+
+/// A vector of a recipe that is nowhere.
+pub(crate) fn missing_vector(name: &str) -> MissingPart {
+    MissingPart {
+        name: name.to_owned(),
+        is_model: false,
+        file: format!("/old/{name}.safetensors").into(),
+        fingerprint: format!("blake3:c0ffee{name}"),
+        found: None,
+    }
+}
+
+/// A model that fits, as the engine would plan it.
+pub(crate) fn plan() -> MemoryPlan {
+    let part = |name: &str, form: &str, place, bytes| PlanPart {
+        name: name.to_owned(),
+        form: form.to_owned(),
+        place,
+        bytes,
+    };
+    MemoryPlan {
+        parts: vec![
+            part("base model", "7.2 B × bf16", Place::MappedFile, 14_500_000_000),
+            part("live weights", "7.2 B × bf16", Place::Memory, 14_500_000_000),
+            part("medical", "dense, bf16", Place::Memory, 2_900_000_000),
+            part("context", "8192 tokens × f32", Place::Memory, 1_100_000_000),
+        ],
+        needed_bytes: 18_500_000_000,
+        available_bytes: Some(24_000_000_000),
+        ways_out: vec![WayOut {
+            text: "Compress medical to low rank".to_owned(),
+            saves_bytes: 2_700_000_000,
+            fits: true,
+            change: PlanChange::CompressVector { file: "medical".into() },
+        }],
+    }
+}
+
+/// The same in `f32`, which does not fit.
+pub(crate) fn too_large_plan() -> MemoryPlan {
+    let mut plan = plan();
+    plan.parts[1].form = "7.2 B × f32".to_owned();
+    plan.parts[1].bytes *= 2;
+    plan.needed_bytes = 33_000_000_000;
+    let way = |text: &str, saves_bytes, fits, change| WayOut {
+        text: text.to_owned(),
+        saves_bytes,
+        fits,
+        change,
+    };
+    let (bf16, convert) = (PlanChange::Dtype(Dtype::Bf16), PlanChange::ConvertModel);
+    plan.ways_out.insert(0, way("Round the weights to bf16", 14_500_000_000, true, bf16));
+    plan.ways_out.push(way("Write the model as safetensors", 900_000_000, false, convert));
+    plan.ways_out[1].fits = false;
+    plan
+}
+
 pub(crate) fn reply(setup: &Setup, text: &str) -> Reply {
     Reply {
         text: text.to_owned(),
@@ -148,5 +221,78 @@ pub(crate) fn reply(setup: &Setup, text: &str) -> Reply {
             first_token_secs: 0.06,
             tokens_per_sec: 160.0,
         },
+    }
+}
+
+/// A vector that was written.
+pub(crate) fn made(path: &Path) -> Fact {
+    Fact::Written { path: path.to_owned(), summary: "a vector of 4 tensors".to_owned() }
+}
+
+/// How vectors compare, with numbers that differ from part to part.
+pub(crate) fn comparison(files: &[PathBuf]) -> Comparison {
+    let cell = |layer: Option<usize>, module: Option<ModuleKind>, turn: f64| ComparisonCell {
+        layer,
+        module,
+        norms: (0..files.len()).map(|index| 1.25 + index as f64 + turn).collect(),
+        pairs: (0..files.len())
+            .flat_map(|a| (a + 1..files.len()).map(move |b| (a, b)))
+            .map(|(a, b)| ComparisonPair {
+                a,
+                b,
+                cosine: Some(0.4 * (turn + (a + b) as f64).sin()),
+                sign_conflict: Some(0.5 - 0.2 * (turn + (a + b) as f64).sin()),
+            })
+            .collect(),
+    };
+    let layer = |index: usize| {
+        let turn = index as f64 / 2.0;
+        let layer = Some(index);
+        [
+            cell(layer, Some(ModuleKind::Attention), turn),
+            cell(layer, Some(ModuleKind::Mlp), turn + 1.0),
+            cell(layer, Some(ModuleKind::Norms), turn + 2.0),
+        ]
+    };
+    Comparison {
+        vectors: files
+            .iter()
+            .map(|file| ComparedVector { domain: domain(file), file: file.clone() })
+            .collect(),
+        overall: cell(None, None, 0.0),
+        cells: [cell(None, Some(ModuleKind::Embeddings), 0.5)]
+            .into_iter()
+            .chain((0..12).flat_map(layer))
+            .collect(),
+    }
+}
+
+pub(crate) fn compress_report(is_measured: bool) -> CompressReport {
+    let shift = |coefficient: f64| LogProbShift {
+        coefficient,
+        mean_change: -0.01 * coefficient,
+        mean_absolute_change: 0.02 * coefficient.abs(),
+        largest_change: 0.25 * coefficient.abs(),
+        mean_effect: 0.8 * coefficient.abs(),
+    };
+    CompressReport {
+        bytes_before: 49_000_000,
+        bytes_after: 4_900_000,
+        relative_error: 0.0625,
+        worst_tensor: Some(("model.layers.3.mlp.up_proj.weight".to_owned(), 0.125)),
+        shifts: if is_measured {
+            [-1.5, -1.0, 0.5, 1.0, 1.5].map(shift).to_vec()
+        } else {
+            Vec::new()
+        },
+        responses: if is_measured { 72 } else { 0 },
+    }
+}
+
+pub(crate) fn separate_report() -> SeparateReport {
+    let layer = |index: usize| (Some(index), 0.05 + 0.02 * index as f64);
+    SeparateReport {
+        shared: 0.123,
+        layers: [(None, 0.01)].into_iter().chain((0..12).map(layer)).collect(),
     }
 }

@@ -3,10 +3,14 @@ use std::path::{Path, PathBuf};
 use meav_protocol::{ExportTarget, FileKind, JobSpec, MergeFormat, MergeSpec};
 use uuid::Uuid;
 
-use crate::action::{DialogAction, PathPurpose};
+use crate::action::{DialogAction, KnobId, PathPurpose};
 use crate::effect::{Effect, PickKind, PickRequest};
 use crate::model::jobs::Purpose;
-use crate::model::{Dialog, Focus, Model, PathDialog};
+use crate::model::{Dialog, Focus, Model, PathDialog, ScopeDialog, ScopeDraft};
+use crate::settings::is_recipe;
+
+/// What the files of llama.cpp end in.
+const GGUF_ENDING: &str = ".gguf";
 
 /// Bytes of a file's name that is made from a title.
 const LONGEST_STEM: usize = 40;
@@ -26,7 +30,7 @@ impl Model {
         if self.conversation.branch().is_empty() {
             self.notices.info("There is nothing to export in an empty chat", now);
         } else {
-            let name = format!("{}.md", file_stem(&self.conversation.chat.title));
+            let name = format!("{}.md", file_stem(&self.conversation.chat.title, "chat"));
             self.ask_export(PathPurpose::ExportChat(chat), &name);
         }
     }
@@ -38,10 +42,26 @@ impl Model {
                 Some(Dialog::Path(path)) => (path.text, path.error) = (new, None),
                 _ => {}
             },
+            DialogAction::SetForm(form) => self.set_form(*form),
+            DialogAction::BrowseField { field, folder } => return self.browse_field(field, folder),
+            DialogAction::UseAs(kind) => return self.use_as(kind, now),
+            DialogAction::SetFormat(format) => self.set_format(format),
+            DialogAction::SetScope(draft) => {
+                if let Some(Dialog::Scope(dialog)) = &mut self.dialog {
+                    dialog.draft = draft;
+                }
+            }
+            DialogAction::SetLocation(index, _)
+            | DialogAction::Locate(index)
+            | DialogAction::BrowseLocation { index, .. } => return self.seek(index, action, now),
+            DialogAction::TakeWayOut(change) => return self.take_way_out(change, now),
             DialogAction::Browse { folder } => return self.browse(folder),
             DialogAction::Accept => return self.accept(now),
+            DialogAction::Replace if matches!(self.dialog, Some(Dialog::Form(_))) => {
+                return self.make(true, now);
+            }
             DialogAction::Replace => return self.take_typed(true, now),
-            DialogAction::Close => return self.close_dialog().into_iter().collect(),
+            DialogAction::Close => return self.close_dialog(),
             DialogAction::StopAndQuit => {
                 let jobs: Vec<_> = self.jobs.iter().map(|job| job.id).collect();
                 let mut effects: Vec<_> =
@@ -59,14 +79,17 @@ impl Model {
         Vec::new()
     }
 
-    pub(super) fn close_dialog(&mut self) -> Option<Effect> {
-        let closed = self.dialog.take()?;
+    pub(super) fn close_dialog(&mut self) -> Vec<Effect> {
+        let Some(closed) = self.dialog.take() else { return Vec::new() };
         // Whoever has the hands on the keyboard goes on somewhere.
-        self.focus.get_or_insert(Focus::Composer);
-        match closed {
-            Dialog::Path(dialog) => self.jobs.cancel(dialog.job?),
-            _ => None,
-        }
+        self.focus.get_or_insert(Focus::of(self.settings.screen));
+        let jobs = match closed {
+            Dialog::Path(dialog) => Vec::from_iter(dialog.job),
+            Dialog::Plan(dialog) => Vec::from_iter(dialog.job),
+            Dialog::Recipe(dialog) => dialog.jobs().collect(),
+            _ => Vec::new(),
+        };
+        jobs.into_iter().filter_map(|job| self.jobs.cancel(job)).collect()
     }
 
     pub(super) fn browse(&mut self, folder: bool) -> Vec<Effect> {
@@ -78,13 +101,20 @@ impl Model {
             PathPurpose::ExportChat(_) => ("Export the chat", ("Chats", &["md", "json"][..])),
             PathPurpose::ExportAudit => ("Export the audit log", ("Tables", &["csv", "json"][..])),
             PathPurpose::ExportMerged => ("Export the merged model", ("Models", &[][..])),
+            PathPurpose::ConvertModel => ("Convert the model", ("Models", &[][..])),
+            PathPurpose::OpenRecipe => ("Open a recipe", ("Recipes", &["meav", "json"][..])),
+            PathPurpose::SaveRecipe => ("Save the recipe", ("Recipes", &["meav", "json"][..])),
+            PathPurpose::ExportComparison => {
+                ("Export the comparison", ("Comparisons", &["csv", "json", "svg", "png"][..]))
+            }
+            PathPurpose::Field(_) | PathPurpose::Locate(_) => return Vec::new(),
         };
         let kind = match purpose {
             PathPurpose::OpenModel | PathPurpose::AddVector if folder => PickKind::Folder,
-            PathPurpose::OpenModel | PathPurpose::AddVector => PickKind::Files { filter },
-            PathPurpose::ExportChat(_) | PathPurpose::ExportAudit | PathPurpose::ExportMerged => {
-                PickKind::Save { path: PathBuf::from(&dialog.text) }
+            PathPurpose::OpenModel | PathPurpose::AddVector | PathPurpose::OpenRecipe => {
+                PickKind::Files { filter }
             }
+            _ => PickKind::Save { path: PathBuf::from(&dialog.text) },
         };
         vec![Effect::Pick(PickRequest { purpose, title, kind })]
     }
@@ -95,6 +125,22 @@ impl Model {
                 let can_take = !dialog.text.trim().is_empty() && !dialog.is_busy();
                 self.dialog = Some(Dialog::Path(dialog));
                 if can_take { self.take_typed(false, now) } else { Vec::new() }
+            }
+            Some(Dialog::Form(form)) => {
+                self.dialog = Some(Dialog::Form(form));
+                self.make(false, now)
+            }
+            Some(Dialog::Scope(dialog)) => {
+                self.accept_scope(dialog);
+                Vec::new()
+            }
+            Some(Dialog::Recipe(dialog)) if dialog.is_busy() => {
+                self.dialog = Some(Dialog::Recipe(dialog));
+                Vec::new()
+            }
+            Some(Dialog::Recipe(dialog)) => {
+                self.accept_recipe(dialog, now);
+                Vec::new()
             }
             Some(Dialog::PresetName { text }) => {
                 let name = text.trim().to_owned();
@@ -117,6 +163,14 @@ impl Model {
         paths: Vec<PathBuf>,
         now: f64,
     ) -> Vec<Effect> {
+        if let PathPurpose::Field(field) = purpose {
+            self.fill_field(field, paths);
+            return Vec::new();
+        }
+        if let PathPurpose::Locate(index) = purpose {
+            let first = paths.into_iter().next();
+            return first.map_or_else(Vec::new, |path| self.picked_part(index, path, now));
+        }
         let is_asked = matches!(&self.dialog, Some(Dialog::Path(it)) if it.purpose == purpose);
         let Some(first) = paths.first().filter(|_| is_asked) else { return Vec::new() };
         if let Some(Dialog::Path(dialog)) = &mut self.dialog {
@@ -133,25 +187,45 @@ impl Model {
     fn take_typed(&mut self, replace: bool, now: f64) -> Vec<Effect> {
         let Some(Dialog::Path(dialog)) = &self.dialog else { return Vec::new() };
         let typed = Path::new(dialog.text.trim());
-        let path = match (typed.strip_prefix("~"), dialog.purpose) {
-            (Ok(below), _) => self.host.user_home.join(below),
-            // The engine knows names of its own.
-            (Err(_), PathPurpose::OpenModel | PathPurpose::AddVector) if is_bare(typed) => {
-                typed.to_owned()
-            }
-            // From where the app was started, as in a terminal.
-            (Err(_), PathPurpose::OpenModel | PathPurpose::AddVector) => {
-                self.host.current_folder.join(typed)
-            }
-            (Err(_), _) => self.host.documents.join(typed),
-        };
+        let is_read = matches!(
+            dialog.purpose,
+            PathPurpose::OpenModel | PathPurpose::AddVector | PathPurpose::OpenRecipe
+        );
+        let path = if is_read { self.path_to_read(typed) } else { self.path_to_write(typed) };
         self.take_path(path, replace, now)
+    }
+
+    /// A typed path to something that is there.
+    pub(super) fn path_to_read(&self, typed: &Path) -> PathBuf {
+        match typed.strip_prefix("~") {
+            Ok(below) => self.host.user_home.join(below),
+            // The engine knows names of its own.
+            Err(_) if is_bare(typed) => typed.to_owned(),
+            // From where the app was started, as in a terminal.
+            Err(_) => self.host.current_folder.join(typed),
+        }
+    }
+
+    /// A typed path to something that will be there.
+    pub(super) fn path_to_write(&self, typed: &Path) -> PathBuf {
+        match typed.strip_prefix("~") {
+            Ok(below) => self.host.user_home.join(below),
+            Err(_) => self.host.documents.join(typed),
+        }
     }
 
     /// The path that the dialog asked for.
     fn take_path(&mut self, path: PathBuf, replace: bool, now: f64) -> Vec<Effect> {
         let Some(Dialog::Path(dialog)) = &self.dialog else { return Vec::new() };
+        let format = dialog.format;
         let (purpose, spec) = match dialog.purpose {
+            PathPurpose::OpenModel | PathPurpose::AddVector if is_recipe(&path) => {
+                (Purpose::OpenRecipe { path: path.clone() }, JobSpec::OpenRecipe { path })
+            }
+            PathPurpose::OpenRecipe => {
+                (Purpose::OpenRecipe { path: path.clone() }, JobSpec::OpenRecipe { path })
+            }
+            PathPurpose::SaveRecipe => self.save_recipe(path, replace),
             PathPurpose::OpenModel | PathPurpose::AddVector => {
                 let is_model = dialog.purpose == PathPurpose::OpenModel;
                 let kind = if is_model { FileKind::Model } else { FileKind::Vector };
@@ -167,18 +241,27 @@ impl Model {
             PathPurpose::ExportAudit => {
                 (Purpose::Export, JobSpec::ExportAudit { out: ExportTarget { path, replace } })
             }
-            PathPurpose::ExportMerged => {
+            PathPurpose::ExportComparison => {
+                let Some(comparison) = self.vectors.comparison.clone() else { return Vec::new() };
+                let out = ExportTarget { path, replace };
+                (Purpose::Export, JobSpec::ExportComparison { comparison, out })
+            }
+            PathPurpose::Field(_) | PathPurpose::Locate(_) => return Vec::new(),
+            PathPurpose::ExportMerged | PathPurpose::ConvertModel => {
                 let (setup, _) = self.weights.wanted();
+                let is_bare = dialog.purpose == PathPurpose::ConvertModel;
                 let spec = MergeSpec {
                     model: setup.model,
                     method: setup.method,
-                    vectors: setup.vectors,
-                    // Then it is the recipe that the window names.
-                    dtype: Some(setup.dtype),
-                    format: MergeFormat::Folder { max_shard_bytes: 5_000_000_000 },
+                    vectors: if is_bare { Vec::new() } else { setup.vectors },
+                    // That of the window, so that it is the recipe that the window names; a model
+                    // that is only converted keeps every bit.
+                    dtype: (!is_bare).then_some(setup.dtype),
+                    format,
                     out: ExportTarget { path, replace },
                 };
-                (Purpose::Merge, JobSpec::Merge(spec))
+                let purpose = if is_bare { Purpose::Convert } else { Purpose::Merge };
+                (purpose, JobSpec::Merge(spec))
             }
         };
         let (job, effect) = self.jobs.start(purpose, spec, now);
@@ -194,8 +277,40 @@ impl Model {
     }
 
     pub(super) fn open(&mut self, path: PathBuf, expected: Option<FileKind>, now: f64) -> Effect {
+        if is_recipe(&path) {
+            let purpose = Purpose::OpenRecipe { path: path.clone() };
+            return self.start(purpose, JobSpec::OpenRecipe { path }, now);
+        }
         let purpose = Purpose::Open { expected, path: path.clone() };
         self.start(purpose, JobSpec::Describe { path }, now)
+    }
+
+    /// What an export writes; the path's ending follows it.
+    fn set_format(&mut self, format: MergeFormat) {
+        let Some(Dialog::Path(dialog)) = &mut self.dialog else { return };
+        let bare = dialog.text.strip_suffix(GGUF_ENDING);
+        match (format, bare) {
+            (MergeFormat::Gguf(_), None) => dialog.text.push_str(GGUF_ENDING),
+            (MergeFormat::Folder { .. }, Some(bare)) => dialog.text = bare.to_owned(),
+            (MergeFormat::Gguf(_), Some(_)) | (MergeFormat::Folder { .. }, None) => {}
+        }
+        (dialog.format, dialog.error) = (format, None);
+    }
+
+    /// Asks where in the model the vector of a knob is added.
+    pub(super) fn ask_scope(&mut self, knob: KnobId) {
+        if let Some(found) = self.weights.knob(knob) {
+            let draft = ScopeDraft::new(self.weights.scope(found));
+            self.dialog = Some(Dialog::Scope(ScopeDialog { knob, draft }));
+        }
+    }
+
+    /// Takes what was typed where it is a scope; otherwise the dialog stays and says why not.
+    fn accept_scope(&mut self, dialog: ScopeDialog) {
+        match dialog.draft.scope(self.weights.n_layers()) {
+            Ok(scope) => self.weights.set_scope(dialog.knob, scope),
+            Err(_) => self.dialog = Some(Dialog::Scope(dialog)),
+        }
     }
 }
 
@@ -205,7 +320,7 @@ fn is_bare(path: &Path) -> bool {
 }
 
 /// Words of a title that a file can be named by.
-fn file_stem(title: &str) -> String {
+pub(super) fn file_stem(title: &str, otherwise: &str) -> String {
     let words =
         title.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
     let mut stem = String::new();
@@ -218,5 +333,5 @@ fn file_stem(title: &str) -> String {
         }
         stem.push_str(&word.to_lowercase());
     }
-    if stem.is_empty() { "chat".to_owned() } else { stem }
+    if stem.is_empty() { otherwise.to_owned() } else { stem }
 }

@@ -226,7 +226,8 @@ impl Model {
                 let (vector, how) = (file(form.knob)?, form.compression());
                 let files = files(&out);
                 (source, files, {
-                    JobSpec::CompressVector(VectorCompress { vector, how, out, probe })
+                    let base = Some(self.weights.model.clone());
+                    JobSpec::CompressVector(VectorCompress { vector, base, how, out, probe })
                 })
             }
             Form::Separate(form) => {
@@ -238,7 +239,8 @@ impl Model {
                 };
                 let others = form.others.iter().map(|id| file(*id)).collect::<Option<_>>()?;
                 let (vector, rank) = (file(form.knob)?, form.rank);
-                let spec = VectorSeparate { vector, others, rank, out, shared_out };
+                let base = Some(self.weights.model.clone());
+                let spec = VectorSeparate { vector, others, base, rank, out, shared_out };
                 (source, files, JobSpec::SeparateVector(spec))
             }
         })

@@ -6,6 +6,7 @@ use crate::effect::Effect;
 use crate::model::jobs::Purpose;
 use crate::model::library::MOST_HITS;
 use crate::model::{Job, Model, NoticeBody};
+use crate::settings::Screen;
 
 impl Model {
     pub(super) fn library(&mut self, action: LibraryAction, now: f64) -> Vec<Effect> {
@@ -44,6 +45,7 @@ impl Model {
     }
 
     pub(super) fn open_chat(&mut self, id: Uuid, reveal: Option<Uuid>, now: f64) -> Vec<Effect> {
+        self.settings.screen = Screen::Chat;
         let mut effects = self.call_off_loads();
         if id == self.conversation.chat.id && reveal.is_none() {
             return effects;

@@ -1,15 +1,19 @@
 mod chat;
 mod dialog;
+mod form;
 mod library;
+mod plan;
+mod recipe;
+mod vectors;
 
-use meav_protocol::{JobSpec, LoadedModel, Outcome, RecipeStamp, StampTerm, UserError};
+use meav_protocol::{Dtype, JobSpec, LoadedModel, Outcome, RecipeStamp, Remedy, UserError};
 
 use super::jobs::Purpose;
 use super::{COEFFICIENT_LIMIT, Dialog, Focus, Model};
 use crate::action::{Action, ChatAction, KnobAction, KnobId, PathPurpose};
 use crate::command::UiCommand;
 use crate::effect::Effect;
-use crate::settings::{Panel, Theme};
+use crate::settings::{Panel, Screen, Theme};
 
 /// The sizes that text can have.
 const TEXT_SCALES: std::ops::RangeInclusive<f32> = 0.6..=2.0;
@@ -34,6 +38,7 @@ impl Model {
             Action::Knob(id, action) => return self.knob(id, action, now),
             Action::Chat(action) => return self.chat(action, now),
             Action::Library(action) => return self.library(action, now),
+            Action::Vectors(action) => return self.vectors(action, now),
             Action::Dialog(action) => return self.dialog(action, now),
             Action::OpenPaths(paths) => return self.open_paths(paths, now),
             Action::Open(path, kind) => return vec![self.open(path, Some(kind), now)],
@@ -63,7 +68,9 @@ impl Model {
             }
             Action::ApplyRecipe(recipe) => self.apply_recipe(&recipe, now),
             Action::Retry => self.weights.retry(),
-            Action::SetDtype(dtype) => self.weights.dtype = dtype,
+            Action::SetDtype(dtype) => self.set_dtype(dtype),
+            Action::SetMethod(method) => self.weights.set_method(method),
+            Action::NewSeed => self.weights.new_seed(),
             Action::Dismiss(notice) => {
                 self.notices.take(notice);
             }
@@ -89,10 +96,13 @@ impl Model {
         match command {
             UiCommand::NewChat => {
                 self.conversation.begin();
-                self.focus = Some(Focus::Composer);
+                self.show_screen(Screen::Chat);
                 return self.call_off_loads();
             }
             UiCommand::OpenModel => self.ask_path(PathPurpose::OpenModel, ""),
+            UiCommand::OpenRecipe => self.ask_path(PathPurpose::OpenRecipe, ""),
+            UiCommand::SaveRecipe => self.ask_recipe_path(),
+            UiCommand::MemoryPlan => return self.plan_memory(now),
             UiCommand::AddVector => self.ask_path(PathPurpose::AddVector, ""),
             UiCommand::ExportChat => self.ask_chat_path(self.conversation.chat.id, now),
             UiCommand::ExportMerged => self.ask_export(PathPurpose::ExportMerged, "merged-model"),
@@ -109,15 +119,26 @@ impl Model {
             UiCommand::FlipSlots => self.weights.slot = self.weights.slot.other(),
             UiCommand::CopySlot => self.copy_slot(now),
             UiCommand::StopAnswer => return self.chat(ChatAction::Stop, now),
-            UiCommand::Regenerate => return self.regenerate_last(now),
+            UiCommand::Regenerate => {
+                self.settings.screen = Screen::Chat;
+                return self.regenerate_last(now);
+            }
             UiCommand::EditLast => {
                 if let Some(id) = self.conversation.last_question().map(|question| question.id) {
+                    self.settings.screen = Screen::Chat;
                     self.conversation.reveal = Some(id);
                     return self.chat(ChatAction::BeginEdit(id), now);
                 }
             }
             UiCommand::UndoDelete => return self.undo_last(now),
-            UiCommand::FocusComposer => self.focus = Some(Focus::Composer),
+            UiCommand::FocusComposer | UiCommand::ShowChat => self.show_screen(Screen::Chat),
+            UiCommand::ShowVectors => self.show_screen(Screen::Vectors),
+            UiCommand::ImportAdapter => self.ask_import(),
+            UiCommand::ExtractVector => self.ask_extract(),
+            UiCommand::CompressVector => self.ask_compress(now),
+            UiCommand::SeparateVector => self.ask_separate(now),
+            UiCommand::CompareVectors => return self.compare(now),
+            UiCommand::ExportComparison => self.ask_comparison_path("csv", now),
             UiCommand::FocusKnobs => self.reveal_panel(Panel::Knobs, Focus::Knobs),
             UiCommand::SearchChats => self.reveal_panel(Panel::Chats, Focus::Search),
             UiCommand::ToggleKnobs => self.toggle(Panel::Knobs),
@@ -131,6 +152,12 @@ impl Model {
             UiCommand::ZoomReset => self.set_text_scale(1.0),
         }
         Vec::new()
+    }
+
+    /// Shows a screen, and has the keyboard go on there.
+    pub(super) fn show_screen(&mut self, screen: Screen) {
+        self.settings.screen = screen;
+        self.focus = Some(Focus::of(screen));
     }
 
     fn set_text_scale(&mut self, scale: f32) {
@@ -147,11 +174,29 @@ impl Model {
             let text = format!("That answer came from {}; this is another model", recipe.model);
             self.notices.info(text, now);
         }
-        let is_beyond = |term: &StampTerm| term.coefficient.abs() > COEFFICIENT_LIMIT;
-        if let Some(term) = recipe.vectors.iter().find(|term| is_beyond(term)) {
-            let text =
-                format!("λ of {} was {}, further than knobs turn", term.domain, term.coefficient);
+        for term in &recipe.vectors {
+            self.tell_if_beyond(&term.domain, term.coefficient, now);
+        }
+    }
+
+    /// Says that a recipe has a λ that no knob can be set to.
+    fn tell_if_beyond(&mut self, name: &str, coefficient: f64, now: f64) {
+        if coefficient.abs() > COEFFICIENT_LIMIT {
+            let text = format!("λ of {name} was {coefficient}, further than knobs turn");
             self.notices.info(text, now);
+        }
+    }
+
+    /// Rounds the weights to another type; what failed for want of it is tried again.
+    fn set_dtype(&mut self, dtype: Dtype) {
+        self.weights.dtype = dtype;
+        let is_remedied = |err: &UserError| matches!(err.remedy, Some(Remedy::UseDtype(_)));
+        if self.weights.error.as_ref().is_some_and(is_remedied) {
+            self.weights.retry();
+        }
+        self.conversation.error.take_if(|(_, err)| is_remedied(err));
+        if let Some(Dialog::Path(dialog)) = &mut self.dialog {
+            dialog.error.take_if(|err| is_remedied(err));
         }
     }
 
@@ -210,6 +255,7 @@ impl Model {
                     knob.fault = None;
                 }
             }
+            KnobAction::EditScope => self.ask_scope(id),
         }
         Vec::new()
     }

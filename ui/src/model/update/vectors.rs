@@ -83,7 +83,8 @@ impl Model {
         }
         let older = self.vectors.comparing.take();
         let mut effects: Vec<_> = older.and_then(|job| self.jobs.cancel(job)).into_iter().collect();
-        let spec = JobSpec::CompareVectors { vectors };
+        let base = Some(self.weights.model.clone());
+        let spec = JobSpec::CompareVectors { vectors, base };
         let (job, effect) = self.jobs.start(Purpose::Compare, spec, now);
         self.vectors.comparing = Some(job);
         self.vectors.error = None;

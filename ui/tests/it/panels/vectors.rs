@@ -9,7 +9,7 @@ use meav_ui::{
 
 use crate::hands::{Hands as _, harness, harness_of};
 use crate::support::{FINANCIAL, Window};
-use crate::values::{about, loaded};
+use crate::values::{about, comparison, loaded};
 
 /// The Vectors screen of a window.
 fn screen(mut window: Window) -> Harness<'static, Window> {
@@ -150,7 +150,7 @@ fn unticked_vector_is_left_out() {
     let (_, spec) =
         harness.state_mut().take_job(|spec| matches!(spec, JobSpec::CompareVectors { .. }));
     let vectors = vec!["medical".into(), "/v/legal.safetensors".into()];
-    assert_eq!(spec, JobSpec::CompareVectors { vectors });
+    assert_eq!(spec, JobSpec::CompareVectors { vectors, base: Some("demo".into()) });
     assert!(harness.shows("Comparing…"));
 }
 
@@ -364,4 +364,39 @@ fn dropped_model_is_asked_about() {
     harness.press("Use as a vector (aligned − this model)");
     engine_works(&mut harness);
     assert!(harness.shows("λ of aligned"));
+}
+
+#[test]
+fn comparison_of_nothing_is_shown_as_such() {
+    let mut harness = screen(Window::ready());
+    harness.press("Compare vectors");
+    let is_it = |spec: &JobSpec| matches!(spec, JobSpec::CompareVectors { .. });
+    let (job, _) = harness.state_mut().take_job(is_it);
+    harness.state_mut().fact(job, Fact::Compared(comparison(&[])));
+    harness.state_mut().finish(job, Outcome::Done);
+    harness.run();
+    for measure in ["Norms", "Sign conflict", "Cosine"] {
+        harness.get_by_label(measure).click();
+        harness.run();
+    }
+    assert!(harness.shows("Export CSV…"));
+}
+
+#[test]
+fn page_keys_turn_the_screen() {
+    let mut harness = compared();
+    harness.set_size(egui::vec2(1280.0, 500.0));
+    harness.run();
+    let last = "layer 11, norms: ";
+    assert!(!harness.mentions(last), "it is below");
+    for _ in 0..3 {
+        harness.key(Key::PageDown);
+        harness.run();
+    }
+    assert!(harness.mentions(last));
+    for _ in 0..3 {
+        harness.key(Key::PageUp);
+        harness.run();
+    }
+    assert!(!harness.mentions(last));
 }

@@ -29,11 +29,13 @@ fn dropped_files_become_models_and_knobs() {
     let paths = ["/models/big.gguf", "/vectors/legal.safetensors"].map(PathBuf::from);
     window.update(Action::OpenPaths(paths.to_vec()));
     window.answer_all();
+    window.update(Action::Dialog(DialogAction::UseAs(FileKind::Model)));
+    window.answer_all();
     let kept = window.settings();
     assert_eq!(kept.model, paths[0]);
     assert_eq!(kept.knobs.last().map(|knob| knob.file.clone()), Some(paths[1].clone()));
     let recent: Vec<_> = kept.recent.into_iter().map(|it| (it.path, it.is_model)).collect();
-    assert_eq!(recent, [(paths[1].clone(), false), (paths[0].clone(), true)]);
+    assert_eq!(recent, [(paths[0].clone(), true), (paths[1].clone(), false)]);
 }
 
 #[test]

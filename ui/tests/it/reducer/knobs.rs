@@ -204,7 +204,7 @@ fn other_model_gets_the_vectors_that_did_not_fit_the_one_before() {
     let (job, _) = window.take_prepares()[0];
     window.fail(job, about("medical", "The vector has other layers"));
     window.answer_all();
-    window.update(Action::OpenPaths(vec!["/models/other.gguf".into()]));
+    window.update(Action::Open("/models/other.gguf".into(), meav_protocol::FileKind::Model));
     let (job, spec) = window.take_job(|spec| matches!(spec, JobSpec::Describe { .. }));
     window.answer(job, &spec);
     let setup = &window.take_prepares()[0].1;

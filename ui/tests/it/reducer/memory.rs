@@ -74,12 +74,18 @@ fn model_is_converted_without_vectors_and_to_the_last_bit() {
     window.command(UiCommand::MemoryPlan);
     dialog(&mut window, DialogAction::TakeWayOut(PlanChange::ConvertModel));
     dialog(&mut window, DialogAction::Accept);
-    let (_, spec) = take_merge(&mut window);
+    let (job, spec) = take_merge(&mut window);
     assert_eq!(spec.vectors, []);
     assert_eq!(spec.dtype, None);
     assert_eq!(spec.format, MergeFormat::Folder { max_shard_bytes: 5_000_000_000 });
     let path = "/home/me/Documents/converted-model".into();
     assert_eq!(spec.out, ExportTarget { path, replace: false });
+    let (path, summary) = (spec.out.path.clone(), "a model".to_owned());
+    window.fact(job, Fact::Written { path, summary });
+    window.finish(job, Outcome::Done);
+    let kept = window.settings();
+    assert!(kept.recent[0].is_model && kept.recent[0].path == spec.out.path, "to be opened next");
+    assert_eq!(kept.model, std::path::Path::new("demo"), "not by itself");
 }
 
 #[test]

@@ -107,7 +107,11 @@ fn preset_without_a_name_is_not_kept() {
 fn preset_brings_vectors_that_are_on_no_knob() {
     let mut window = Window::ready();
     let terms = vec![("/vectors/legal.safetensors".into(), 0.4), ("medical".into(), 9.0)];
-    window.update(Action::ApplyPreset(Preset { name: "law".to_owned(), terms }));
+    window.update(Action::ApplyPreset(Preset {
+        name: "law".to_owned(),
+        terms,
+        ..Preset::default()
+    }));
     // In its order, which is part of the recipe.
     assert_eq!(window.coefficients(), [0.4, 1.5, 0.0]);
 }

@@ -1,7 +1,7 @@
-use meav_protocol::Dtype;
+use meav_protocol::{Dtype, Method, ModuleKind, Scope};
 use meav_ui::{
-    Action, ChatAction, Effect, KnobSettings, Panels, Preset, Recent, SamplingSettings, SendKey,
-    Settings, Slot, Theme, UiCommand,
+    Action, ChatAction, Effect, KnobSettings, Panels, Preset, Recent, SamplingSettings, Screen,
+    SendKey, Settings, Slot, Theme, UiCommand,
 };
 
 use crate::support::{MEDICAL, Window};
@@ -10,12 +10,17 @@ fn saves(window: &Window) -> usize {
     window.effects.iter().filter(|effect| matches!(effect, Effect::SaveSettings(_))).count()
 }
 
+fn scope() -> Scope {
+    Scope { layers: vec![[0, 9]], modules: vec![ModuleKind::Mlp], profile: vec![1.0, 0.5] }
+}
+
 /// Settings that differ from the defaults everywhere.
 fn unusual() -> Settings {
     Settings {
         theme: Theme::Dark,
         text_scale: 1.3,
         panels: Panels { knobs: false, chats: true, details: false },
+        screen: Screen::Vectors,
         send_key: SendKey::CtrlEnter,
         notifications: false,
         recent: vec![Recent { path: "/models/big.gguf".into(), is_model: true }],
@@ -25,9 +30,16 @@ fn unusual() -> Settings {
             file: "legal".into(),
             coefficients: [0.1, -1.5],
             bypassed: [true, false],
+            scopes: [scope(), Scope::default()],
         }],
         slot: Slot::B,
-        presets: vec![Preset { name: "law".to_owned(), terms: vec![("legal".into(), 0.3)] }],
+        methods: [Method::Dare { drop: 0.25, seed: u64::MAX }, Method::Ties { density: 0.3 }],
+        presets: vec![Preset {
+            name: "law".to_owned(),
+            terms: vec![("legal".into(), 0.3)],
+            method: Method::Ties { density: 0.3 },
+            scopes: vec![scope()],
+        }],
         sampling: SamplingSettings { seed: Some(7), top_k: 0, ..SamplingSettings::default() },
     }
 }

@@ -2,17 +2,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
 use meav_protocol::{
-    Chat, ChatHit, Command, Dtype, Event, Fact, JobId, JobSpec, Message, Method, Outcome, Role,
-    Stage, UserError,
+    Chat, ChatHit, Command, Dtype, Event, Fact, FileKind, GgufForm, JobId, JobSpec, MergeFormat,
+    Message, Method, Outcome, PlanChange, Role, Stage, UserError,
 };
 use meav_ui::{
-    Action, ChatAction, DialogAction, Effect, KnobAction, KnobId, LibraryAction, PathPurpose, Slot,
-    UiCommand,
+    Action, ChatAction, DialogAction, Effect, KnobAction, KnobId, LibraryAction, PathPurpose,
+    ScopeDraft, Slot, UiCommand, VectorsAction,
 };
 use uuid::Uuid;
 
 use crate::support::Window;
-use crate::values::{about, described, hello, loaded, lost, ready, reply, summary};
+use crate::values::{
+    about, comparison, described, hello, loaded, lost, made, missing_vector, opened_recipe, ready,
+    reply, summary, too_large_plan,
+};
 
 /// An engine that has lost its wits: it answers what it likes, when it likes.
 struct Storm {
@@ -53,6 +56,12 @@ impl Storm {
                     }
                     if let JobSpec::Prepare(setup) = &spec {
                         assert!(setup.vectors.iter().all(|term| term.coefficient.abs() <= 1.5));
+                        let is_sound = match setup.method {
+                            Method::TaskArithmetic => true,
+                            Method::Ties { density } => density > 0.0 && density <= 1.0,
+                            Method::Dare { drop, .. } => (0.0..1.0).contains(&drop),
+                        };
+                        assert!(is_sound, "{}", setup.method);
                     }
                     self.running.insert(job_id, spec);
                 }
@@ -102,7 +111,7 @@ impl Storm {
             },
         };
         let chat = Self::one_of(&mut self.rng, &self.chats);
-        match self.rng.u8(..12) {
+        match self.rng.u8(..16) {
             0..3 => ready(&setup),
             3 => {
                 let mut odd = loaded(&setup);
@@ -123,6 +132,15 @@ impl Storm {
                 let (title, excerpt) = ("A chat".to_owned(), "words".to_owned());
                 Fact::Found(vec![ChatHit { chat, title, message, excerpt }])
             }
+            11 => {
+                let mut recipe = opened_recipe();
+                recipe.missing =
+                    (0..self.rng.usize(..3)).map(|_| missing_vector("legal")).collect();
+                Fact::Recipe(Box::new(recipe))
+            }
+            12 => Fact::Plan(too_large_plan()),
+            13 => Fact::Compared(comparison(&["x".into(), "y".into()][..self.rng.usize(..3)])),
+            14 => made(std::path::Path::new("/v/made.safetensors")),
             _ => Fact::Note("By the way".to_owned()),
         }
     }
@@ -166,7 +184,7 @@ impl Storm {
         let chat = Self::one_of(&mut self.rng, &self.chats);
         let message = Self::one_of(&mut self.rng, &self.messages);
         let text = ["", " ", "words", "/some/path"][self.rng.usize(..4)].to_owned();
-        match self.rng.u8(..20) {
+        match self.rng.u8(..24) {
             0..4 => Action::Command(UiCommand::ALL[self.rng.usize(..UiCommand::ALL.len())]),
             4 => {
                 let by = [f64::NAN, -9.0, 0.3, 1.2][self.rng.usize(..4)];
@@ -181,7 +199,8 @@ impl Storm {
                     KnobAction::Select,
                     KnobAction::Retry,
                     KnobAction::Remove,
-                ][self.rng.usize(..5)],
+                    KnobAction::EditScope,
+                ][self.rng.usize(..6)],
             ),
             7 => [Action::Retry, Action::FetchDemo, Action::Flip(Slot::B)][self.rng.usize(..3)]
                 .clone(),
@@ -216,7 +235,48 @@ impl Storm {
             ),
             17 => Action::Picked(PathPurpose::AddVector, vec!["/v/x.safetensors".into()]),
             18 => Action::EngineUnavailable(self.job(), "it is full".to_owned()),
+            19..22 => self.recipe_action(text),
+            22 => self.vectors_action(knob),
             _ => Action::CloseRequested,
+        }
+    }
+
+    /// Something on the Vectors screen.
+    fn vectors_action(&mut self, knob: KnobId) -> Action {
+        let actions = [
+            Action::Vectors(VectorsAction::Compare(knob, self.rng.bool())),
+            Action::Vectors(VectorsAction::ShowPair(7, 3)),
+            Action::Vectors(VectorsAction::AddMade),
+            Action::Vectors(VectorsAction::ReplaceByMade),
+            Action::Vectors(VectorsAction::AddShared),
+            Action::Dialog(DialogAction::UseAs(FileKind::Vector)),
+        ];
+        actions[self.rng.usize(..actions.len())].clone()
+    }
+
+    /// Something with method, scope, recipe file or memory plan.
+    fn recipe_action(&mut self, text: String) -> Action {
+        let index = self.rng.usize(..3);
+        let share = [f64::NAN, 0.0, 0.3, 1.0][self.rng.usize(..4)];
+        let scope = ScopeDraft { layers: text.clone(), ..ScopeDraft::default() };
+        let dialog = [
+            DialogAction::SetScope(scope),
+            DialogAction::SetLocation(index, text),
+            DialogAction::Locate(index),
+            DialogAction::BrowseLocation { index, folder: false },
+            DialogAction::TakeWayOut(PlanChange::Dtype(Dtype::Bf16)),
+            DialogAction::TakeWayOut(PlanChange::ConvertModel),
+            DialogAction::TakeWayOut(PlanChange::CompressVector { file: "medical".into() }),
+            DialogAction::SetFormat(MergeFormat::Gguf(GgufForm::F16)),
+            DialogAction::Replace,
+        ];
+        match self.rng.u8(..6) {
+            0 => Action::SetMethod(Method::Ties { density: share }),
+            1 => Action::SetMethod(Method::Dare { drop: share, seed: 1 }),
+            2 => Action::NewSeed,
+            3 => Action::OpenPaths(vec!["/recipes/careful.meav".into()]),
+            4 => Action::Picked(PathPurpose::Locate(index), vec!["/v/x.safetensors".into()]),
+            _ => Action::Dialog(dialog[self.rng.usize(..dialog.len())].clone()),
         }
     }
 

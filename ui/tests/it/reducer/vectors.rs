@@ -138,6 +138,7 @@ fn compression_asks_for_the_method_and_its_numbers() {
         });
         let expected = VectorCompress {
             vector: "medical".into(),
+            base: Some("demo".into()),
             how,
             out: new_file(&format!("/home/me/Documents/medical-{mark}.safetensors")),
             probe: None,
@@ -176,6 +177,7 @@ fn separation_asks_for_the_others_and_the_shared_part() {
     let expected = VectorSeparate {
         vector: "medical".into(),
         others: vec!["financial".into()],
+        base: Some("demo".into()),
         rank: 4,
         out: new_file("/home/me/Documents/medical-own.safetensors"),
         shared_out: None,
@@ -407,7 +409,7 @@ fn comparison_is_of_the_vectors_that_are_ticked_and_fit() {
     window.command(UiCommand::CompareVectors);
     let (_, spec) = window.take_job(|spec| matches!(spec, JobSpec::CompareVectors { .. }));
     let vectors: Vec<PathBuf> = vec!["medical".into(), "/v/legal.safetensors".into()];
-    assert_eq!(spec, JobSpec::CompareVectors { vectors });
+    assert_eq!(spec, JobSpec::CompareVectors { vectors, base: Some("demo".into()) });
     assert_eq!(window.settings().screen, Screen::Vectors);
     window.set_knob(MEDICAL, 0.5);
     let (job, _) = window.take_prepares()[0];
