@@ -38,7 +38,7 @@ impl FormField {
             Self::Adapter => "Adapter folder",
             Self::Data => "Preference data",
             Self::Out => "Save as",
-            Self::SharedOut => "Save the shared part as",
+            Self::SharedOut => "Shared part as",
         }
     }
 

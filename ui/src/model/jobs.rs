@@ -108,6 +108,11 @@ impl Job {
             Some((Stage::Loading, _)) => "Reading the model…",
             Some((Stage::Merging, _)) => "Merging…",
             Some((Stage::Writing, _)) => "Writing…",
+            Some((Stage::Extracting, _)) => "Taking one model from the other…",
+            Some((Stage::Compressing, _)) => "Compressing…",
+            Some((Stage::Separating, _)) => "Separating…",
+            Some((Stage::Comparing, _)) => "Comparing…",
+            Some((Stage::Scoring, _)) => "Measuring on the data…",
             Some(_) => "Working…",
         }
     }

@@ -201,6 +201,18 @@ impl Weights {
         }
     }
 
+    /// What to call a knob where several are listed: with the file's name if another is called the
+    /// same.
+    pub(crate) fn name_among(&self, knob: &Knob) -> String {
+        let name = knob.name();
+        let is_twin = |other: &&Knob| other.id != knob.id && other.name() == name;
+        if self.knobs.iter().any(|other| is_twin(&other)) {
+            format!("{name} ({})", file_name(&knob.file))
+        } else {
+            name
+        }
+    }
+
     /// Puts another vector on a knob, at the same λ.
     pub(crate) fn replace(&mut self, id: KnobId, file: PathBuf) {
         if let Some(knob) = self.knob_mut(id) {

@@ -7,7 +7,7 @@ use super::design_tokens::{GRID, ROW, Tokens, ink_on};
 use super::heat_map::{HeatCell, HeatMap, HeatRow, legend_ui};
 use super::parts::{figures, named, signed, title, user_error_ui, weak};
 use crate::action::{Action, CompareMeasure, VectorsAction};
-use crate::model::{Job, Vectors};
+use crate::model::{Job, Vectors, file_name};
 
 /// How far the scale of a map goes: the least of these that has room for all of its numbers.
 const REACHES: [f64; 5] = [0.05, 0.1, 0.2, 0.5, 1.0];
@@ -72,6 +72,18 @@ impl<'a> Map<'a> {
         self.comparison.vectors.get(index).map_or("?", |vector| vector.domain.as_str())
     }
 
+    /// The domain; with the file's name if another vector is of the same.
+    fn name(&self, index: usize) -> String {
+        let domain = self.domain(index);
+        let vectors = &self.comparison.vectors;
+        match vectors.get(index) {
+            Some(vector) if vectors.iter().filter(|it| it.domain == domain).count() > 1 => {
+                format!("{domain} ({})", file_name(&vector.file))
+            }
+            _ => domain.to_owned(),
+        }
+    }
+
     /// What is shown of every two vectors: norms are no matter of two.
     fn pairwise(&self) -> CompareMeasure {
         match self.measure {
@@ -88,9 +100,9 @@ impl<'a> Map<'a> {
         let pairs = self.comparison.overall.pairs.iter();
         let reach = reach(self.pairwise(), pairs.filter_map(|it| pair_value(self.pairwise(), it)));
         let name = |ui: &mut Ui, index: usize| {
-            let domain = self.domain(index);
+            let color = tokens.domain(self.domain(index));
             ui.horizontal(|ui| {
-                ui.label(RichText::new(domain).small().color(tokens.domain(domain)));
+                ui.label(RichText::new(self.name(index)).small().color(color));
                 ui.add_space(GRID);
             });
         };
@@ -120,12 +132,12 @@ impl<'a> Map<'a> {
         let (text, name, color, is_shown, action) = if a == b {
             let norm = overall.norms.get(a).copied().unwrap_or_default();
             let is_shown = self.measure == CompareMeasure::Norms && self.vector == a;
-            let name = format!("{}: norm {}", self.domain(a), figures(norm));
+            let name = format!("{}: norm {}", self.name(a), figures(norm));
             (figures(norm), name, tokens.raised, is_shown, VectorsAction::ShowNorms(a))
         } else {
             let pair = pair_of(overall, (a, b))?;
             let is_shown = self.measure != CompareMeasure::Norms && self.pair == (a, b);
-            let (first, second) = (self.domain(row), self.domain(column));
+            let (first, second) = (self.name(row), self.name(column));
             let name = format!("{first} and {second}: {}", pair_text(pair));
             let measure = self.pairwise();
             let value = pair_value(measure, pair);
@@ -158,15 +170,14 @@ impl<'a> Map<'a> {
             ui.separator();
             let tokens = Tokens::of(ui.visuals());
             let domain = |index: usize| {
-                let domain = self.domain(index);
-                RichText::new(domain).strong().color(tokens.domain(domain))
+                let color = tokens.domain(self.domain(index));
+                RichText::new(self.name(index)).strong().color(color)
             };
             if self.measure == CompareMeasure::Norms {
                 for index in 0..self.comparison.vectors.len() {
                     let is_shown = self.vector == index;
                     let button = Button::selectable(is_shown, domain(index));
-                    if named(ui.add(button), &format!("Norms of {}", self.domain(index))).clicked()
-                    {
+                    if named(ui.add(button), &format!("Norms of {}", self.name(index))).clicked() {
                         actions.push(Action::Vectors(VectorsAction::ShowNorms(index)));
                     }
                 }
@@ -252,7 +263,7 @@ impl<'a> Map<'a> {
         };
         for index in shown {
             let norm = cell.norms.get(index).copied().unwrap_or_default();
-            tip = format!("{tip}\nnorm of {} {}", self.domain(index), figures(norm));
+            tip = format!("{tip}\nnorm of {} {}", self.name(index), figures(norm));
         }
         HeatCell {
             text: short(self.measure, value),

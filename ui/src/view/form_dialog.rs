@@ -1,14 +1,14 @@
-use egui::{Button, CollapsingHeader, ComboBox, DragValue, TextEdit, Ui};
+use egui::{Button, CollapsingHeader, ComboBox, DragValue, Id, Key, Response, TextEdit, Ui};
 use meav_protocol::Dtype;
 
 use super::design_tokens::GRID;
-use super::dialogs::{buttons_ui, progress_ui};
+use super::dialogs::{at_the_right, buttons_ui, progress_ui};
 use super::parts::{parse_number, user_error_ui, weak};
 use crate::action::{Action, DialogAction, KnobId};
 use crate::form::{
     CompressForm, CompressMethod, ExtractForm, Form, FormField, ImportForm, SeparateForm,
 };
-use crate::model::{FormDialog, Job, Knob, Weights};
+use crate::model::{FormDialog, Job, Weights};
 
 /// Points, the width of the names of fields.
 const NAME_WIDTH: f32 = 26.0 * GRID;
@@ -38,7 +38,8 @@ pub(super) fn form_ui(ui: &mut Ui, view: &FormView<'_>) -> Vec<Action> {
         });
     });
     if form != view.dialog.form {
-        actions.push(Action::Dialog(DialogAction::SetForm(Box::new(form))));
+        // What is typed comes before what is done with it.
+        actions.insert(0, Action::Dialog(DialogAction::SetForm(Box::new(form))));
     }
     if let Err(reason) = view.system_dialogs {
         weak(ui, format!("{reason}: type the paths."));
@@ -70,7 +71,7 @@ fn busy_ui(ui: &mut Ui, job: &Job) -> Vec<Action> {
     ui.add_space(2.0 * GRID);
     progress_ui(ui, Some(job));
     ui.add_space(2.0 * GRID);
-    ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+    at_the_right(ui, |ui| {
         if ui.button("Go on in the background").clicked() {
             actions.push(Action::Dialog(DialogAction::Close));
         }
@@ -87,7 +88,7 @@ fn extract_ui(ui: &mut Ui, view: &FormView<'_>, form: &mut ExtractForm) -> Vec<A
     ui.add_space(GRID);
     let mut actions = path_ui(ui, view, FormField::Base, &mut form.base, false);
     actions.extend(path_ui(ui, view, FormField::Aligned, &mut form.aligned, view.is_new));
-    domain_ui(ui, &mut form.domain);
+    actions.extend(domain_ui(ui, &mut form.domain));
     row_ui(ui, "Numbers", |ui| {
         let choices = [None, Some(Dtype::F32), Some(Dtype::Bf16), Some(Dtype::F16)];
         for choice in choices {
@@ -99,9 +100,10 @@ fn extract_ui(ui: &mut Ui, view: &FormView<'_>, form: &mut ExtractForm) -> Vec<A
     });
     actions.extend(path_ui(ui, view, FormField::Out, &mut form.out, false));
     CollapsingHeader::new("Advanced").show_unindented(ui, |ui| {
-        text_ui(ui, "Only tensors like", &mut form.include, "a regular expression; empty for all");
-        text_ui(ui, "No tensors like", &mut form.exclude, "a regular expression; empty for none");
-        levels_ui(ui, &mut form.levels);
+        let hints = ["a regular expression; empty for all", "a regular expression; empty for none"];
+        actions.extend(text_ui(ui, "Only tensors like", &mut form.include, hints[0]));
+        actions.extend(text_ui(ui, "No tensors like", &mut form.exclude, hints[1]));
+        actions.extend(levels_ui(ui, &mut form.levels));
     });
     actions
 }
@@ -111,7 +113,7 @@ fn import_ui(ui: &mut Ui, view: &FormView<'_>, form: &mut ImportForm) -> Vec<Act
     ui.add_space(GRID);
     let mut actions = path_ui(ui, view, FormField::Adapter, &mut form.adapter, view.is_new);
     actions.extend(path_ui(ui, view, FormField::Base, &mut form.base, false));
-    domain_ui(ui, &mut form.domain);
+    actions.extend(domain_ui(ui, &mut form.domain));
     row_ui(ui, "Numbers", |ui| {
         for choice in [Dtype::Bf16, Dtype::F16, Dtype::F32] {
             if ui.selectable_label(form.dtype == choice, choice.to_string()).clicked() {
@@ -120,7 +122,9 @@ fn import_ui(ui: &mut Ui, view: &FormView<'_>, form: &mut ImportForm) -> Vec<Act
         }
     });
     actions.extend(path_ui(ui, view, FormField::Out, &mut form.out, false));
-    CollapsingHeader::new("Advanced").show_unindented(ui, |ui| levels_ui(ui, &mut form.levels));
+    CollapsingHeader::new("Advanced").show_unindented(ui, |ui| {
+        actions.extend(levels_ui(ui, &mut form.levels));
+    });
     actions
 }
 
@@ -169,7 +173,7 @@ fn separate_ui(ui: &mut Ui, view: &FormView<'_>, form: &mut SeparateForm) -> Vec
     row_ui(ui, "Shared with", |ui| {
         for knob in view.weights.knobs.iter().filter(|knob| knob.id != form.knob) {
             let mut is_chosen = form.others.contains(&knob.id);
-            if ui.checkbox(&mut is_chosen, knob.name()).changed() {
+            if ui.checkbox(&mut is_chosen, view.weights.name_among(knob)).changed() {
                 form.others.retain(|other| *other != knob.id);
                 if is_chosen {
                     form.others.push(knob.id);
@@ -195,7 +199,7 @@ fn row_ui(ui: &mut Ui, name: &str, add: impl FnOnce(&mut Ui)) {
     });
 }
 
-fn name_ui(ui: &mut Ui, name: &str) -> egui::Response {
+fn name_ui(ui: &mut Ui, name: &str) -> Response {
     let layout = egui::Layout::left_to_right(egui::Align::Center);
     let size = egui::vec2(NAME_WIDTH, ui.spacing().interact_size.y);
     ui.allocate_ui_with_layout(size, layout, |ui| {
@@ -222,20 +226,31 @@ fn density_ui(ui: &mut Ui, density: &mut f64) {
     }
 }
 
-fn text_ui(ui: &mut Ui, name: &str, text: &mut String, hint: &str) {
+fn text_ui(ui: &mut Ui, name: &str, text: &mut String, hint: &str) -> Option<Action> {
     ui.horizontal(|ui| {
         let label = name_ui(ui, name);
-        let field = TextEdit::singleline(text).hint_text(hint).desired_width(f32::INFINITY);
-        ui.add(field).labelled_by(label.id);
-    });
+        line_ui(ui, text, hint, label.id).1
+    })
+    .inner
 }
 
-fn domain_ui(ui: &mut Ui, domain: &mut String) {
-    text_ui(ui, "Domain", domain, "what the vector is about: medical, legal, …");
+/// A line of text that Enter accepts.
+fn line_ui(ui: &mut Ui, text: &mut String, hint: &str, label: Id) -> (Response, Option<Action>) {
+    let field = TextEdit::singleline(text).hint_text(hint).desired_width(f32::INFINITY);
+    let response = ui.add(field).labelled_by(label);
+    let is_entered = response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
+    if is_entered {
+        response.request_focus();
+    }
+    (response, is_entered.then_some(Action::Dialog(DialogAction::Accept)))
 }
 
-fn levels_ui(ui: &mut Ui, levels: &mut String) {
-    text_ui(ui, "Levels", levels, "expert, generic, avoidance");
+fn domain_ui(ui: &mut Ui, domain: &mut String) -> Option<Action> {
+    text_ui(ui, "Domain", domain, "what the vector is about: medical, legal, …")
+}
+
+fn levels_ui(ui: &mut Ui, levels: &mut String) -> Option<Action> {
+    text_ui(ui, "Levels", levels, "expert, generic, avoidance")
 }
 
 /// A path: its field, and the system's own dialog beside it.
@@ -268,9 +283,8 @@ fn path_ui(
                     actions.push(Action::Dialog(browse));
                 }
             }
-            let response =
-                ui.add(TextEdit::singleline(text).hint_text("Path").desired_width(f32::INFINITY));
-            let response = response.labelled_by(label.id);
+            let (response, entered) = line_ui(ui, text, "Path", label.id);
+            actions.extend(entered);
             if takes_focus {
                 response.request_focus();
             }
@@ -282,10 +296,12 @@ fn path_ui(
 fn vector_ui(ui: &mut Ui, weights: &Weights, chosen: &mut KnobId) {
     ui.horizontal(|ui| {
         let label = name_ui(ui, "Vector");
-        let name = weights.knob(*chosen).map_or_else(|| "gone".to_owned(), Knob::name);
+        let name = weights
+            .knob(*chosen)
+            .map_or_else(|| "gone".to_owned(), |knob| weights.name_among(knob));
         let list = ComboBox::from_id_salt("vector").selected_text(name).show_ui(ui, |ui| {
             for knob in &weights.knobs {
-                ui.selectable_value(chosen, knob.id, knob.name());
+                ui.selectable_value(chosen, knob.id, weights.name_among(knob));
             }
         });
         list.response.labelled_by(label.id);

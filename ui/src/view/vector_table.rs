@@ -39,7 +39,7 @@ pub(super) fn vector_table_ui(
             ui.end_row();
             for (index, knob) in weights.knobs.iter().enumerate() {
                 let is_compared = !vectors.left_out.contains(&knob.id);
-                actions.extend(compared_ui(ui, knob, is_compared));
+                actions.extend(compared_ui(ui, weights, knob, is_compared));
                 actions.extend(name_ui(ui, weights, index, takes_focus && index == 0));
                 facts_ui(ui, weights, knob);
                 ui.end_row();
@@ -56,10 +56,10 @@ pub(super) fn vector_table_ui(
     actions
 }
 
-fn compared_ui(ui: &mut Ui, knob: &Knob, is_compared: bool) -> Option<Action> {
+fn compared_ui(ui: &mut Ui, weights: &Weights, knob: &Knob, is_compared: bool) -> Option<Action> {
     let mut is_on = is_compared;
     let response = ui.add_enabled(knob.fault.is_none(), egui::Checkbox::without_text(&mut is_on));
-    let name = format!("Take {} into comparisons", knob.name());
+    let name = format!("Take {} into comparisons", weights.name_among(knob));
     response
         .widget_info(|| WidgetInfo::selected(Role::CheckBox, knob.fault.is_none(), is_on, &name));
     let is_changed = response.changed();
@@ -80,7 +80,7 @@ fn name_ui(ui: &mut Ui, weights: &Weights, index: usize, takes_focus: bool) -> V
         ui.painter().circle_filled(rect.center(), GRID, color);
         chip.widget_info(|| WidgetInfo::labeled(Role::Image, true, format!("Colour of {name}")));
         let response = ui.add(Button::selectable(is_selected, RichText::new(&name).strong()));
-        let label = format!("Vector {name}");
+        let label = format!("Vector {}", weights.name_among(knob));
         response.widget_info(|| WidgetInfo::selected(Role::Button, true, is_selected, &label));
         if takes_focus {
             response.request_focus();

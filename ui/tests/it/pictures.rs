@@ -175,7 +175,7 @@ fn vectors() -> Window {
     let (job, setup) = window.take_prepares()[0].clone();
     let mut model = crate::values::loaded(&setup);
     model.vectors[2].base_matches = Some(false);
-    model.vectors[1].kind = "sparse".to_owned();
+    "sparse".clone_into(&mut model.vectors[1].kind);
     window.fact(job, meav_protocol::Fact::Ready(Box::new(model)));
     window.finish(job, meav_protocol::Outcome::Done);
     window.command(UiCommand::CompareVectors);

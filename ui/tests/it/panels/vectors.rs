@@ -79,7 +79,7 @@ fn table_tells_what_each_vector_is() {
     let mut model = loaded(&setup);
     model.vectors[0].base_matches = Some(false);
     model.vectors[1].base_matches = None;
-    model.vectors[1].kind = "sparse".to_owned();
+    "sparse".clone_into(&mut model.vectors[1].kind);
     window.fact(job, Fact::Ready(Box::new(model)));
     window.finish(job, Outcome::Done);
     let harness = screen(window);
@@ -291,7 +291,9 @@ fn extraction_is_filled_in_with_the_keyboard() {
     harness.get_by_role_and_label(Role::TextInput, "Levels").focus();
     harness.run();
     harness.types("expert,avoidance");
-    let (_, spec) = begun(&mut harness, "Extract");
+    harness.key(Key::Enter);
+    let is_it = |spec: &JobSpec| matches!(spec, JobSpec::ExtractVector(_));
+    let (_, spec) = harness.state_mut().take_job(is_it);
     let JobSpec::ExtractVector(extract) = spec else { panic!("{spec:?}") };
     assert_eq!(extract.aligned, std::path::Path::new("/models/aligned"));
     assert_eq!((extract.domain.as_str(), extract.levels.len()), ("law", 2));
@@ -399,4 +401,30 @@ fn page_keys_turn_the_screen() {
         harness.run();
     }
     assert!(!harness.mentions(last));
+}
+
+#[test]
+fn vectors_of_one_domain_are_told_apart_by_their_files() {
+    let mut window = Window::ready();
+    window.update(Action::Open("/v/small.safetensors".into(), FileKind::Vector));
+    window.answer_all();
+    window.set_knob(FINANCIAL, 0.1);
+    let (job, setup) = window.take_prepares()[0].clone();
+    let mut model = loaded(&setup);
+    "medical".clone_into(&mut model.vectors[2].domain);
+    window.fact(job, Fact::Ready(Box::new(model)));
+    window.finish(job, Outcome::Done);
+    let mut harness = screen(window);
+    for name in ["Vector medical (medical)", "Vector financial", "Vector medical (small)"] {
+        assert!(harness.shows(name), "{name}");
+    }
+    harness.press("Compare vectors");
+    let is_it = |spec: &JobSpec| matches!(spec, JobSpec::CompareVectors { .. });
+    let (job, _) = harness.state_mut().take_job(is_it);
+    let mut found = comparison(&["medical".into(), "/v/small.safetensors".into()]);
+    "medical".clone_into(&mut found.vectors[1].domain);
+    harness.state_mut().fact(job, Fact::Compared(found));
+    harness.state_mut().finish(job, Outcome::Done);
+    harness.run();
+    assert!(harness.mentions("medical (medical) and medical (small): cosine"));
 }
