@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use egui::{Button, Id, Key, Modal, RichText, TextEdit, Ui};
+use egui::{Button, Id, Key, Modal, Response, RichText, ScrollArea, TextEdit, Ui};
 use egui_material_icons::icons as symbols;
 use meav_protocol::FileKind;
 
@@ -64,23 +64,17 @@ pub(super) fn dialog_ui(ui: &mut Ui, view: &DialogView<'_>) -> Vec<Action> {
     let frame = egui::Frame::popup(ui.style()).inner_margin(4.0 * GRID);
     let modal = Modal::new(id).frame(frame).show(ui.ctx(), |ui| {
         ui.set_width((110.0 * GRID).min(ui.ctx().content_rect().width() - 10.0 * GRID));
-        match view.dialog {
-            Dialog::Palette { text } => palette_ui(ui, text, is_new),
-            Dialog::Path(dialog) => path_ui(ui, view, dialog, is_new),
-            Dialog::PresetName { text } => preset_ui(ui, text, is_new),
-            Dialog::Scope(dialog) => scope_ui(ui, view.weights, dialog, is_new),
-            Dialog::Recipe(dialog) => recipe_dialog_ui(ui, dialog, view.system_dialogs, is_new),
-            Dialog::Plan(dialog) => plan_ui(ui, dialog),
-            Dialog::Settings => settings_ui(ui, view.settings),
-            Dialog::About => about_ui(ui, view),
-            Dialog::Close => close_ui(ui, view, is_new),
-            Dialog::Form(dialog) => {
-                let DialogView { weights, job, system_dialogs, .. } = *view;
-                form_ui(ui, &FormView { dialog, weights, job, system_dialogs, is_new })
-            }
-            Dialog::UseAs { path } => use_as_ui(ui, path, is_new),
-        }
+        // Where the window is too low for it, a dialog scrolls.
+        let height = ui.ctx().content_rect().height() - 12.0 * GRID;
+        let scroll = ScrollArea::vertical().max_height(height).min_scrolled_height(height);
+        let contents = scroll.show(ui, |ui| {
+            let actions = contents_ui(ui, view, is_new);
+            follow_focus(ui);
+            actions
+        });
+        contents.inner
     });
+    settle(ui, id, modal.response.rect);
     let mut actions = modal.inner.clone();
     if modal.should_close() && actions.is_empty() {
         actions.push(Action::Dialog(DialogAction::Close));
@@ -88,11 +82,54 @@ pub(super) fn dialog_ui(ui: &mut Ui, view: &DialogView<'_>) -> Vec<Action> {
     actions
 }
 
+fn contents_ui(ui: &mut Ui, view: &DialogView<'_>, is_new: bool) -> Vec<Action> {
+    match view.dialog {
+        Dialog::Palette { text } => palette_ui(ui, text, is_new),
+        Dialog::Path(dialog) => path_ui(ui, view, dialog, is_new),
+        Dialog::PresetName { text } => preset_ui(ui, text, is_new),
+        Dialog::Scope(dialog) => scope_ui(ui, view.weights, dialog, is_new),
+        Dialog::Recipe(dialog) => recipe_dialog_ui(ui, dialog, view.system_dialogs, is_new),
+        Dialog::Plan(dialog) => plan_ui(ui, dialog),
+        Dialog::Settings => settings_ui(ui, view.settings),
+        Dialog::About => about_ui(ui, view),
+        Dialog::Close => close_ui(ui, view, is_new),
+        Dialog::Form(dialog) => {
+            let DialogView { weights, job, system_dialogs, .. } = *view;
+            form_ui(ui, &FormView { dialog, weights, job, system_dialogs, is_new })
+        }
+        Dialog::UseAs { path } => use_as_ui(ui, path, is_new),
+    }
+}
+
+/// What the keyboard has come to is scrolled into sight.
+fn follow_focus(ui: &Ui) {
+    let focused = ui.memory(egui::Memory::focused).and_then(|id| ui.ctx().read_response(id));
+    if let Some(response) = focused.filter(Response::gained_focus) {
+        ui.scroll_to_rect(response.rect, None);
+    }
+}
+
+/// A dialog that has another size than a frame ago finds its place in the next one.
+fn settle(ui: &Ui, id: Id, rect: egui::Rect) {
+    let key = id.with("last place");
+    let before = ui.data_mut(|data| data.get_temp(key));
+    if before != Some(rect) {
+        ui.data_mut(|data| data.insert_temp(key, rect));
+        ui.ctx().request_repaint();
+    }
+}
+
+/// A row that begins at the right edge.
+pub(super) fn at_the_right<R>(ui: &mut Ui, add: impl FnOnce(&mut Ui) -> R) -> R {
+    let layout = egui::Layout::right_to_left(egui::Align::Center);
+    ui.horizontal(|ui| ui.with_layout(layout, add).inner).inner
+}
+
 /// Buttons at the right edge, the one to press last.
 pub(super) fn buttons_ui(ui: &mut Ui, accept: &str, is_enabled: bool) -> Vec<Action> {
     let mut actions = Vec::new();
     ui.add_space(2.0 * GRID);
-    ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+    at_the_right(ui, |ui| {
         ui.add_enabled_ui(is_enabled, |ui| {
             if primary_button(ui, accept).clicked() {
                 actions.push(Action::Dialog(DialogAction::Accept));
@@ -315,8 +352,7 @@ fn size_ui(ui: &mut Ui, scale: f32) -> Vec<Action> {
 
 pub(super) fn done_ui(ui: &mut Ui) -> Option<Action> {
     ui.add_space(2.0 * GRID);
-    let layout = egui::Layout::right_to_left(egui::Align::Center);
-    let is_clicked = ui.with_layout(layout, |ui| primary_button(ui, "Done").clicked()).inner;
+    let is_clicked = at_the_right(ui, |ui| primary_button(ui, "Done").clicked());
     is_clicked.then_some(Action::Dialog(DialogAction::Close))
 }
 

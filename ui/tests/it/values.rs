@@ -193,7 +193,7 @@ pub(crate) fn plan() -> MemoryPlan {
 /// The same in `f32`, which does not fit.
 pub(crate) fn too_large_plan() -> MemoryPlan {
     let mut plan = plan();
-    plan.parts[1].form = "7.2 B × f32".to_owned();
+    "7.2 B × f32".clone_into(&mut plan.parts[1].form);
     plan.parts[1].bytes *= 2;
     plan.needed_bytes = 33_000_000_000;
     let way = |text: &str, saves_bytes, fits, change| WayOut {

@@ -178,7 +178,14 @@ fn window_can_be_small_and_its_text_large() {
         window.ask_and_answer("One?");
         let mut harness = harness_of(size, window);
         harness.run();
-        for command in [UiCommand::Settings, UiCommand::Palette, UiCommand::OpenModel] {
+        for command in [
+            UiCommand::Settings,
+            UiCommand::Palette,
+            UiCommand::OpenModel,
+            UiCommand::ExportMerged,
+            UiCommand::SaveRecipe,
+            UiCommand::MemoryPlan,
+        ] {
             harness.state_mut().command(command);
             harness.run();
         }

@@ -3,9 +3,9 @@ use egui::{Key, Modifiers};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use meav_protocol::{Method, ModuleKind, Scope};
-use meav_ui::{Action, Settings};
+use meav_ui::{Action, KnobAction, Settings};
 
-use crate::hands::{Hands as _, harness};
+use crate::hands::{Hands as _, harness, harness_of};
 use crate::support::{MEDICAL, Window};
 
 fn method(harness: &mut Harness<'_, Window>) -> Method {
@@ -133,6 +133,22 @@ fn knob_without_a_scope_has_no_mark() {
     assert!(!harness.mentions("financial acts on"));
     harness.press("Side B");
     assert!(!harness.mentions("medical acts on"), "the other side has none");
+}
+
+#[test]
+fn scope_can_be_applied_in_a_low_window() {
+    let mut window = with_scope();
+    window.update(Action::Knob(MEDICAL, KnobAction::EditScope));
+    let mut harness = harness_of([480.0, 320.0], window);
+    harness.run();
+    harness.get_by_label("Varies over depth").click();
+    harness.run();
+    harness.get_by_label("Apply").focus();
+    harness.run();
+    let apply = harness.get_by_label("Apply").rect();
+    assert!(apply.bottom() <= 320.0 && apply.top() >= 0.0, "{apply:?} is out of sight");
+    harness.key(Key::Enter);
+    assert!(!harness.shows("Where medical acts"));
 }
 
 #[test]

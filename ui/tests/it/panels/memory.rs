@@ -56,6 +56,7 @@ fn plan_that_does_not_fit_offers_what_would() {
     harness.state_mut().finish(job, Outcome::Done);
     harness.run();
     assert!(harness.mentions("it fits"));
+    harness.run();
     harness.press("Done");
     assert!(!harness.shows("Memory plan"));
 }
