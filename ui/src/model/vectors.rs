@@ -15,6 +15,8 @@ pub(crate) struct Vectors {
     pub(crate) comparison: Option<Comparison>,
     /// The job that compares.
     pub(crate) comparing: Option<JobId>,
+    /// The files that were compared, or are to be, as they were asked for.
+    pub(crate) compared: Vec<PathBuf>,
     /// Why the last comparison failed.
     pub(crate) error: Option<UserError>,
     /// What the map shows.

@@ -13,7 +13,12 @@ use crate::model::{Job, Vectors, file_name};
 const REACHES: [f64; 5] = [0.05, 0.1, 0.2, 0.5, 1.0];
 
 /// How vectors get in each other's way: every two as a whole, and two of them part by part.
-pub(super) fn comparison_ui(ui: &mut Ui, vectors: &Vectors, job: Option<&Job>) -> Vec<Action> {
+pub(super) fn comparison_ui(
+    ui: &mut Ui,
+    vectors: &Vectors,
+    job: Option<&Job>,
+    is_outdated: bool,
+) -> Vec<Action> {
     let mut actions = Vec::new();
     title(ui, "Interference");
     if let Some(err) = &vectors.error {
@@ -30,6 +35,9 @@ pub(super) fn comparison_ui(ui: &mut Ui, vectors: &Vectors, job: Option<&Job>) -
         }
         return actions;
     };
+    if is_outdated && job.is_none() {
+        weak(ui, "Other vectors are ticked now than were compared: compare again to see them.");
+    }
     let map = Map::new(vectors, comparison);
     actions.extend(map.matrix_ui(ui));
     ui.add_space(2.0 * GRID);

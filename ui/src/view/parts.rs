@@ -68,6 +68,25 @@ pub(crate) fn is_new(ui: &Ui, id: Id) -> bool {
     before.is_none_or(|before| before + 1 < pass)
 }
 
+/// Scrolls what the keyboard has just come to into sight; to be called at the end of what scrolls.
+pub(crate) fn scroll_to_focus(ui: &Ui) {
+    let key = ui.scope_id().with("last focus");
+    let focused = ui.memory(egui::Memory::focused);
+    let before = ui.data_mut(|data| {
+        let before = data.get_temp::<Option<Id>>(key).flatten();
+        data.insert_temp(key, focused);
+        before
+    });
+    let moved = focused.filter(|_| focused != before).and_then(|id| ui.ctx().read_response(id));
+    // The keyboard may be somewhere else.
+    let is_here = |response: &Response| {
+        response.layer_id == ui.layer_id() && ui.min_rect().intersects(response.rect)
+    };
+    if let Some(response) = moved.filter(is_here) {
+        ui.scroll_to_rect(response.rect, None);
+    }
+}
+
 /// A command by its name, with its symbol and its keys.
 pub(crate) fn command_ui(
     ui: &mut Ui,

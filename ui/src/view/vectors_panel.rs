@@ -2,7 +2,7 @@ use egui::{Button, Key, Label, Modifiers, ScrollArea, Ui, vec2};
 
 use super::comparison::comparison_ui;
 use super::design_tokens::GRID;
-use super::parts::{title, weak};
+use super::parts::{scroll_to_focus, title, weak};
 use super::vector_report::vector_report_ui;
 use super::vector_table::vector_table_ui;
 use crate::action::Action;
@@ -15,6 +15,8 @@ pub(super) struct VectorsView<'a> {
     vectors: &'a Vectors,
     /// The job that compares vectors.
     comparing: Option<&'a Job>,
+    /// Whether a comparison would be of other vectors than the one that is shown.
+    is_outdated: bool,
     /// Whether the keyboard is to go to the first vector.
     takes_focus: bool,
 }
@@ -25,6 +27,7 @@ impl<'a> From<&'a Model> for VectorsView<'a> {
             weights: &model.weights,
             vectors: &model.vectors,
             comparing: model.vectors.comparing.and_then(|job| model.jobs.get(job)),
+            is_outdated: model.vectors.compared != model.vectors_to_compare(),
             takes_focus: model.focus == Some(Focus::Vectors),
         }
     }
@@ -63,8 +66,9 @@ pub(super) fn vectors_ui(ui: &mut Ui, view: &VectorsView<'_>) -> Vec<Action> {
             actions.extend(vector_report_ui(ui, made, view.weights));
         }
         ui.add_space(3.0 * GRID);
-        actions.extend(comparison_ui(ui, view.vectors, view.comparing));
+        actions.extend(comparison_ui(ui, view.vectors, view.comparing, view.is_outdated));
         ui.add_space(4.0 * GRID);
+        scroll_to_focus(ui);
     });
     actions
 }

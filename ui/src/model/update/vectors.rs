@@ -6,7 +6,7 @@ use crate::action::{CompareMeasure, PathPurpose, VectorsAction};
 use crate::effect::Effect;
 use crate::form::{Form, FormFiles};
 use crate::model::jobs::Purpose;
-use crate::model::{Dialog, FormDialog, Model};
+use crate::model::{Dialog, FormDialog, Knob, Model};
 use crate::settings::Screen;
 
 impl Model {
@@ -69,27 +69,29 @@ impl Model {
     /// Has the vectors compared that nobody has left out.
     pub(super) fn compare(&mut self, now: f64) -> Vec<Effect> {
         self.show_screen(Screen::Vectors);
-        let vectors: Vec<_> =
-            self.weights.knobs.iter().filter(|knob| knob.fault.is_none()).collect();
-        let left_out = &self.vectors.left_out;
-        let vectors: Vec<_> = vectors
-            .into_iter()
-            .filter(|knob| !left_out.contains(&knob.id))
-            .map(|knob| knob.file.clone())
-            .collect();
+        let vectors = self.vectors_to_compare();
         if vectors.len() < 2 {
             self.notices.info("Comparing takes two vectors or more", now);
             return Vec::new();
         }
+        let compared = vectors.clone();
         let older = self.vectors.comparing.take();
         let mut effects: Vec<_> = older.and_then(|job| self.jobs.cancel(job)).into_iter().collect();
         let base = Some(self.weights.model.clone());
         let spec = JobSpec::CompareVectors { vectors, base };
         let (job, effect) = self.jobs.start(Purpose::Compare, spec, now);
         self.vectors.comparing = Some(job);
+        self.vectors.compared = compared;
         self.vectors.error = None;
         effects.push(effect);
         effects
+    }
+
+    /// The vectors that a comparison would take in.
+    pub(crate) fn vectors_to_compare(&self) -> Vec<PathBuf> {
+        let is_wanted =
+            |knob: &&Knob| knob.fault.is_none() && !self.vectors.left_out.contains(&knob.id);
+        self.weights.knobs.iter().filter(is_wanted).map(|knob| knob.file.clone()).collect()
     }
 
     pub(super) fn ask_comparison_path(&mut self, ending: &str, now: f64) {

@@ -428,3 +428,31 @@ fn vectors_of_one_domain_are_told_apart_by_their_files() {
     harness.run();
     assert!(harness.mentions("medical (medical) and medical (small): cosine"));
 }
+
+#[test]
+fn comparison_of_other_vectors_than_are_ticked_says_so() {
+    let mut harness = compared();
+    assert!(!harness.mentions("Other vectors are ticked now"));
+    harness.get_by_label("Take financial into comparisons").click();
+    harness.run();
+    assert!(harness.mentions("Other vectors are ticked now"));
+    harness.press("Compare vectors");
+    engine_works(&mut harness);
+    assert!(!harness.mentions("Other vectors are ticked now"));
+    assert!(!harness.mentions("norm of financial"));
+}
+
+#[test]
+fn what_the_keyboard_reaches_is_in_sight() {
+    let mut harness = compared();
+    harness.set_size(egui::vec2(1280.0, 500.0));
+    harness.run();
+    for name in ["Export SVG…", "Vector medical", "legal: norm 3.25", "Norms"] {
+        harness.get_all_by_label(name).last().expect("it is there").focus();
+        for _ in 0..20 {
+            harness.run();
+        }
+        let rect = harness.get_all_by_label(name).last().expect("it is there").rect();
+        assert!(rect.top() > 60.0 && rect.bottom() < 480.0, "{name} is at {rect}");
+    }
+}
