@@ -24,9 +24,9 @@ pub(crate) fn vector(command: VectorCommand) -> Result<(), Failure> {
             Terminal::new(None)?.run_written(JobSpec::ImportVector(import))
         }
         VectorCommand::Compress(args) => compress(args),
-        VectorCommand::Compare { vectors, csv, png, svg, json, threads } => {
+        VectorCommand::Compare { vectors, base, csv, png, svg, json, threads } => {
             let files = [csv, png, svg].into_iter().flatten().collect();
-            compare(vectors, files, json.as_ref(), threads)
+            compare(JobSpec::CompareVectors { vectors, base }, files, json.as_ref(), threads)
         }
         VectorCommand::Separate(args) => separate(args),
     }
@@ -54,9 +54,10 @@ fn extract(args: ExtractArgs) -> Result<(), Failure> {
 
 fn compress(args: CompressArgs) -> Result<(), Failure> {
     let how = args.how().map_err(|err| Failure::new(err, "See meav vector compress --help"))?;
-    let CompressArgs { vector, out, model, data, limit, json, threads, .. } = args;
+    let CompressArgs { vector, base, out, model, data, limit, json, threads, .. } = args;
+    let base = base.or_else(|| model.clone());
     let probe = model.map(|model| Probe { model, data, limit });
-    let spec = VectorCompress { vector, how, out: target(out), probe };
+    let spec = VectorCompress { vector, base, how, out: target(out), probe };
     let facts = Terminal::new(threads)?.facts(JobSpec::CompressVector(spec))?;
     for fact in &facts {
         if let Fact::Compressed(report) = fact {
@@ -136,13 +137,13 @@ fn percent(share: f64) -> String {
 }
 
 fn compare(
-    vectors: Vec<PathBuf>,
+    spec: JobSpec,
     files: Vec<PathBuf>,
     json: Option<&JsonTarget>,
     threads: Threads,
 ) -> Result<(), Failure> {
     let mut terminal = Terminal::new(threads)?;
-    let facts = terminal.facts(JobSpec::CompareVectors { vectors })?;
+    let facts = terminal.facts(spec)?;
     let [Fact::Compared(comparison)] = &facts[..] else { return Ok(()) };
     show(json, comparison, "Interference", &compare_rows(comparison))?;
     for path in files {
@@ -181,9 +182,9 @@ fn compare_rows(comparison: &Comparison) -> Vec<(String, String)> {
 }
 
 fn separate(args: SeparateArgs) -> Result<(), Failure> {
-    let SeparateArgs { vector, others, rank, out, shared, json, threads } = args;
+    let SeparateArgs { vector, others, base, rank, out, shared, json, threads } = args;
     let shared_out = shared.map(target);
-    let spec = VectorSeparate { vector, others, rank, out: target(out), shared_out };
+    let spec = VectorSeparate { vector, others, base, rank, out: target(out), shared_out };
     let facts = Terminal::new(threads)?.facts(JobSpec::SeparateVector(spec))?;
     for fact in &facts {
         if let Fact::Separated(report) = fact {

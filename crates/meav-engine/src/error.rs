@@ -1,12 +1,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use meav_data::DataError;
 use meav_job::Cancelled;
 use meav_model::ModelError;
 use meav_vector::VectorError;
 use meav_weights::WeightsError;
 
 use crate::jobs::FetchError;
+use crate::recipe_file::RecipeFileError;
 use crate::workspace::WorkspaceError;
 
 /// Why a job failed.
@@ -39,7 +41,7 @@ pub(crate) enum EngineError {
     HalfOnCpu,
     /// The model is larger than what is free.
     #[error("the model needs {needed} bytes of memory, {available} are free")]
-    OutOfMemory { needed: u64, available: u64 },
+    OutOfMemory { needed: u64, available: u64, fits_in_bf16: bool },
     /// The disk has less room than the result needs.
     #[error("{path:?} needs {needed} bytes, {available} are free")]
     DiskFull { path: PathBuf, needed: u64, available: u64 },
@@ -52,6 +54,21 @@ pub(crate) enum EngineError {
     /// A file beside the weights could not be read.
     #[error("cannot read {path:?}")]
     Read { path: PathBuf, source: io::Error },
+    /// A drawing could not be made into a picture.
+    #[error("cannot draw the figure")]
+    Figure(#[source] resvg::usvg::Error),
+    /// Preference records could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A recipe file could not be read.
+    #[error("cannot use the recipe {path:?}")]
+    Recipe { path: PathBuf, source: RecipeFileError },
+    /// A regular expression that picks tensors is none.
+    #[error("{pattern:?} is no regular expression")]
+    Pattern { pattern: String, source: Box<regex::Error> },
+    /// A comparison needs something to compare with.
+    #[error("a comparison needs two vectors, not {found}")]
+    TooFewVectors { found: usize },
     /// A bug in a job; the log has more.
     #[error("{message}")]
     Panicked { message: String, log: Option<PathBuf> },

@@ -5,12 +5,18 @@
 //! events. A job sees that it is to end at its ticks ([`meav_job::JobCtx`]).
 
 mod control;
+mod convert;
+mod disk;
 mod error;
+mod figures;
 mod folders;
 mod jobs;
 mod loaded;
 mod one_line;
 mod outbox;
+mod plan;
+mod probe;
+mod recipe_file;
 mod serve;
 mod words;
 mod worker;

@@ -5,18 +5,19 @@ use std::time::Instant;
 use candle_core::Device;
 use meav_model::{ChatTemplate, Decoder, Generator, ModelFiles, vocabulary_fingerprint};
 use meav_protocol::{
-    Dtype, Fact, LoadedModel, MemoryUse, RecipeStamp, Setup, Stage, StampTerm, VectorInfo,
-    VectorTerm,
+    Dtype, Fact, LoadedModel, MemoryUse, PlanChange, RecipeStamp, Setup, Stage, StampTerm,
+    VectorInfo, VectorTerm,
 };
-use meav_vector::{
-    AlignmentVector, LiveWeights, Recipe, RecipeTerm, Term, VectorError, VectorKind,
-};
-use meav_weights::{
-    Checkpoint, Fingerprint, available_memory_bytes, process_memory_bytes, total_memory_bytes,
-};
+use meav_vector::{AlignmentVector, LiveWeights, Recipe, Term, VectorError};
+use meav_weights::{Checkpoint, Fingerprint, process_memory_bytes, total_memory_bytes};
 
+use crate::convert::{
+    kind_name, protocol_dtype, protocol_method, protocol_scope, vector_method, vector_scope,
+    weights_dtype,
+};
 use crate::error::EngineError;
 use crate::one_line::{NAME_CHARS, one_line};
+use crate::plan::plan;
 use crate::worker::{Running, Worker};
 use crate::workspace::FileStamp;
 
@@ -34,9 +35,6 @@ pub(crate) struct Loaded {
     /// Vectors that were read, by what they were read from.
     vectors: Vec<(FileStamp, Arc<AlignmentVector>)>,
 }
-
-/// Room for activations, caches and the program itself.
-const OVERHEAD_BYTES: u64 = 256 << 20;
 
 impl Worker {
     /// Makes the live weights those of `setup`, and says so with [`Fact::Ready`].
@@ -58,14 +56,15 @@ impl Worker {
             let files = ModelFiles::open(&source.0)?;
             // Two models at once may be more than memory holds.
             self.unload(running.job_id);
-            check_memory(&files.checkpoint, dtype)?;
+            check_memory(&files, setup.dtype)?;
             self.loaded = Some(self.load(source, files, dtype, running)?);
         }
         let load_secs = started.elapsed().as_secs_f64();
         let terms = self.read_vectors(&setup.vectors, running)?;
         let Some(loaded) = &mut self.loaded else { unreachable!("it has just been loaded") };
         let merging = Instant::now();
-        let report = running.stage(Stage::Merging, |job| loaded.live.apply(&terms, job))?;
+        let method = vector_method(setup.method);
+        let report = running.stage(Stage::Merging, |job| loaded.live.apply(method, &terms, job))?;
         if report.tensors > 0 {
             loaded.generator.reset();
         }
@@ -75,7 +74,9 @@ impl Worker {
         running.fact(Fact::Ready(Box::new(LoadedModel {
             name: loaded.files.name.clone(),
             path,
+            family: loaded.files.config.family.to_string(),
             parameters: loaded.files.checkpoint.parameter_count(),
+            layers: loaded.files.config.n_layers,
             context: loaded.files.config.max_position_embeddings,
             dtype: setup.dtype,
             recipe: stamp.clone(),
@@ -151,7 +152,7 @@ impl Worker {
     ) -> Result<Vec<Term>, EngineError> {
         let mut read = Vec::new();
         let mut terms = Vec::new();
-        for VectorTerm { file, coefficient } in wanted {
+        for VectorTerm { file, coefficient, scope } in wanted {
             let path = self.folders.vector(file);
             let stamp = FileStamp::of_vector(&path);
             let Some(loaded) = &self.loaded else { unreachable!("the model is loaded first") };
@@ -162,7 +163,8 @@ impl Worker {
                 self.open_fitting(&path, &loaded.files.checkpoint, loaded.tokenizer, running)
                     .map_err(|err| err.in_vector(file))?
             };
-            terms.push(Term { vector: Arc::clone(&vector), coefficient: *coefficient });
+            let (vector_of_term, scope) = (Arc::clone(&vector), vector_scope(scope));
+            terms.push(Term { vector: vector_of_term, coefficient: *coefficient, scope });
             read.push((stamp, vector));
         }
         if let Some(loaded) = &mut self.loaded {
@@ -185,6 +187,12 @@ impl Worker {
             self.remember_fingerprint(&stamp, vector.fingerprint);
         }
         Ok(vector)
+    }
+
+    /// Opens the model that a whole aligned model is to be taken from, where one is given.
+    pub(crate) fn open_base(&self, base: Option<&Path>) -> Result<Option<Checkpoint>, EngineError> {
+        let Some(base) = base else { return Ok(None) };
+        Ok(Some(Checkpoint::open(&self.folders.model(base)?)?))
     }
 
     /// Reads a vector and checks that it fits.
@@ -211,12 +219,12 @@ impl Worker {
         let tokenizer = vocabulary_fingerprint(&files.tokenizer);
         wanted
             .iter()
-            .map(|VectorTerm { file, coefficient }| {
+            .map(|VectorTerm { file, coefficient, scope }| {
                 let path = self.folders.vector(file);
                 let vector = self
                     .open_fitting(&path, &files.checkpoint, tokenizer, running)
                     .map_err(|err| err.in_vector(file))?;
-                Ok(Term { vector, coefficient: *coefficient })
+                Ok(Term { vector, coefficient: *coefficient, scope: vector_scope(scope) })
             })
             .collect()
     }
@@ -241,7 +249,12 @@ impl Loaded {
     /// What the weights hold.
     pub(crate) fn stamp(&self) -> RecipeStamp {
         let dtype = weights_dtype(self.source.2);
-        stamp(self.base, dtype, &self.files.name, self.live.applied())
+        stamp(self.base, dtype, &self.files.name, self.live.method(), self.live.applied())
+    }
+
+    /// What it takes of the machine's memory, less what lies in files.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        plan(&self.files, self.source.2, &[], 0).needed_bytes
     }
 
     fn vector_info(&self, vector: &AlignmentVector) -> VectorInfo {
@@ -276,16 +289,16 @@ pub(crate) fn stamp(
     base: Fingerprint,
     dtype: meav_weights::Dtype,
     model: &str,
+    method: meav_vector::Method,
     terms: &[Term],
 ) -> RecipeStamp {
-    let recipe_term =
-        |term: &Term| RecipeTerm { vector: term.vector.fingerprint, coefficient: term.coefficient };
-    let recipe = Recipe { base, dtype, terms: terms.iter().map(recipe_term).collect() };
+    let recipe = Recipe { base, dtype, method, terms: terms.iter().map(Into::into).collect() };
     RecipeStamp {
         fingerprint: recipe.fingerprint().to_string(),
         base: base.to_string(),
         model: model.to_owned(),
         dtype: protocol_dtype(dtype),
+        method: protocol_method(method),
         vectors: terms
             .iter()
             .map(|term| StampTerm {
@@ -293,22 +306,16 @@ pub(crate) fn stamp(
                 file: term.vector.path.clone(),
                 fingerprint: term.vector.fingerprint.to_string(),
                 coefficient: term.coefficient,
+                scope: protocol_scope(&term.scope),
             })
             .collect(),
-    }
-}
-
-pub(crate) fn kind_name(kind: VectorKind) -> &'static str {
-    match kind {
-        VectorKind::Dense => "dense",
-        VectorKind::LowRank => "low-rank",
     }
 }
 
 /// Before a model is loaded in vain.
 fn refuse_non_finite(vectors: &[VectorTerm]) -> Result<(), EngineError> {
     match vectors.iter().find(|term| !(term.coefficient as f32).is_finite()) {
-        Some(VectorTerm { file, coefficient }) => {
+        Some(VectorTerm { file, coefficient, .. }) => {
             let domain = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let err = VectorError::NonFiniteCoefficient { domain, coefficient: *coefficient };
             Err(EngineError::from(err).in_vector(file))
@@ -330,47 +337,15 @@ fn compute_dtype(dtype: Dtype) -> Result<meav_weights::Dtype, EngineError> {
     }
 }
 
-pub(crate) fn weights_dtype(dtype: Dtype) -> meav_weights::Dtype {
-    match dtype {
-        Dtype::F32 => meav_weights::Dtype::F32,
-        Dtype::F16 => meav_weights::Dtype::F16,
-        Dtype::Bf16 => meav_weights::Dtype::Bf16,
-    }
-}
-
-pub(crate) fn protocol_dtype(dtype: meav_weights::Dtype) -> Dtype {
-    match dtype {
-        meav_weights::Dtype::F32 => Dtype::F32,
-        meav_weights::Dtype::F16 => Dtype::F16,
-        meav_weights::Dtype::Bf16 => Dtype::Bf16,
-    }
-}
-
 /// Refuses a model that memory can't hold, before the kernel ends the engine for it.
-///
-/// Live weights, the base where it is not mapped from its file, and the copies of one tensor that
-/// are made on the way.
-pub(crate) fn check_memory(
-    checkpoint: &Checkpoint,
-    dtype: meav_weights::Dtype,
-) -> Result<(), EngineError> {
-    let base_bytes = match checkpoint.gguf() {
-        Some(_) => meav_weights::Dtype::F32.size_bytes() as u64,
-        None => 0,
-    };
-    let per_parameter = base_bytes + dtype.size_bytes() as u64;
-    let largest = checkpoint
-        .names()
-        .filter_map(|name| checkpoint.info(name))
-        .map(|info| info.shape.iter().product::<usize>() as u64)
-        .max()
-        .unwrap_or(0);
-    let needed = checkpoint.parameter_count() * per_parameter
-        + largest * (meav_weights::Dtype::F32.size_bytes() + dtype.size_bytes()) as u64
-        + OVERHEAD_BYTES;
-    match available_memory_bytes() {
-        Some(available) if needed > available => {
-            Err(EngineError::OutOfMemory { needed, available })
+pub(crate) fn check_memory(files: &ModelFiles, dtype: Dtype) -> Result<(), EngineError> {
+    let plan = plan(files, dtype, &[], 0);
+    match plan.available_bytes {
+        Some(available) if !plan.fits() => {
+            let needed = plan.needed_bytes;
+            let as_bf16 = PlanChange::Dtype(Dtype::Bf16);
+            let remedy = plan.ways_out.iter().any(|way| way.fits && way.change == as_bf16);
+            Err(EngineError::OutOfMemory { needed, available, fits_in_bf16: remedy })
         }
         _ => Ok(()),
     }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use meav_data::DataError;
 use meav_model::ModelError;
 use meav_protocol::{Outcome, Remedy, UserError};
 use meav_vector::VectorError;
@@ -11,6 +12,7 @@ use meav_weights::{MalformedReason, WeightsError};
 
 use crate::error::EngineError;
 use crate::jobs::FetchError;
+use crate::recipe_file::RecipeFileError;
 use crate::workspace::WorkspaceError;
 
 /// What the client is told.
@@ -43,11 +45,14 @@ fn remedy(err: &EngineError) -> Option<Remedy> {
     match err {
         EngineError::NoDemo { .. } => Some(Remedy::FetchDemo),
         EngineError::WouldReplace { .. } => Some(Remedy::Replace),
+        EngineError::OutOfMemory { fits_in_bf16: true, .. } => {
+            Some(Remedy::UseDtype(meav_protocol::Dtype::Bf16))
+        }
         _ => None,
     }
 }
 
-fn is_cancelled(err: &EngineError) -> bool {
+pub(crate) fn is_cancelled(err: &EngineError) -> bool {
     if let EngineError::InVector { source, .. } = err {
         return is_cancelled(source);
     }
@@ -103,13 +108,14 @@ fn describe(err: &EngineError) -> Words {
         EngineError::HalfOnCpu => {
             words("Models do not run in f16 on the CPU", "Choose bf16 or f32")
         }
-        EngineError::OutOfMemory { needed, available } => words(
+        EngineError::OutOfMemory { needed, available, .. } => words(
             format!(
                 "The model needs {} of memory, {} are free",
                 gigabytes(*needed),
                 gigabytes(*available)
             ),
-            "Close other programs, choose bf16, or take a smaller model",
+            "Close other programs, choose bf16, or take a smaller model; the memory plan says what \
+             takes how much",
         ),
         EngineError::DiskFull { path, needed, available } => words(
             format!(
@@ -126,6 +132,18 @@ fn describe(err: &EngineError) -> Words {
         ),
         EngineError::Write { path, source } => writing(path, source),
         EngineError::Read { path, source } => reading(path, source),
+        EngineError::Figure(source) => {
+            words(format!("The figure could not be drawn: {source}"), "Write it as CSV")
+        }
+        EngineError::Data(err) => data(err),
+        EngineError::Recipe { path, source } => recipe(path, source),
+        EngineError::Pattern { pattern, source } => words(
+            format!("{pattern:?} is no regular expression: {}", last_line(&source.to_string())),
+            "To pick the attention of all layers, write self_attn",
+        ),
+        EngineError::TooFewVectors { .. } => {
+            words("There is nothing to compare with", "Choose two or more vectors")
+        }
         EngineError::Panicked { log, .. } => {
             let log = log.as_ref().map(|path| format!(", with the log {}", path.display()));
             words("Internal error", format!("Please report it{}", log.unwrap_or_default()))
@@ -213,6 +231,36 @@ fn malformed(path: &std::path::Path, reason: &MalformedReason) -> Words {
             again,
         ),
         reason => words(format!("{path} is damaged: {reason}"), again),
+    }
+}
+
+/// The reason comes after a drawing of the place.
+fn last_line(text: &str) -> &str {
+    text.lines().last().unwrap_or_default().trim_start_matches("error: ")
+}
+
+fn data(err: &DataError) -> Words {
+    match err {
+        DataError::Read { path, source } => reading(path, source),
+        DataError::Line { path, line, source } => words(
+            format!("Line {line} of {} is no preference record: {source}", path.display()),
+            "Mend or remove the line",
+        ),
+        err => words(capitalised(&err.to_string()), "Choose a file of preference records, JSONL"),
+    }
+}
+
+fn recipe(path: &std::path::Path, source: &RecipeFileError) -> Words {
+    match source {
+        RecipeFileError::Read(source) => reading(path, source),
+        RecipeFileError::Newer(_) => words(
+            format!("The recipe {} cannot be used: {source}", path.display()),
+            "Install the newest version of this program",
+        ),
+        source => words(
+            format!("{} cannot be used as a recipe: {source}", path.display()),
+            "Choose a file that this program has saved as a recipe",
+        ),
     }
 }
 

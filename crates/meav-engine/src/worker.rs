@@ -104,9 +104,39 @@ impl Worker {
             JobSpec::FetchDemo => jobs::fetch_demo(&self.folders, &running),
             JobSpec::ImportVector(import) => jobs::import_vector(self, &import, &running),
             JobSpec::Merge(merge) => jobs::merge(self, &merge, &running),
+            JobSpec::ExtractVector(extract) => jobs::extract_vector(self, &extract, &running),
+            JobSpec::CompressVector(compress) => jobs::compress_vector(self, &compress, &running),
+            JobSpec::SeparateVector(separate) => jobs::separate_vector(self, &separate, &running),
+            JobSpec::CompareVectors { vectors, base } => {
+                jobs::compare_vectors(self, &vectors, base.as_deref(), &running)
+            }
+            JobSpec::SaveRecipe { setup, out } => jobs::save_recipe(self, &setup, &out, &running),
+            JobSpec::OpenRecipe { path } => jobs::open_recipe(self, &path, &running),
+            JobSpec::PlanMemory(setup) => jobs::plan_memory(self, &setup, &running),
             JobSpec::Bench(bench) => jobs::bench(self, &bench, &running),
             _ => unreachable!("control gives the others to the librarian"),
         }
+    }
+
+    /// Says that something was written, here and in the audit log.
+    pub(crate) fn record_written(
+        &self,
+        action: &str,
+        path: &Path,
+        summary: String,
+        running: &Running<'_>,
+    ) {
+        let unkept = "what was written is not in the audit log";
+        match &self.workspace {
+            Ok(workspace) => {
+                let detail = format!("{summary} → {}", path.display());
+                if let Err(err) = workspace.record(action, &detail) {
+                    running.unkept(unkept, &err);
+                }
+            }
+            Err(err) => running.unkept(unkept, err),
+        }
+        running.fact(Fact::Written { path: path.to_owned(), summary });
     }
 
     /// Drops the model, and says so with [`Fact::Unloaded`] if there was one.

@@ -53,6 +53,12 @@ impl<'a> JobCtx<'a> {
         JobCtx { cancel: CancelToken::default(), on_progress: &|_| {} }
     }
 
+    /// The same job, for a part whose own progress would say nothing.
+    #[must_use]
+    pub fn without_progress(&self) -> JobCtx<'static> {
+        JobCtx { cancel: self.cancel.clone(), on_progress: &|_| {} }
+    }
+
     /// Yields to a pending cancellation.
     ///
     /// # Errors

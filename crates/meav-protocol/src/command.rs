@@ -54,6 +54,8 @@ pub enum JobSpec {
     CompareVectors {
         /// Two or more.
         vectors: Vec<PathBuf>,
+        /// The model that they belong to: needed where one of them is a whole aligned model.
+        base: Option<PathBuf>,
     },
     /// Writes a comparison as CSV, JSON, SVG or PNG, by the ending of `out`;
     /// [`crate::Fact::Written`].
@@ -224,6 +226,8 @@ pub struct VectorExtract {
 pub struct VectorCompress {
     /// The vector.
     pub vector: PathBuf,
+    /// The model that it belongs to: needed where a vector is a whole aligned model.
+    pub base: Option<PathBuf>,
     /// How it becomes smaller.
     pub how: Compression,
     /// The file to write.
@@ -274,6 +278,8 @@ pub struct VectorSeparate {
     pub vector: PathBuf,
     /// The others.
     pub others: Vec<PathBuf>,
+    /// The model that it belongs to: needed where a vector is a whole aligned model.
+    pub base: Option<PathBuf>,
     /// Directions of the others that count as shared, in each tensor.
     pub rank: usize,
     /// The file for what is its own.

@@ -39,6 +39,9 @@ pub(crate) enum VectorCommand {
         /// Two or more vectors
         #[arg(required = true, num_args = 2..)]
         vectors: Vec<PathBuf>,
+        /// The model that they belong to: needed where one of them is a whole aligned model
+        #[arg(long, value_name = "M")]
+        base: Option<PathBuf>,
         /// Write the map as a table for spreadsheets
         #[arg(long, value_name = "FILE")]
         csv: Option<PathBuf>,
@@ -93,8 +96,11 @@ pub(crate) struct ExtractArgs {
 
 #[derive(clap::Args)]
 pub(crate) struct CompressArgs {
-    /// A vector file or an adapter folder
+    /// A vector file, an adapter folder, or an aligned model
     pub(crate) vector: PathBuf,
+    /// The model that it belongs to: needed for an aligned model
+    #[arg(long, value_name = "M")]
+    pub(crate) base: Option<PathBuf>,
     /// The best factors of this rank, by singular value decomposition
     #[arg(long, value_name = "R", conflicts_with_all = ["density", "method"], required_unless_present_any = ["density", "method"])]
     rank: Option<usize>,
@@ -167,6 +173,9 @@ pub(crate) struct SeparateArgs {
     /// A vector with which it may share something; repeat for several
     #[arg(long = "from", value_name = "F", required = true)]
     pub(crate) others: Vec<PathBuf>,
+    /// The model that they belong to: needed where one of them is an aligned model
+    #[arg(long, value_name = "M")]
+    pub(crate) base: Option<PathBuf>,
     /// Directions of the others, in each tensor, that count as shared
     #[arg(long, value_name = "K", default_value_t = 4)]
     pub(crate) rank: usize,

@@ -8,13 +8,17 @@ use candle_core::Device;
 use half::bf16;
 use meav_job::{Cancelled, JobCtx};
 use meav_model::{Decoder, Generator, KvCache, Logits, ModelFiles, Sampling};
-use meav_protocol::{BenchReport, BenchSpec, Dtype, Fact, Measure, Setup, Stage};
-use meav_vector::{AlignmentVector, Delta, LiveWeights, Term, VectorKind, VectorOrigin};
+use meav_protocol::{BenchReport, BenchSpec, Dtype, Fact, Measure, SeededKind, Setup, Stage};
+use meav_vector::{
+    AlignmentVector, Delta, LiveWeights, LowRank, Method, Sign, Sparse, Term, VectorKind,
+    VectorOrigin,
+};
 use meav_weights::{Fingerprint, Weight};
 use rayon::prelude::*;
 
+use crate::convert::{kind_name, weights_dtype};
 use crate::error::EngineError;
-use crate::loaded::{check_memory, weights_dtype};
+use crate::loaded::check_memory;
 use crate::worker::{Running, Worker};
 
 /// Times each thing is measured; the median counts.
@@ -36,7 +40,7 @@ pub(crate) fn bench(
     // The figures should not depend on what was loaded before, nor memory hold it twice.
     worker.unload(running.job_id);
     let report = match spec {
-        BenchSpec::Merge { setup } => bench_merge(worker, setup, running)?,
+        BenchSpec::Merge { setup, seeded } => bench_merge(worker, setup, *seeded, running)?,
         BenchSpec::Decode { setup } => bench_decode(worker, setup, running)?,
     };
     running.fact(Fact::Bench(report));
@@ -54,7 +58,7 @@ struct Subject {
 fn load(worker: &Worker, setup: &Setup, running: &Running<'_>) -> Result<Subject, EngineError> {
     let start = Instant::now();
     let files = ModelFiles::open(&worker.folders.model(&setup.model)?)?;
-    check_memory(&files.checkpoint, meav_weights::Dtype::F32)?;
+    check_memory(&files, Dtype::F32)?;
     let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
     let load_secs = start.elapsed().as_secs_f64();
     let terms = worker.open_terms(&setup.vectors, &files, running)?;
@@ -64,14 +68,17 @@ fn load(worker: &Worker, setup: &Setup, running: &Running<'_>) -> Result<Subject
 fn bench_merge(
     worker: &Worker,
     setup: &Setup,
+    seeded: SeededKind,
     running: &Running<'_>,
 ) -> Result<BenchReport, EngineError> {
     let Subject { weights, mut terms, .. } = load(worker, setup, running)?;
     while terms.len() < MERGE_VECTORS {
         let seed = terms.len() as u64;
-        let vector = running.stage(Stage::Loading, |job| seeded_vector(&weights, seed, job))?;
-        terms.push(Term { vector: Arc::new(vector), coefficient: 0.0 });
+        let vector =
+            running.stage(Stage::Loading, |job| seeded_vector(&weights, seeded, seed, job))?;
+        terms.push(Term::new(Arc::new(vector), 0.0));
     }
+    let kinds: Vec<_> = terms.iter().map(|term| kind_name(term.vector.kind)).collect();
     let dtype = weights_dtype(setup.dtype);
     let mut live =
         running.stage(Stage::Loading, |job| LiveWeights::new(weights, dtype, &Device::Cpu, job))?;
@@ -89,7 +96,7 @@ fn bench_merge(
                 term.coefficient = 0.1 * (index + 1) as f64 + 0.01 * round as f64;
             }
             let start = Instant::now();
-            report = live.apply(&terms, job)?;
+            report = live.apply(Method::TaskArithmetic, &terms, job)?;
             let merge = start.elapsed().as_secs_f64();
             // The first round touches the memory for the first time.
             if round > 0 {
@@ -103,7 +110,7 @@ fn bench_merge(
     let merge_secs = median(&mut merges);
     let merge_rate = report.bytes as f64 / merge_secs / 1e9;
     Ok(BenchReport {
-        name: format!("merge of {} vectors into {}", terms.len(), setup.dtype),
+        name: format!("merge of {} vectors into {}", kinds.join(", "), setup.dtype),
         measures: vec![
             measure("merge", merge_secs * 1e3, "ms"),
             measure("tensors", report.tensors as f64, ""),
@@ -115,9 +122,16 @@ fn bench_merge(
     })
 }
 
-/// A dense `bf16` vector over all tensors: what full-parameter training gives.
+/// Rank of seeded factors.
+const SEEDED_RANK: usize = 16;
+
+/// The share of elements that a seeded sparse vector has.
+const SEEDED_DENSITY: f32 = 0.1;
+
+/// A vector over all tensors, as full-parameter training gives, or over all matrices.
 fn seeded_vector(
     weights: &BTreeMap<String, Weight>,
+    kind: SeededKind,
     seed: u64,
     job: &JobCtx<'_>,
 ) -> Result<AlignmentVector, Cancelled> {
@@ -125,18 +139,54 @@ fn seeded_vector(
     let mut deltas = BTreeMap::new();
     for (index, (name, weight)) in weights.iter().enumerate() {
         job.tick(index, weights.len())?;
-        let values =
-            (0..weight.len()).map(|_| bf16::from_f32(random.f32() * 0.02 - 0.01)).collect();
-        let delta = Delta::Dense(Weight::from_bf16(weight.shape().to_vec(), values));
-        deltas.insert(name.clone(), delta);
+        let delta = seeded_delta(kind, weight.shape(), &mut random);
+        deltas.extend(delta.map(|delta| (name.clone(), delta)));
     }
     Ok(AlignmentVector {
         path: PathBuf::new(),
-        kind: VectorKind::Dense,
+        kind: match kind {
+            SeededKind::Dense => VectorKind::Dense,
+            SeededKind::LowRank => VectorKind::LowRank,
+            SeededKind::Sparse => VectorKind::Sparse,
+            SeededKind::Sign => VectorKind::Sign,
+        },
         origin: VectorOrigin { domain: format!("seeded {seed}"), ..VectorOrigin::default() },
         fingerprint: Fingerprint::of_bytes(&seed.to_le_bytes()),
         deltas,
     })
+}
+
+fn seeded_delta(kind: SeededKind, shape: &[usize], random: &mut fastrand::Rng) -> Option<Delta> {
+    let mut values = |len: usize| -> Vec<f32> {
+        (0..len).map(|_| random.f32() * 0.02 - 0.01).collect()
+    };
+    let len = shape.iter().product();
+    match (kind, shape) {
+        (SeededKind::Dense, _) => {
+            let values = values(len).into_iter().map(bf16::from_f32).collect();
+            Some(Delta::Dense(Weight::from_bf16(shape.to_vec(), values)))
+        }
+        (SeededKind::LowRank, &[n_out, n_in]) => Some(Delta::LowRank(LowRank {
+            a: values(SEEDED_RANK * n_in),
+            b: values(n_out * SEEDED_RANK),
+            shape: [n_out, n_in],
+            rank: SEEDED_RANK,
+            scale: 1.0,
+        })),
+        (SeededKind::Sparse, &[_, _]) => {
+            let mut values = values(len);
+            values.iter_mut().for_each(|value| {
+                if random.f32() >= SEEDED_DENSITY {
+                    *value = 0.0;
+                }
+            });
+            Sparse::from_dense(shape.to_vec(), &values, meav_weights::Dtype::Bf16).map(Delta::Sparse)
+        }
+        (SeededKind::Sign, &[_, _]) => {
+            Sign::from_dense(shape.to_vec(), &values(len)).map(Delta::Sign)
+        }
+        _ => None,
+    }
 }
 
 /// Linux only: the largest cache of the first core.
@@ -251,7 +301,7 @@ impl Contestant {
             .iter()
             .map(|term| Term { coefficient: 0.5 + 0.1 * round as f64, ..term.clone() })
             .collect();
-        self.live.apply(&moved, job)?;
+        self.live.apply(Method::TaskArithmetic, &moved, job)?;
         self.generator.reset();
         let prompt = &tokens[..SHORT_PROMPT];
         self.generate(files, prompt, 1, job)?;

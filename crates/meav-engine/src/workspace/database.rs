@@ -107,6 +107,27 @@ impl Workspace {
         Ok(())
     }
 
+    /// Files and folders that had a fingerprint when they were last read, and still have the stamp
+    /// of that time; the one read last comes first.
+    pub(crate) fn paths_with(
+        &self,
+        fingerprint: Fingerprint,
+        stamp_of: impl Fn(&Path) -> FileStamp,
+    ) -> Result<Vec<PathBuf>, WorkspaceError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT stamp FROM fingerprints WHERE fingerprint = ?1 ORDER BY rowid DESC")
+            .map_err(self.sqlite())?;
+        let stamps: Vec<String> = statement
+            .query_map([fingerprint.to_string()], |row| row.get(0))
+            .and_then(Iterator::collect)
+            .map_err(self.sqlite())?;
+        let unchanged = |stamp: &String| {
+            FileStamp::places(stamp).into_iter().find(|path| stamp_of(path).as_str() == stamp)
+        };
+        Ok(stamps.iter().filter_map(unchanged).collect())
+    }
+
     /// Keeps a recipe, and a line in the audit log if it is another than the last one.
     pub(crate) fn record_recipe(&self, stamp: &RecipeStamp) -> Result<(), WorkspaceError> {
         let recipe = serde_json::to_string(stamp).map_err(|_source| self.damaged("a recipe"))?;

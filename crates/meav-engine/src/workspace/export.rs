@@ -1,8 +1,9 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
 
 use meav_protocol::{
-    AuditEntry, Chat, ExportTarget, Fact, FinishReason, Message, MessageState, Role,
+    AuditEntry, Chat, Comparison, ExportTarget, Fact, FinishReason, Message, MessageState, Role,
 };
 use meav_weights::write_file_atomically;
 use serde::Serialize;
@@ -10,6 +11,7 @@ use uuid::Uuid;
 
 use super::database::{Workspace, WorkspaceError};
 use crate::error::EngineError;
+use crate::figures::{comparison_csv, comparison_svg, csv_row, png};
 
 impl Workspace {
     /// Writes a chat, or the last one spoken in, to a file.
@@ -20,32 +22,48 @@ impl Workspace {
     ) -> Result<Fact, EngineError> {
         let missing = || id.map_or(WorkspaceError::NoChats, |id| WorkspaceError::NoChat { id });
         let chat = self.load_chat(id)?.ok_or_else(missing)?;
-        let text = if is_json(out) { json(&chat) } else { chat_markdown(&chat) };
-        self.write_export(out, &text, format!("chat {:?}", chat.title))
+        let text = if has_ending(out, "json") { json(&chat) } else { chat_markdown(&chat) };
+        self.write_export(out, text.as_bytes(), format!("chat {:?}", chat.title))
     }
 
     /// Writes the audit log to a file, oldest entry first.
     pub(crate) fn export_audit(&self, out: &ExportTarget) -> Result<Fact, EngineError> {
         let mut entries = self.audit(usize::MAX)?;
         entries.reverse();
-        let text = if is_json(out) { json(&entries) } else { audit_csv(&entries) };
-        self.write_export(out, &text, format!("audit log, {} entries", entries.len()))
+        let text = if has_ending(out, "json") { json(&entries) } else { audit_csv(&entries) };
+        self.write_export(out, text.as_bytes(), format!("audit log, {} entries", entries.len()))
+    }
+
+    /// Writes a comparison of vectors to a file.
+    pub(crate) fn export_comparison(
+        &self,
+        comparison: &Comparison,
+        out: &ExportTarget,
+    ) -> Result<Fact, EngineError> {
+        let bytes = if has_ending(out, "json") {
+            json(comparison).into_bytes()
+        } else if has_ending(out, "svg") {
+            comparison_svg(comparison).into_bytes()
+        } else if has_ending(out, "png") {
+            png(&comparison_svg(comparison)).map_err(EngineError::Figure)?
+        } else {
+            comparison_csv(comparison).into_bytes()
+        };
+        let summary = format!("comparison of {} vectors", comparison.vectors.len());
+        self.write_export(out, &bytes, summary)
     }
 
     /// The whole file or none; that it was written is itself a line in the audit log.
-    fn write_export(
+    pub(crate) fn write_export(
         &self,
         out: &ExportTarget,
-        text: &str,
+        bytes: &[u8],
         summary: String,
     ) -> Result<Fact, EngineError> {
-        let ExportTarget { path: out, replace } = out;
-        if !replace && out.is_file() {
-            return Err(EngineError::WouldReplace { path: out.clone() });
-        }
+        let out = free_path(out)?;
         write_file_atomically(out, |file| {
             let failed = |source| EngineError::Write { path: out.to_owned(), source };
-            file.write_all(text.as_bytes()).map_err(failed)
+            file.write_all(bytes).map_err(failed)
         })?;
         if let Err(err) = self.record("export", &format!("{summary} → {}", out.display())) {
             tracing::warn!("the export is not in the audit log: {err}");
@@ -54,8 +72,16 @@ impl Workspace {
     }
 }
 
-fn is_json(out: &ExportTarget) -> bool {
-    out.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+/// Where to write, unless a file is there that nobody said may go.
+pub(crate) fn free_path(out: &ExportTarget) -> Result<&Path, EngineError> {
+    if !out.replace && out.path.is_file() {
+        return Err(EngineError::WouldReplace { path: out.path.clone() });
+    }
+    Ok(&out.path)
+}
+
+fn has_ending(out: &ExportTarget, ending: &str) -> bool {
+    out.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(ending))
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -106,28 +132,12 @@ fn mark(message: &Message) -> &'static str {
     }
 }
 
-/// RFC 4180, harmless to spreadsheets.
 fn audit_csv(entries: &[AuditEntry]) -> String {
-    let mut text = "time,action,detail\r\n".to_owned();
+    let mut text = csv_row(["time", "action", "detail"]);
     for AuditEntry { time, action, detail } in entries {
-        let fields = [time, action, detail].map(|field| csv_field(field));
-        text.push_str(&fields.join(","));
-        text.push_str("\r\n");
+        text.push_str(&csv_row([time, action, detail]));
     }
     text
-}
-
-/// Quoted where it has to be; what a spreadsheet would run as a formula begins with an apostrophe.
-///
-/// Titles and names of files come from anywhere.
-fn csv_field(text: &str) -> String {
-    let formula = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
-    let is_formula = text.starts_with(['\t', '\r', '\n']) || text.trim_start().starts_with(formula);
-    let apostrophe = if is_formula { "'" } else { "" };
-    if is_formula || text.contains([',', '"', '\r', '\n']) {
-        return format!("\"{apostrophe}{}\"", text.replace('"', "\"\""));
-    }
-    text.to_owned()
 }
 
 #[cfg(test)]
@@ -206,8 +216,8 @@ mod tests {
              2026-11-20T07:00:00.000Z,export,\"chat \"\"a, b\"\"\nc\"\r\n\
              2026-11-20T07:00:00.000Z,\"'=1+1\",\"' @SUM(A1)\"\r\n"
         );
-        for text in ["\t=1", "\rx", "-2", "+3", "＝1"] {
-            assert!(csv_field(text).starts_with("\"'"), "{text:?}");
+        for text in ["\t=1", "\rx", "-2+3", "+3-2", "＝1"] {
+            assert!(csv_row([text]).starts_with("\"'"), "{text:?}");
         }
     }
 

@@ -47,6 +47,14 @@ impl FileStamp {
         Self(text)
     }
 
+    /// What a stamp may have been taken of: its first file, or the folder around it.
+    pub(crate) fn places(stamp: &str) -> Vec<PathBuf> {
+        let first = stamp.lines().nth(1).and_then(|line| line.splitn(3, ' ').nth(2));
+        let Some(file) = first.map(PathBuf::from) else { return Vec::new() };
+        let folder = file.parent().map(Path::to_owned);
+        [file].into_iter().chain(folder).collect()
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

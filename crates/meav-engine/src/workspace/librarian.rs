@@ -29,7 +29,14 @@ impl Librarian {
             | JobSpec::Describe { .. }
             | JobSpec::FetchDemo
             | JobSpec::ImportVector(_)
+            | JobSpec::ExtractVector(_)
+            | JobSpec::CompressVector(_)
+            | JobSpec::SeparateVector(_)
+            | JobSpec::CompareVectors { .. }
             | JobSpec::Merge(_)
+            | JobSpec::SaveRecipe { .. }
+            | JobSpec::OpenRecipe { .. }
+            | JobSpec::PlanMemory(_)
             | JobSpec::Bench(_) => false,
             JobSpec::LoadChat { .. }
             | JobSpec::ListChats
@@ -39,6 +46,7 @@ impl Librarian {
             | JobSpec::SetBranch { .. }
             | JobSpec::SearchChats { .. }
             | JobSpec::ExportChat { .. }
+            | JobSpec::ExportComparison { .. }
             | JobSpec::ListAudit { .. }
             | JobSpec::ExportAudit { .. } => true,
         }
@@ -78,6 +86,9 @@ impl Librarian {
                 workspace.search_chats(text, *limit).map(Fact::Found)?
             }
             JobSpec::ExportChat { id, out } => workspace.export_chat(*id, out)?,
+            JobSpec::ExportComparison { comparison, out } => {
+                workspace.export_comparison(comparison, out)?
+            }
             JobSpec::ListAudit { limit } => workspace.audit(*limit).map(Fact::Audit)?,
             JobSpec::ExportAudit { out } => workspace.export_audit(out)?,
             _ => unreachable!("control gives the others to the worker"),

@@ -1,18 +1,17 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::fs::File;
 use std::path::Path;
 
+use meav_job::JobCtx;
 use meav_model::{ConfigError, ModelError, ModelFiles};
-use meav_protocol::{Fact, MergeSpec, RecipeStamp, Stage, StampTerm};
-use meav_vector::{Term, merge_tensor};
-use meav_weights::{AtomicDir, SafetensorsWriter, TensorSpec};
+use meav_protocol::{Method, RecipeStamp, Stage, StampTerm};
+use meav_weights::{AtomicDir, ShardedWriter, TensorSpec};
 use serde_json::{Value as Json, json};
 
+use super::Merged;
+use crate::disk::check_disk;
 use crate::error::EngineError;
-use crate::loaded::{stamp, weights_dtype};
-use crate::worker::{Running, Worker};
-use crate::workspace::FileStamp;
+use crate::worker::Running;
 
 /// Files beside the weights that make a Hugging Face folder, copied where the base has them.
 const COMPANIONS: [&str; 9] = [
@@ -30,89 +29,46 @@ const COMPANIONS: [&str; 9] = [
 /// Room for everything but the weights.
 const COMPANION_BYTES: u64 = 32 << 20;
 
-/// Writes the merged model as a folder in the Hugging Face layout.
-pub(crate) fn merge(
-    worker: &Worker,
-    spec: &MergeSpec,
-    running: &Running<'_>,
-) -> Result<(), EngineError> {
-    let path = worker.folders.model(&spec.model)?;
-    let files = ModelFiles::open(&path)?;
-    let dtype = match spec.dtype {
-        Some(dtype) => weights_dtype(dtype),
-        None => files.checkpoint.dtype(),
-    };
-    let terms = worker.open_terms(&spec.vectors, &files, running)?;
-    let base = worker.fingerprint(&files.checkpoint, &FileStamp::of_model(&path), running)?;
-    let active: Vec<Term> = terms.iter().filter(|term| term.is_active()).cloned().collect();
-    let recipe = stamp(base, dtype, &files.name, &active);
-    let folder = AtomicDir::create(&spec.out)?;
-    check_disk(&files, dtype, folder.path(), &spec.out)?;
-    write_weights(&files, dtype, &terms, folder.path(), running)?;
-    write_companions(&files, dtype, &recipe, folder.path())?;
-    folder.commit()?;
-    let summary = format!("{} · {} · {recipe}", files.name, recipe.dtype);
-    match &worker.workspace {
-        Ok(workspace) => {
-            let detail = format!("{summary} → {}", spec.out.display());
-            if let Err(err) = workspace.record("merge", &detail) {
-                running.unkept("the merge is not in the audit log", &err);
-            }
-        }
-        Err(err) => running.unkept("nothing is kept", err),
-    }
-    running.fact(Fact::Written { path: spec.out.clone(), summary });
-    Ok(())
-}
-
-fn check_disk(
-    files: &ModelFiles,
-    dtype: meav_weights::Dtype,
-    folder: &Path,
+/// Writes a folder in the Hugging Face layout, its weights in files of at most `max_shard_bytes`.
+pub(super) fn write(
+    merged: &Merged<'_>,
     out: &Path,
-) -> Result<(), EngineError> {
-    let weights = files.checkpoint.parameter_count() * dtype.size_bytes() as u64;
-    let needed = weights + COMPANION_BYTES;
-    let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
-    let available = disk.f_bavail * disk.f_frsize;
-    if needed > available {
-        return Err(EngineError::DiskFull { path: out.to_owned(), needed, available });
-    }
-    Ok(())
-}
-
-/// One tensor at a time: no more than that is ever in memory.
-fn write_weights(
-    files: &ModelFiles,
-    dtype: meav_weights::Dtype,
-    terms: &[Term],
-    folder: &Path,
+    max_shard_bytes: u64,
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
+    let Merged { files, dtype, recipe, .. } = merged;
+    let weights = files.checkpoint.parameter_count() * dtype.size_bytes() as u64;
+    let folder = AtomicDir::create(out)?;
+    check_disk(out, weights + COMPANION_BYTES)?;
+    running.stage(Stage::Writing, |job| {
+        write_weights(merged, folder.path(), max_shard_bytes, job)
+    })?;
+    write_companions(files, *dtype, recipe, folder.path())?;
+    Ok(folder.commit()?)
+}
+
+fn write_weights(
+    merged: &Merged<'_>,
+    folder: &Path,
+    max_shard_bytes: u64,
+    job: &JobCtx<'_>,
+) -> Result<(), EngineError> {
+    let Merged { files, dtype, .. } = merged;
     let names = files.weight_names();
-    let specs = names
-        .iter()
-        .map(|name| TensorSpec {
-            name: (*name).to_owned(),
-            dtype,
-            shape: files.checkpoint.info(name).map(|info| info.shape).unwrap_or_default(),
-        })
-        .collect();
-    let path = folder.join("model.safetensors");
-    let failed = |source| EngineError::Write { path: path.clone(), source };
-    let mut file = File::create(&path).map_err(failed)?;
+    let spec = |name: &&str| TensorSpec {
+        name: (*name).to_owned(),
+        dtype: *dtype,
+        shape: files.checkpoint.info(name).map(|info| info.shape).unwrap_or_default(),
+    };
     // transformers asks for it.
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    running.stage(Stage::Writing, |job| {
-        let mut writer = SafetensorsWriter::new(&mut file, &path, specs, metadata)?;
-        for (index, name) in names.iter().enumerate() {
-            job.tick(index, names.len())?;
-            let merged = merge_tensor(name, &files.checkpoint.load(name)?, dtype, terms)?;
-            writer.push(merged.bytes())?;
-        }
-        Ok::<(), EngineError>(writer.finish()?)
-    })?;
-    file.sync_all().map_err(failed)
+    let specs = names.iter().map(spec).collect();
+    let mut writer = ShardedWriter::new(folder, specs, metadata, max_shard_bytes)?;
+    for (index, name) in names.iter().enumerate() {
+        job.tick(index, names.len())?;
+        writer.push(merged.tensor(name)?.bytes())?;
+    }
+    Ok(writer.finish()?)
 }
 
 fn write_companions(
@@ -193,18 +149,23 @@ fn write_tokenizer(files: &ModelFiles, folder: &Path) -> Result<(), EngineError>
 
 fn model_card(recipe: &RecipeStamp) -> String {
     let row = |term: &StampTerm| {
-        format!("| {} | {} | `{}` |\n", term.domain, term.coefficient, term.fingerprint)
+        let StampTerm { domain, coefficient, scope, fingerprint, .. } = term;
+        format!("| {domain} | {coefficient} | {scope} | `{fingerprint}` |\n")
     };
     let mut rows: String = recipe.vectors.iter().map(row).collect::<Vec<_>>().concat();
     if rows.is_empty() {
-        rows.push_str("| (none: the base model) | | |\n");
+        rows.push_str("| (none: the base model) | | | |\n");
     }
+    let method = match recipe.method {
+        Method::TaskArithmetic => "task arithmetic, arXiv:2410.19206, Eq. 3".to_owned(),
+        method => format!("arXiv:2410.19206, Eq. 3, combined by {method}"),
+    };
     format!(
         "---\nbase_model: {model:?}\ntags:\n- merge\n- alignment-vectors\n---\n\n\
          # {model}, recipe {recipe}\n\n\
-         Weights merged as θ = θ_base + Σ λ·AV (task arithmetic, arXiv:2410.19206, Eq. 3), summed \
-         in f32 and rounded once to {dtype}.\n\n\
-         | alignment vector | λ | fingerprint |\n|---|---|---|\n{rows}\n\
+         Weights merged as θ = θ_base + Σ λ·AV ({method}), summed in f32 and rounded once to \
+         {dtype}.\n\n\
+         | alignment vector | λ | where | fingerprint |\n|---|---|---|---|\n{rows}\n\
          Base: {model}, `{base}`.\nRecipe: `{fingerprint}`.\nMade with MEAV Studio {version}; \
          `recipe.json` says the same for programs.\n",
         model = recipe.model,

@@ -1,0 +1,162 @@
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use meav_model::ModelFiles;
+use meav_protocol::{
+    ExportTarget, Fact, MissingPart, OpenedRecipe, Setup, StampTerm, VectorTerm,
+};
+use meav_vector::Term;
+use meav_weights::{Fingerprint, write_file_atomically};
+
+use crate::convert::{vector_method, weights_dtype};
+use crate::error::EngineError;
+use crate::loaded::stamp;
+use crate::recipe_file::{RecipeFile, RecipeFileError};
+use crate::words::is_cancelled;
+use crate::worker::{Running, Worker};
+use crate::workspace::{FileStamp, free_path};
+
+/// Writes down what names the merged model of `setup`.
+pub(crate) fn save_recipe(
+    worker: &Worker,
+    setup: &Setup,
+    out: &ExportTarget,
+    running: &Running<'_>,
+) -> Result<(), EngineError> {
+    free_path(out)?;
+    let path = worker.folders.model(&setup.model)?;
+    let files = ModelFiles::open(&path)?;
+    let terms = worker.open_terms(&setup.vectors, &files, running)?;
+    let base = worker.fingerprint(&files.checkpoint, &FileStamp::of_model(&path), running)?;
+    let active: Vec<Term> = terms.into_iter().filter(Term::is_active).collect();
+    let (dtype, method) = (weights_dtype(setup.dtype), vector_method(setup.method));
+    let mut stamp = stamp(base, dtype, &files.name, method, &active);
+    for term in &mut stamp.vectors {
+        term.file = absolute(&term.file);
+    }
+    let summary = format!("recipe {stamp}");
+    let recipe = RecipeFile::new(absolute(&path), stamp);
+    let text = recipe.to_json().map_err(|err| at(&out.path)(err.into()))?;
+    write_file_atomically(&out.path, |file| {
+        let failed = |source| EngineError::Write { path: out.path.clone(), source };
+        file.write_all(text.as_bytes()).map_err(failed)
+    })?;
+    worker.record_written("export", &out.path, summary, running);
+    Ok(())
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+fn at(path: &Path) -> impl Fn(RecipeFileError) -> EngineError {
+    let path = path.to_owned();
+    move |source| EngineError::Recipe { path: path.clone(), source }
+}
+
+/// Reads a recipe and looks for its parts: where they were, beside the file, among the demo's, and
+/// wherever the workspace has seen them.
+pub(crate) fn open_recipe(
+    worker: &Worker,
+    path: &Path,
+    running: &Running<'_>,
+) -> Result<(), EngineError> {
+    let RecipeFile { model_file, stamp, .. } = RecipeFile::open(path)?;
+    let parse = |text: &str| {
+        text.parse::<Fingerprint>().map_err(|_| at(path)(RecipeFileError::Fingerprint(text.to_owned())))
+    };
+    let mut missing = Vec::new();
+    let base = parse(&stamp.base)?;
+    let model = match worker.find_model(base, &model_file, path, running)? {
+        Ok(model) => Some(model),
+        Err(found) => {
+            let (name, fingerprint) = (stamp.model.clone(), stamp.base.clone());
+            missing.push(MissingPart { name, is_model: true, file: model_file, fingerprint, found });
+            None
+        }
+    };
+    let mut vectors = Vec::new();
+    for StampTerm { domain, file, fingerprint, coefficient, scope } in stamp.vectors {
+        match worker.find_vector(parse(&fingerprint)?, &file, path, running)? {
+            Ok(file) => vectors.push(VectorTerm { file, coefficient, scope }),
+            Err(found) => {
+                let part = MissingPart { name: domain, is_model: false, file, fingerprint, found };
+                missing.push(part);
+            }
+        }
+    }
+    let (dtype, method) = (stamp.dtype, stamp.method);
+    let opened = OpenedRecipe { model, dtype, method, vectors, missing };
+    running.fact(Fact::Recipe(Box::new(opened)));
+    Ok(())
+}
+
+/// Where a part is, or what lies where it was.
+type Found = Result<PathBuf, Option<String>>;
+
+impl Worker {
+    fn find_model(
+        &self,
+        wanted: Fingerprint,
+        file: &Path,
+        recipe: &Path,
+        running: &Running<'_>,
+    ) -> Result<Found, EngineError> {
+        let mut candidates = self.candidates(wanted, file, recipe, FileStamp::of_model);
+        candidates.push(self.folders.demo_model());
+        self.find(wanted, file, &candidates, |path| {
+            let files = ModelFiles::open(path)?;
+            self.fingerprint(&files.checkpoint, &FileStamp::of_model(path), running)
+        })
+    }
+
+    fn find_vector(
+        &self,
+        wanted: Fingerprint,
+        file: &Path,
+        recipe: &Path,
+        running: &Running<'_>,
+    ) -> Result<Found, EngineError> {
+        let mut candidates = self.candidates(wanted, file, recipe, FileStamp::of_vector);
+        let name = file.file_name().unwrap_or_default();
+        candidates.extend(self.folders.demo_vectors.as_ref().map(|folder| folder.join(name)));
+        self.find(wanted, file, &candidates, |path| Ok(self.open_vector(path, running)?.fingerprint))
+    }
+
+    fn candidates(
+        &self,
+        wanted: Fingerprint,
+        file: &Path,
+        recipe: &Path,
+        stamp_of: impl Fn(&Path) -> FileStamp,
+    ) -> Vec<PathBuf> {
+        let mut candidates = vec![file.to_owned()];
+        candidates.extend(file.file_name().map(|name| recipe.with_file_name(name)));
+        if let Ok(workspace) = &self.workspace
+            && let Ok(known) = workspace.paths_with(wanted, stamp_of)
+        {
+            candidates.extend(known);
+        }
+        candidates
+    }
+
+    fn find(
+        &self,
+        wanted: Fingerprint,
+        file: &Path,
+        candidates: &[PathBuf],
+        fingerprint: impl Fn(&Path) -> Result<Fingerprint, EngineError>,
+    ) -> Result<Found, EngineError> {
+        let mut found = None;
+        for path in candidates.iter().filter(|path| path.exists()) {
+            match fingerprint(path) {
+                Ok(fingerprint) if fingerprint == wanted => return Ok(Ok(path.clone())),
+                Err(err) if is_cancelled(&err) => return Err(err),
+                Ok(_) if path == file => found = Some("what lies there has other values".to_owned()),
+                Err(err) if path == file => found = Some(err.to_string()),
+                _ => {}
+            }
+        }
+        Ok(Err(found))
+    }
+}

@@ -1,0 +1,151 @@
+//! What a compression does to a model's judgement of texts.
+
+use std::sync::Arc;
+
+use candle_core::Device;
+use meav_data::read_jsonl;
+use meav_job::JobCtx;
+use meav_model::{ChatTemplate, Decoder, ModelFiles, mean_log_prob};
+use meav_protocol::{Dtype, LogProbShift, Probe, Stage};
+use meav_vector::{AlignmentVector, LiveWeights, Method, Term};
+
+use crate::error::EngineError;
+use crate::loaded::check_memory;
+use crate::worker::{Running, Worker};
+
+/// Where the two vectors are compared.
+const COEFFICIENTS: [f64; 5] = [-1.5, -1.0, 0.5, 1.0, 1.5];
+
+/// A query's tokens, and those of its responses.
+struct Question {
+    prompt: Vec<u32>,
+    responses: Vec<Vec<u32>>,
+}
+
+/// A model in `f32`, and what it is asked.
+pub(crate) struct ProbeModel {
+    live: LiveWeights,
+    decoder: Decoder,
+    questions: Vec<Question>,
+    /// Passes over the questions that are done.
+    passes: usize,
+}
+
+/// What was measured.
+pub(crate) struct Probed {
+    pub(crate) shifts: Vec<LogProbShift>,
+    /// Responses that were asked for.
+    pub(crate) responses: usize,
+}
+
+impl ProbeModel {
+    /// Reads the data and loads the model; what was loaded before goes.
+    pub(crate) fn load(
+        worker: &mut Worker,
+        probe: &Probe,
+        vectors: &[&AlignmentVector],
+        running: &Running<'_>,
+    ) -> Result<Self, EngineError> {
+        let files = ModelFiles::open(&worker.folders.model(&probe.model)?)?;
+        let tokenizer = meav_model::vocabulary_fingerprint(&files.tokenizer);
+        for vector in vectors {
+            vector.check_fit(&files.checkpoint, tokenizer)?;
+        }
+        let template = files.compile_chat_template()?;
+        let mut questions = Vec::new();
+        for path in &probe.data {
+            for record in read_jsonl(path, probe.limit)? {
+                questions.push(question(&files, &template, &record)?);
+            }
+        }
+        worker.unload(running.job_id);
+        check_memory(&files, Dtype::F32)?;
+        let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
+        let live = running.stage(Stage::Loading, |job| {
+            LiveWeights::new(weights, meav_weights::Dtype::F32, &Device::Cpu, job)
+        })?;
+        let decoder = Decoder::new(&files.config, live.tensors())?;
+        Ok(Self { live, decoder, questions, passes: 0 })
+    }
+
+    /// The mean log-probabilities of all responses under `vector` and under `smaller`, side by
+    /// side at each λ.
+    pub(crate) fn compare(
+        mut self,
+        vector: &Arc<AlignmentVector>,
+        smaller: &Arc<AlignmentVector>,
+        running: &Running<'_>,
+    ) -> Result<Probed, EngineError> {
+        running.stage(Stage::Scoring, |job| {
+            let base = self.score(&[], job)?;
+            let mut shifts = Vec::new();
+            for coefficient in COEFFICIENTS {
+                let whole = self.score(&[Term::new(Arc::clone(vector), coefficient)], job)?;
+                let small = self.score(&[Term::new(Arc::clone(smaller), coefficient)], job)?;
+                shifts.push(shift(coefficient, &base, &whole, &small));
+            }
+            Ok(Probed { shifts, responses: base.len() })
+        })
+    }
+
+    fn score(&mut self, terms: &[Term], job: &JobCtx<'_>) -> Result<Vec<f64>, EngineError> {
+        let total = (1 + 2 * COEFFICIENTS.len()) * self.questions.len();
+        // Inside, layers would tell their own progress.
+        let quiet = job.without_progress();
+        self.live.apply(Method::TaskArithmetic, terms, &quiet)?;
+        let mut scores = Vec::new();
+        for (index, Question { prompt, responses }) in self.questions.iter().enumerate() {
+            job.tick(self.passes * self.questions.len() + index, total)?;
+            let log_probs = self.decoder.log_probs(prompt, responses, &quiet)?;
+            scores.extend(log_probs.iter().map(|log_probs| mean_log_prob(log_probs)));
+        }
+        self.passes += 1;
+        Ok(scores)
+    }
+}
+
+fn question(
+    files: &ModelFiles,
+    template: &ChatTemplate,
+    record: &meav_data::Record,
+) -> Result<Question, EngineError> {
+    let mut prompt = Vec::new();
+    let mut responses = Vec::new();
+    for response in &record.responses {
+        let tokens = files.response_tokens(template, &record.query, &response.text)?;
+        prompt = tokens.prompt;
+        responses.push(tokens.response);
+    }
+    Ok(Question { prompt, responses })
+}
+
+fn shift(coefficient: f64, base: &[f64], whole: &[f64], small: &[f64]) -> LogProbShift {
+    let n = base.len().max(1) as f64;
+    let changes = || small.iter().zip(whole).map(|(small, whole)| small - whole);
+    let effects = base.iter().zip(whole).map(|(base, whole)| (whole - base).abs());
+    LogProbShift {
+        coefficient,
+        mean_change: changes().sum::<f64>() / n,
+        mean_absolute_change: changes().map(f64::abs).sum::<f64>() / n,
+        largest_change: changes().map(f64::abs).fold(0.0, f64::max),
+        mean_effect: effects.sum::<f64>() / n,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_keep_their_sign_in_the_mean_only() {
+        let found = shift(1.5, &[-3.0, -2.0], &[-2.0, -2.5], &[-2.25, -2.25]);
+        let expected = LogProbShift {
+            coefficient: 1.5,
+            mean_change: 0.0,
+            mean_absolute_change: 0.25,
+            largest_change: 0.25,
+            mean_effect: 0.75,
+        };
+        assert_eq!(found, expected);
+    }
+}
