@@ -5,7 +5,7 @@ use meav_job::JobCtx;
 use meav_weights::{Checkpoint, Fingerprint, Fingerprinter, Values, Weight};
 use rayon::prelude::*;
 
-use crate::{VectorError, format, peft};
+use crate::{Sign, Sparse, VectorError, format, peft};
 
 /// `aligned weights − base weights` for one preference dimension.
 #[derive(Debug)]
@@ -29,6 +29,12 @@ pub enum VectorKind {
     Dense,
     /// Two factors for each tensor.
     LowRank,
+    /// The elements that were kept, and their places.
+    Sparse,
+    /// A bit for each element and a scale for each row.
+    Sign,
+    /// A whole aligned model; what it adds is its difference from the base model at hand.
+    Checkpoint,
 }
 
 /// Where a vector comes from.
@@ -59,6 +65,13 @@ pub enum Delta {
     Dense(Weight),
     /// Added as a product.
     LowRank(LowRank),
+    /// Added where there is a value.
+    Sparse(Sparse),
+    /// Added with one size in each row.
+    Sign(Sign),
+    /// The aligned weight itself: what is added is `aligned − base`, in `f32`, with the base
+    /// widened but not rounded.
+    Aligned(Weight),
 }
 
 /// `scale · B · A`.
@@ -93,31 +106,42 @@ impl Delta {
     /// The dimensions of what is added.
     pub fn shape(&self) -> &[usize] {
         match self {
-            Self::Dense(weight) => weight.shape(),
+            Self::Dense(weight) | Self::Aligned(weight) => weight.shape(),
             Self::LowRank(factors) => &factors.shape,
+            Self::Sparse(sparse) => sparse.shape(),
+            Self::Sign(sign) => sign.shape(),
         }
     }
 
     /// Bytes of the values.
     pub fn size_bytes(&self) -> usize {
         match self {
-            Self::Dense(weight) => weight.bytes().len(),
+            Self::Dense(weight) | Self::Aligned(weight) => weight.bytes().len(),
             Self::LowRank(factors) => size_of_val(&*factors.a) + size_of_val(&*factors.b),
+            Self::Sparse(sparse) => sparse.size_bytes(),
+            Self::Sign(sign) => sign.size_bytes(),
         }
     }
 
     fn is_finite(&self) -> bool {
         match self {
-            Self::Dense(weight) => match weight.values() {
-                Values::F32(values) => values.par_iter().all(|value| value.is_finite()),
-                Values::F16(values) => values.par_iter().all(|value| value.is_finite()),
-                Values::Bf16(values) => values.par_iter().all(|value| value.is_finite()),
-            },
+            Self::Dense(weight) | Self::Aligned(weight) => is_finite(weight),
+            Self::Sparse(sparse) => is_finite(sparse.weight()),
+            Self::Sign(sign) => sign.scales().iter().all(|scale| scale.is_finite()),
             Self::LowRank(factors) => {
                 let mut values = factors.a.iter().chain(&factors.b);
                 factors.scale.is_finite() && values.all(|value| value.is_finite())
             }
         }
+    }
+}
+
+/// Whether every value is a number, and none infinite.
+pub(crate) fn is_finite(weight: &Weight) -> bool {
+    match weight.values() {
+        Values::F32(values) => values.par_iter().all(|value| value.is_finite()),
+        Values::F16(values) => values.par_iter().all(|value| value.is_finite()),
+        Values::Bf16(values) => values.par_iter().all(|value| value.is_finite()),
     }
 }
 
@@ -199,7 +223,24 @@ fn check_and_fingerprint(
             return Err(VectorError::NonFiniteValues { name: name.clone(), path: path.to_owned() });
         }
         match delta {
-            Delta::Dense(weight) => fingerprinter.add(name, weight),
+            Delta::Dense(weight) | Delta::Aligned(weight) => fingerprinter.add(name, weight),
+            Delta::Sparse(sparse) => {
+                if !sparse.columns_fit() {
+                    let (name, path) = (name.clone(), path.to_owned());
+                    return Err(VectorError::Factors { name, path });
+                }
+                let (offsets, columns, values) = sparse.parts();
+                fingerprinter.add(name, values);
+                add_shape(&mut fingerprinter, b"sparse", sparse.shape());
+                fingerprinter.add_bytes(Fingerprint::of_bytes(offsets.bytes()).as_bytes());
+                fingerprinter.add_bytes(Fingerprint::of_bytes(columns.bytes()).as_bytes());
+            }
+            Delta::Sign(sign) => {
+                let (words, scales) = sign.parts();
+                fingerprinter.add(name, scales);
+                add_shape(&mut fingerprinter, b"sign", sign.shape());
+                fingerprinter.add_bytes(Fingerprint::of_bytes(words.bytes()).as_bytes());
+            }
             Delta::LowRank(LowRank { a, b, shape: [n_out, n_in], rank, scale }) => {
                 fingerprinter.add(name, &Weight::from_f32(vec![*rank, *n_in], a.clone()));
                 fingerprinter.add(name, &Weight::from_f32(vec![*n_out, *rank], b.clone()));
@@ -208,4 +249,11 @@ fn check_and_fingerprint(
         }
     }
     Ok(fingerprinter.finish())
+}
+
+fn add_shape(fingerprinter: &mut Fingerprinter, kind: &[u8], shape: &[usize]) {
+    fingerprinter.add_bytes(kind);
+    for dim in shape {
+        fingerprinter.add_bytes(&(*dim as u64).to_le_bytes());
+    }
 }

@@ -17,10 +17,16 @@ mod format;
 mod kernels;
 mod live_weights;
 mod peft;
+mod place;
 mod recipe;
+mod sign;
+mod sparse;
 
 pub use alignment_vector::{AlignmentVector, Delta, LowRank, VectorKind, VectorOrigin};
 pub use error::{AdapterConfigError, VectorError};
 pub use format::save_low_rank;
 pub use live_weights::{LiveWeights, MergeReport, Term, merge_tensor};
+pub use place::{ModuleKind, tensor_place};
 pub use recipe::{Recipe, RecipeTerm};
+pub use sign::Sign;
+pub use sparse::Sparse;

@@ -142,7 +142,7 @@ fn merge_dense<T: Element>(out: &mut [T], base: &Weight, addends: &[Addend<'_>])
                 Values::Bf16(values) => *vector = (addend.coefficient, values),
                 _ => return false,
             },
-            Delta::LowRank(_) => return false,
+            _ => return false,
         }
     }
     match (base.values(), addends.len()) {
