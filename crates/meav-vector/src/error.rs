@@ -12,6 +12,24 @@ pub enum VectorError {
     #[error("the coefficient of {domain:?} is {coefficient}, which is not a finite number")]
     NonFiniteCoefficient { domain: String, coefficient: f64 },
 
+    /// TIES is to keep nothing, more than everything, or NaN.
+    #[error("the density of TIES is {density}, which is not above 0 and up to 1")]
+    Density { density: f64 },
+
+    /// DARE is to drop everything, less than nothing, or NaN.
+    #[error("the drop probability of DARE is {drop}, which is not from 0 to below 1")]
+    DropRate { drop: f64 },
+
+    /// A vector's scope names layers that the base model does not have, or ends before it begins.
+    #[error(
+        "layers {first} to {last} of {domain:?} are not layers of the base model, which has {n_layers}"
+    )]
+    Layers { domain: String, first: usize, last: usize, n_layers: usize },
+
+    /// A vector's profile over depth is NaN or infinite somewhere.
+    #[error("the depth profile of {domain:?} has the value {value}, which is not a finite number")]
+    Profile { domain: String, value: f64 },
+
     /// The vector changes a tensor that the base model does not have.
     #[error("the base model has no tensor {name:?}, which {domain:?} changes")]
     MissingTensor { domain: String, name: String },
