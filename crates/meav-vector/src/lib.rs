@@ -9,7 +9,8 @@
 //!
 //! [`AlignmentVector::open`] reads one from a file of format 1 or from a PEFT adapter folder,
 //! [`LiveWeights`] holds the weights that a model computes with and moves them to any λ, and
-//! [`merge_tensor`] does the same for one tensor that is on its way to a file.
+//! [`merge_tensor`] does the same for one tensor that is on its way to a file. [`Method`] has other
+//! ways to combine vectors than their sum, and a [`Scope`] applies one to a part of the model.
 
 mod alignment_vector;
 mod error;

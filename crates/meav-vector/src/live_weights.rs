@@ -87,7 +87,8 @@ impl LiveWeights {
 
     /// Makes the weights those of `terms`, recomputing only tensors for which something changed.
     ///
-    /// What trimming leaves of a vector is looked up once for each density, not for each λ.
+    /// What trimming leaves of a vector is found once for each density, and remembered until there
+    /// is another density: moving λ does not search again.
     ///
     /// # Errors
     ///
@@ -112,9 +113,9 @@ impl LiveWeights {
         let after = Plan::new(method, terms, *n_layers)?;
         let mut merger = Merger { base, live, cuts };
         let report = merger.replace(&before, &after, job)?;
-        cuts.retain(|(.., density), _| {
-            method == Method::Ties { density: f64::from_bits(*density) }
-        });
+        if let Method::Ties { density } = method {
+            cuts.retain(|(.., bits), _| *bits == density.to_bits());
+        }
         self.method = method;
         self.applied = terms.iter().filter(|term| term.is_active()).cloned().collect();
         Ok(report)
@@ -283,7 +284,7 @@ mod tests {
         let base = BTreeMap::from([("w".to_owned(), base)]);
         let mut live = LiveWeights::new(base, Dtype::F32, &Device::Cpu, &job).unwrap();
         let vector = vector([1.0, 2.0, 3.0, 4.0]);
-        let mut apply = |live: &mut LiveWeights, density, coefficient| {
+        let apply = |live: &mut LiveWeights, density, coefficient| {
             let terms = [Term::new(Arc::clone(&vector), coefficient)];
             live.apply(Method::Ties { density }, &terms, &job).unwrap();
             live.live["w"].to_vec1::<f32>().unwrap()

@@ -110,11 +110,10 @@ impl<'a> Plan<'a> {
         mut cut: impl FnMut(&Share<'_>, f64) -> Cut,
     ) -> Selection {
         match self.method {
-            Method::TaskArithmetic => Selection::All,
+            Method::TaskArithmetic | Method::Dare { drop: 0.0, .. } => Selection::All,
             Method::Ties { density } => {
                 Selection::Elected(shares.iter().map(|share| cut(share, density)).collect())
             }
-            Method::Dare { drop, .. } if drop == 0.0 => Selection::All,
             Method::Dare { drop, seed } => Selection::Drawn(
                 shares
                     .iter()

@@ -48,6 +48,7 @@ pub(super) fn merge_drawn<T: Element>(
     );
 }
 
+#[expect(clippy::large_stack_arrays, reason = "32 KiB, which a thread's stack has to spare")]
 fn blocks(n: usize) -> Vec<Block> {
     vec![[[0.0; COLUMNS]; ROWS]; n]
 }
@@ -147,8 +148,9 @@ fn add_drawn(tile: Tile, factor: f32, draw: Draw, values: &Block, sums: &mut Blo
         let place = tile.place(row);
         let values = &values[row][..tile.len];
         for (i, (sum, value)) in sums[row][..tile.len].iter_mut().zip(values).enumerate() {
-            let added = factor.mul_add(*value, *sum);
-            *sum = if draw.keeps(place + i) { added } else { *sum };
+            // Adding 0 would take the sign from a −0.0 of the base where a vector has nothing.
+            let is_added = draw.keeps(place + i) && *value != 0.0;
+            *sum = if is_added { factor.mul_add(*value, *sum) } else { *sum };
         }
     }
 }

@@ -21,7 +21,7 @@ impl Cut {
 
     /// Sets what is not kept to 0; `start` is the place of the first value in its tensor.
     #[inline(always)]
-    pub(super) fn trim(self, start: usize, values: &mut [f32]) {
+    pub(crate) fn trim(self, start: usize, values: &mut [f32]) {
         let n_before = self.ties_end.saturating_sub(start).min(values.len());
         let (before, behind) = values.split_at_mut(n_before);
         for value in before {

@@ -8,7 +8,7 @@ use half::{bf16, f16};
 use meav_job::{CancelToken, JobCtx, Progress};
 use meav_test_support::{TINY, TinyModel, tiny_dense_vector, tiny_low_rank_vector, tiny_model};
 use meav_vector::{
-    AlignmentVector, Delta, LiveWeights, LowRank, MergeReport, Method, Sign, Sparse, Term,
+    AlignmentVector, Delta, LiveWeights, LowRank, MergeReport, Method, Scope, Sign, Sparse, Term,
     VectorError, merge_tensor,
 };
 use meav_weights::{Checkpoint, Dtype, Weight};
@@ -251,7 +251,7 @@ fn cancelled_merge_leaves_the_previous_recipe() {
 }
 
 #[test]
-fn coefficients_that_are_no_numbers_are_refused_before_any_work() {
+fn unusable_settings_are_refused_before_any_work() {
     let bench = Bench::new();
     let mut live = bench.live(Dtype::F32);
     let before = bench.recipe([0.3, 0.0, 0.0]);
@@ -271,6 +271,14 @@ fn coefficients_that_are_no_numbers_are_refused_before_any_work() {
         let err = sum_tensor("model.norm.weight", base, Dtype::F32, &terms).unwrap_err();
         assert!(matches!(err, VectorError::NonFiniteCoefficient { .. }));
     }
+    for method in [Method::Ties { density: 0.0 }, Method::Dare { drop: 1.0, seed: 0 }] {
+        live.apply(method, &before, &job).unwrap_err();
+    }
+    let layers = vec![0..=1];
+    let scope = Scope { layers, ..Scope::default() };
+    let terms = [Term { scope, ..term(&bench.medical, 0.5) }];
+    let err = live.apply(Method::TaskArithmetic, &terms, &job).unwrap_err();
+    assert!(matches!(err, VectorError::Layers { .. }), "{err:?}");
     assert_eq!(ticks.into_inner(), 0);
     assert!(live_bits(&live) == bench.expected(Dtype::F32, &before));
     assert_eq!(coefficients(&live), [0.3]);

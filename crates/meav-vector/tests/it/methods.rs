@@ -188,7 +188,9 @@ proptest! {
     fn zero_gives_back_the_rounded_base_bit_for_bit(case in any_case(), method in any_method()) {
         for zero in [0.0, -0.0, 1e-60] {
             let mut case = case.clone();
-            case.terms.iter_mut().for_each(|(_, coefficient)| *coefficient = zero);
+            for (_, coefficient) in &mut case.terms {
+                *coefficient = zero;
+            }
             prop_assert!(case.merged(method).bytes() == case.base().to_dtype(case.merged).bytes());
         }
     }
@@ -206,7 +208,9 @@ proptest! {
         let case = Case { shape: [5, 70], base: Dtype::F32, merged: Dtype::F32, terms, seed };
         let edit = |factor: f64| {
             let mut recipe = case.recipe();
-            recipe.iter_mut().for_each(|term| term.coefficient *= factor);
+            for term in &mut recipe {
+                term.coefficient *= factor;
+            }
             merge_tensor("w", &base, Dtype::F32, 0, method, &recipe).unwrap()
         };
         let scaled = edit(1.0).to_f32_vec().iter().map(|it| it * factor as f32).collect();

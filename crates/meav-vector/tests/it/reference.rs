@@ -198,12 +198,13 @@ impl Case {
             };
             let (factor, mut values) = written_out(&delta, rescaled, &base);
             match method {
-                Method::TaskArithmetic => {}
+                Method::TaskArithmetic | Method::Dare { drop: 0.0, .. } => {}
                 Method::Ties { density } => trim(&mut values, density),
                 Method::Dare { .. } => {
                     let kept = kept(method, &index.to_string(), values.len());
-                    let dropped = values.iter_mut().zip(kept).filter(|(_, kept)| !kept);
-                    dropped.for_each(|(value, _)| *value = None);
+                    for (value, kept) in values.iter_mut().zip(kept) {
+                        *value = value.filter(|value| kept && *value != 0.0);
+                    }
                 }
             }
             addends.push((factor, values));

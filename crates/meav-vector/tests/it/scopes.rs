@@ -1,17 +1,19 @@
 //! Vectors that are applied to a part of the model, or not everywhere alike.
 
 use std::collections::BTreeMap;
+use std::slice;
+use std::sync::Arc;
 
 use candle_core::Device;
 use meav_job::JobCtx;
 use meav_test_support::{TINY, TinyModel, tiny_dense_vector, tiny_model};
 use meav_vector::{
-    LiveWeights, Method, ModuleKind, Scope, Term, VectorError, count_layers, merge_tensor,
+    Delta, LiveWeights, Method, ModuleKind, Scope, Term, VectorError, count_layers, merge_tensor,
 };
 use meav_weights::{Checkpoint, Dtype, Weight};
 
 use crate::live_weights::live_bits;
-use crate::{opened, sum_tensor, term};
+use crate::{opened, sum_tensor, term, vector};
 
 const N_LAYERS: usize = 3;
 const MODEL: TinyModel = TinyModel { n_layers: N_LAYERS, tie_word_embeddings: false, ..TINY };
@@ -42,7 +44,7 @@ fn check(scope: Scope, coefficient: impl Fn(&str) -> Option<f64>) -> usize {
     let mut n_scoped = 0;
     for method in METHODS {
         let mut live = live(&base);
-        let report = live.apply(method, &[scoped.clone()], &JobCtx::detached()).unwrap();
+        let report = live.apply(method, slice::from_ref(&scoped), &JobCtx::detached()).unwrap();
         let live = live_bits(&live);
         n_scoped = 0;
         for (name, weight) in &base {
@@ -162,8 +164,8 @@ fn scopes_that_the_model_does_not_have_are_refused_by_name() {
 #[test]
 fn name_that_tells_no_place_is_behind_the_layers() {
     let base = Weight::from_f32(vec![2], vec![1.0, 2.0]);
-    let delta = meav_vector::Delta::Dense(Weight::from_f32(vec![2], vec![1.0, 1.0]));
-    let vector = std::sync::Arc::new(crate::vector("any", [("w", delta)]));
+    let delta = Delta::Dense(Weight::from_f32(vec![2], vec![1.0, 1.0]));
+    let vector = Arc::new(vector("any", [("w", delta)]));
     let scope = Scope { profile: vec![0.0, 2.0], ..Scope::default() };
     let found = sum_tensor("w", &base, Dtype::F32, &[Term { scope, ..term(&vector, 1.0) }]);
     assert_eq!(found.unwrap().to_f32_vec(), [3.0, 4.0]);
