@@ -7,8 +7,8 @@ use meav_weights::{Dtype, IntegerTensor, Integers, Values, Weight};
 /// δ̂ᵢⱼ = αᵢ sign(δᵢⱼ),   αᵢ = 1/n Σⱼ |δᵢⱼ|
 /// ```
 ///
-/// Source: Liu et al., 2024, arXiv:2402.10193 (BitDelta), Eq. 1 to 3, which has one `α` for the
-/// whole tensor; one for each row is nearer to the tensor at 32 bits a row. The mean is the scale
+/// Source: Liu et al., 2024, arXiv:2402.10193 (`BitDelta`), Eq. 1 to 3, which has one `α` for
+/// the whole tensor; one for each row is nearer to the tensor at 32 bits a row. The mean is the scale
 /// of the least squared error.
 #[derive(Clone, Debug)]
 pub struct Sign {

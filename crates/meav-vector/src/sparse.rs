@@ -153,11 +153,17 @@ enum Columns {
 
 impl SparseBuilder {
     pub(crate) fn new(shape: Vec<usize>) -> Self {
-        let columns = match shape.last() {
-            Some(row_len) if *row_len > MAX_U16_ROW => Columns::U32(Vec::new()),
-            _ => Columns::U16(Vec::new()),
+        let row_len = shape.last().copied().unwrap_or(1);
+        let columns = match Self::column_bytes(row_len) {
+            2 => Columns::U16(Vec::new()),
+            _ => Columns::U32(Vec::new()),
         };
         Self { shape, offsets: vec![0], columns, values: Vec::new() }
+    }
+
+    /// Bytes of a value's place in a row of this length.
+    pub(crate) const fn column_bytes(row_len: usize) -> usize {
+        if row_len > MAX_U16_ROW { 4 } else { 2 }
     }
 
     /// Keeps what is not zero; `None` beyond 2³² − 1 values.

@@ -78,7 +78,11 @@ impl IntegerTensor {
         Self { shape, storage: Storage::U16(values.into()) }
     }
 
-    /// A tensor of larger numbers; panics as [`IntegerTensor::from_u16`].
+    /// A tensor of larger numbers.
+    ///
+    /// # Panics
+    ///
+    /// As [`IntegerTensor::from_u16`].
     pub fn from_u32(shape: Vec<usize>, values: Vec<u32>) -> Self {
         assert_eq!(shape.iter().product::<usize>(), values.len(), "shape {shape:?}");
         Self { shape, storage: Storage::U32(values.into()) }

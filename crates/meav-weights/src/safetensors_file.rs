@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::{Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -198,11 +199,24 @@ fn header_entries(tensors: &[StoredSpec]) -> Result<Vec<(String, HeaderEntry)>, 
         .collect()
 }
 
+/// The header without padding.
+fn header_bytes(
+    tensors: &[StoredSpec],
+    metadata: BTreeMap<String, String>,
+) -> Result<Vec<u8>, MalformedReason> {
+    let metadata = (!metadata.is_empty()).then(|| metadata.into_iter().collect());
+    Metadata::new(metadata, header_entries(tensors)?)
+        .and_then(|header| Ok(serde_json::to_vec(&header)?))
+        .map_err(MalformedReason::Safetensors)
+}
+
 /// Writes a safetensors file one tensor at a time, so that no more than one is in memory.
 #[derive(Debug)]
 pub struct SafetensorsWriter<'a> {
     file: &'a mut File,
     path: PathBuf,
+    header_len: usize,
+    tensors: Vec<StoredSpec>,
     pending: std::vec::IntoIter<StoredSpec>,
     /// The tensor of which some bytes have come, and how many.
     begun: Option<(StoredSpec, usize)>,
@@ -236,17 +250,19 @@ impl<'a> SafetensorsWriter<'a> {
         tensors: Vec<StoredSpec>,
         metadata: BTreeMap<String, String>,
     ) -> Result<Self, WeightsError> {
-        let entries = header_entries(&tensors).map_err(|err| err.at(path))?;
-        let metadata = (!metadata.is_empty()).then(|| metadata.into_iter().collect());
-        let header = Metadata::new(metadata, entries)
-            .and_then(|header| Ok(serde_json::to_vec(&header)?))
-            .map_err(|err| MalformedReason::Safetensors(err).at(path))?;
-        let padded_len = header.len().next_multiple_of(LENGTH_PREFIX);
-        let padding = vec![b' '; padded_len - header.len()];
-        write_all(file, &(padded_len as u64).to_le_bytes(), path)?;
+        let mut header = header_bytes(&tensors, metadata).map_err(|err| err.at(path))?;
+        header.resize(header.len().next_multiple_of(LENGTH_PREFIX), b' ');
+        write_all(file, &(header.len() as u64).to_le_bytes(), path)?;
         write_all(file, &header, path)?;
-        write_all(file, &padding, path)?;
-        Ok(Self { file, path: path.to_owned(), pending: tensors.into_iter(), begun: None })
+        let pending = tensors.clone().into_iter();
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            header_len: header.len(),
+            tensors,
+            pending,
+            begun: None,
+        })
     }
 
     /// Writes the values of the next tensor.
@@ -303,5 +319,23 @@ impl<'a> SafetensorsWriter<'a> {
             Some(spec) => Err(WeightsError::MissingTensor { name: spec.name, path: self.path }),
             None => Ok(()),
         }
+    }
+
+    /// Ends the file with other metadata than it was begun with: what is known only now.
+    ///
+    /// # Errors
+    ///
+    /// As [`SafetensorsWriter::finish`]; [`WeightsError::WrongSize`] if the header is longer now.
+    pub fn finish_with(self, metadata: BTreeMap<String, String>) -> Result<(), WeightsError> {
+        let mut header = header_bytes(&self.tensors, metadata).map_err(|err| err.at(&self.path))?;
+        if header.len() > self.header_len {
+            return Err(WeightsError::wrong_size("(header)", self.header_len, header.len()));
+        }
+        header.resize(self.header_len, b' ');
+        let start = SeekFrom::Start(LENGTH_PREFIX as u64);
+        self.file.seek(start).map_err(WeightsError::write(&self.path))?;
+        write_all(self.file, &header, &self.path)?;
+        self.file.seek(SeekFrom::End(0)).map_err(WeightsError::write(&self.path))?;
+        self.finish()
     }
 }

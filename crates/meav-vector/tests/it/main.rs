@@ -4,8 +4,12 @@
 #![expect(clippy::unnecessary_debug_formatting, reason = "messages quote their paths")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod aligned_models;
 mod arithmetic;
+mod compare;
+mod compress;
 mod endpoints;
+mod extract;
 mod fit;
 mod format_1;
 mod live_weights;
@@ -14,7 +18,9 @@ mod methods;
 mod peft_adapters;
 mod recipes;
 mod reference;
+mod save;
 mod scopes;
+mod separate;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
