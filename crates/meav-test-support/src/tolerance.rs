@@ -1,5 +1,8 @@
 //! How far two results may lie apart, by what they were computed in.
 
+/// Sums of a few single precision products in another order.
+pub const F32_SUM: f32 = 1e-6;
+
 /// Sums of a few hundred single precision products in another order.
 pub const F32: f32 = 1e-5;
 

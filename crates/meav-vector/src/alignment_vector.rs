@@ -2,10 +2,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use meav_job::JobCtx;
-use meav_weights::{Checkpoint, Fingerprint, Fingerprinter, Values, Weight};
+use meav_weights::{Checkpoint, CheckpointFormat, Fingerprint, Fingerprinter, Values, Weight};
 use rayon::prelude::*;
 
-use crate::{VectorError, format, peft};
+use crate::rows::base_name;
+use crate::{Sign, Sparse, VectorError, format, peft};
 
 /// `aligned weights − base weights` for one preference dimension.
 #[derive(Debug)]
@@ -29,6 +30,12 @@ pub enum VectorKind {
     Dense,
     /// Two factors for each tensor.
     LowRank,
+    /// The elements that were kept, and their places.
+    Sparse,
+    /// A bit for each element and a scale for each row.
+    Sign,
+    /// A whole aligned model; what it adds is its difference from the base model at hand.
+    Checkpoint,
 }
 
 /// Where a vector comes from.
@@ -50,6 +57,10 @@ pub struct VectorOrigin {
     pub calibration: Option<String>,
     /// When it was made, RFC 3339.
     pub created: Option<String>,
+    /// How far the base and the vector are from the aligned model, as JSON.
+    pub extraction: Option<String>,
+    /// How it was made smaller, and how far it is from what it was, as JSON.
+    pub compression: Option<String>,
 }
 
 /// What a vector adds to one tensor at λ = 1.
@@ -59,6 +70,13 @@ pub enum Delta {
     Dense(Weight),
     /// Added as a product.
     LowRank(LowRank),
+    /// Added where there is a value.
+    Sparse(Sparse),
+    /// Added with one size in each row.
+    Sign(Sign),
+    /// The aligned weight itself: what is added is `aligned − base`, in `f32`, with the base
+    /// widened but not rounded.
+    Aligned(Weight),
 }
 
 /// `scale · B · A`.
@@ -93,26 +111,28 @@ impl Delta {
     /// The dimensions of what is added.
     pub fn shape(&self) -> &[usize] {
         match self {
-            Self::Dense(weight) => weight.shape(),
+            Self::Dense(weight) | Self::Aligned(weight) => weight.shape(),
             Self::LowRank(factors) => &factors.shape,
+            Self::Sparse(sparse) => sparse.shape(),
+            Self::Sign(sign) => sign.shape(),
         }
     }
 
     /// Bytes of the values.
     pub fn size_bytes(&self) -> usize {
         match self {
-            Self::Dense(weight) => weight.bytes().len(),
+            Self::Dense(weight) | Self::Aligned(weight) => weight.bytes().len(),
             Self::LowRank(factors) => size_of_val(&*factors.a) + size_of_val(&*factors.b),
+            Self::Sparse(sparse) => sparse.size_bytes(),
+            Self::Sign(sign) => sign.size_bytes(),
         }
     }
 
     fn is_finite(&self) -> bool {
         match self {
-            Self::Dense(weight) => match weight.values() {
-                Values::F32(values) => values.par_iter().all(|value| value.is_finite()),
-                Values::F16(values) => values.par_iter().all(|value| value.is_finite()),
-                Values::Bf16(values) => values.par_iter().all(|value| value.is_finite()),
-            },
+            Self::Dense(weight) | Self::Aligned(weight) => is_finite(weight),
+            Self::Sparse(sparse) => is_finite(sparse.weight()),
+            Self::Sign(sign) => sign.scales().iter().all(|scale| scale.is_finite()),
             Self::LowRank(factors) => {
                 let mut values = factors.a.iter().chain(&factors.b);
                 factors.scale.is_finite() && values.all(|value| value.is_finite())
@@ -121,11 +141,22 @@ impl Delta {
     }
 }
 
+/// Whether every value is a number, and none infinite.
+pub(crate) fn is_finite(weight: &Weight) -> bool {
+    match weight.values() {
+        Values::F32(values) => values.par_iter().all(|value| value.is_finite()),
+        Values::F16(values) => values.par_iter().all(|value| value.is_finite()),
+        Values::Bf16(values) => values.par_iter().all(|value| value.is_finite()),
+    }
+}
+
 impl AlignmentVector {
-    /// Reads a file of format 1 or a PEFT adapter folder.
+    /// Reads a file of format 1, a PEFT adapter folder, or a whole aligned model.
     ///
-    /// An adapter's domain is the name of its folder. `known_fingerprint`, kept from an earlier
-    /// reading of the same unchanged file, saves reading all of a dense vector.
+    /// The domain of an adapter or a model is the name of its folder or file. A model is a vector
+    /// whose values are its difference from the base model at hand; its fingerprint is that of its
+    /// tensors. A GGUF is dequantised into memory. `known_fingerprint`, kept from an earlier
+    /// reading of the same unchanged file, saves reading all of a large vector.
     ///
     /// # Errors
     ///
@@ -135,12 +166,22 @@ impl AlignmentVector {
         known_fingerprint: Option<Fingerprint>,
         job: &JobCtx<'_>,
     ) -> Result<Self, VectorError> {
-        let parts = if peft::is_adapter(path) { peft::open(path)? } else { format::open(path)? };
-        let VectorParts { kind, origin, deltas } = parts;
+        let VectorParts { kind, origin, deltas } = open_parts(path, job)?;
         let fingerprint = match known_fingerprint {
             Some(fingerprint) => fingerprint,
             None => check_and_fingerprint(&deltas, path, job)?,
         };
+        Ok(Self { path: path.to_owned(), kind, origin, fingerprint, deltas })
+    }
+
+    /// A vector that was computed: checks its values and takes their fingerprint.
+    pub(crate) fn computed(
+        parts: VectorParts,
+        path: &Path,
+        job: &JobCtx<'_>,
+    ) -> Result<Self, VectorError> {
+        let VectorParts { kind, origin, deltas } = parts;
+        let fingerprint = check_and_fingerprint(&deltas, path, job)?;
         Ok(Self { path: path.to_owned(), kind, origin, fingerprint, deltas })
     }
 
@@ -149,17 +190,20 @@ impl AlignmentVector {
         self.deltas.values().map(|delta| delta.size_bytes() as u64).sum()
     }
 
-    /// Checks that every tensor can be added to the base model's tensor of that name.
+    /// Checks that every tensor can be added to the base model's tensor of that name, and that a
+    /// whole model has all tensors of the base model.
     ///
     /// # Errors
     ///
-    /// [`VectorError::TokenizerMismatch`], [`VectorError::MissingTensor`] or
-    /// [`VectorError::ShapeMismatch`] for the first misfit in name order.
+    /// [`VectorError::TokenizerMismatch`], [`VectorError::MissingTensor`],
+    /// [`VectorError::ShapeMismatch`] or [`VectorError::MissingInAligned`] for the first misfit in
+    /// name order.
     pub fn check_fit(&self, base: &Checkpoint, tokenizer: Fingerprint) -> Result<(), VectorError> {
         let domain = || self.origin.domain.clone();
         for (name, delta) in &self.deltas {
             let Some(info) = base.info(name) else {
-                return Err(VectorError::MissingTensor { domain: domain(), name: name.clone() });
+                let (name, base) = (name.clone(), base_name(base));
+                return Err(VectorError::MissingTensor { domain: domain(), name, base });
             };
             if info.shape != delta.shape() {
                 return Err(VectorError::ShapeMismatch {
@@ -167,8 +211,16 @@ impl AlignmentVector {
                     name: name.clone(),
                     found: delta.shape().to_vec(),
                     expected: info.shape,
+                    base: base_name(base),
                 });
             }
+        }
+        let is_missing = |name: &&str| !self.deltas.contains_key(*name);
+        if self.kind == VectorKind::Checkpoint
+            && let Some(name) = base.names().find(is_missing)
+        {
+            let (name, base) = (name.to_owned(), base_name(base));
+            return Err(VectorError::MissingInAligned { domain: domain(), name, base });
         }
         match self.origin.tokenizer_fingerprint {
             Some(own) if own != tokenizer => {
@@ -177,6 +229,29 @@ impl AlignmentVector {
             _ => Ok(()),
         }
     }
+}
+
+fn open_parts(path: &Path, job: &JobCtx<'_>) -> Result<VectorParts, VectorError> {
+    if peft::is_adapter(path) {
+        return peft::open(path);
+    }
+    let checkpoint = Checkpoint::open(path)?;
+    if format::is_vector(&checkpoint) || !is_model(&checkpoint) {
+        return format::read(&checkpoint);
+    }
+    let names: Vec<_> = checkpoint.names().collect();
+    let mut deltas = BTreeMap::new();
+    for (index, name) in names.iter().enumerate() {
+        job.tick(index, names.len())?;
+        deltas.insert((*name).to_owned(), Delta::Aligned(checkpoint.load(name)?));
+    }
+    let origin = VectorOrigin { domain: base_name(&checkpoint), ..VectorOrigin::default() };
+    Ok(VectorParts { kind: VectorKind::Checkpoint, origin, deltas })
+}
+
+/// A lone safetensors file is none: it could be differences that lost their metadata.
+fn is_model(checkpoint: &Checkpoint) -> bool {
+    checkpoint.format() == CheckpointFormat::Gguf || checkpoint.path().join("config.json").is_file()
 }
 
 /// What a file says, before its values have been looked at.
@@ -199,7 +274,24 @@ fn check_and_fingerprint(
             return Err(VectorError::NonFiniteValues { name: name.clone(), path: path.to_owned() });
         }
         match delta {
-            Delta::Dense(weight) => fingerprinter.add(name, weight),
+            Delta::Dense(weight) | Delta::Aligned(weight) => fingerprinter.add(name, weight),
+            Delta::Sparse(sparse) => {
+                if !sparse.columns_fit() {
+                    let (name, path) = (name.clone(), path.to_owned());
+                    return Err(VectorError::Parts { name, path });
+                }
+                let (offsets, columns, values) = sparse.parts();
+                fingerprinter.add(name, values);
+                add_shape(&mut fingerprinter, b"sparse", sparse.shape());
+                fingerprinter.add_bytes(Fingerprint::of_bytes(offsets.bytes()).as_bytes());
+                fingerprinter.add_bytes(Fingerprint::of_bytes(columns.bytes()).as_bytes());
+            }
+            Delta::Sign(sign) => {
+                let (words, scales) = sign.parts();
+                fingerprinter.add(name, scales);
+                add_shape(&mut fingerprinter, b"sign", sign.shape());
+                fingerprinter.add_bytes(Fingerprint::of_bytes(words.bytes()).as_bytes());
+            }
             Delta::LowRank(LowRank { a, b, shape: [n_out, n_in], rank, scale }) => {
                 fingerprinter.add(name, &Weight::from_f32(vec![*rank, *n_in], a.clone()));
                 fingerprinter.add(name, &Weight::from_f32(vec![*n_out, *rank], b.clone()));
@@ -208,4 +300,11 @@ fn check_and_fingerprint(
         }
     }
     Ok(fingerprinter.finish())
+}
+
+fn add_shape(fingerprinter: &mut Fingerprinter, kind: &[u8], shape: &[usize]) {
+    fingerprinter.add_bytes(kind);
+    for dim in shape {
+        fingerprinter.add_bytes(&(*dim as u64).to_le_bytes());
+    }
 }

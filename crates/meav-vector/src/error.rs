@@ -12,13 +12,77 @@ pub enum VectorError {
     #[error("the coefficient of {domain:?} is {coefficient}, which is not a finite number")]
     NonFiniteCoefficient { domain: String, coefficient: f64 },
 
+    /// TIES is to keep nothing, more than everything, or NaN.
+    #[error("the density of TIES is {density}, which is not above 0 and up to 1")]
+    Density { density: f64 },
+
+    /// DARE is to drop everything, less than nothing, or NaN.
+    #[error("the drop probability of DARE is {drop}, which is not from 0 to below 1")]
+    DropRate { drop: f64 },
+
+    /// A vector's scope names layers that the base model does not have, or ends before it begins.
+    #[error(
+        "layers {first} to {last} of {domain:?} are not layers of the base model, which has {n_layers}"
+    )]
+    Layers { domain: String, first: usize, last: usize, n_layers: usize },
+
+    /// A vector's profile over depth is NaN or infinite somewhere.
+    #[error("the depth profile of {domain:?} has the value {value}, which is not a finite number")]
+    Profile { domain: String, value: f64 },
+
     /// The vector changes a tensor that the base model does not have.
-    #[error("the base model has no tensor {name:?}, which {domain:?} changes")]
-    MissingTensor { domain: String, name: String },
+    #[error(
+        "the base model {base:?} has no tensor {name:?}, which {domain:?} changes: it was made \
+         for a model of another architecture or size, and is not transferred between them"
+    )]
+    MissingTensor { domain: String, name: String, base: String },
 
     /// The vector and the base model give a tensor different dimensions.
-    #[error("tensor {name:?} has shape {found:?} in {domain:?}, the base model has {expected:?}")]
-    ShapeMismatch { domain: String, name: String, found: Vec<usize>, expected: Vec<usize> },
+    #[error(
+        "tensor {name:?} has shape {found:?} in {domain:?}, the base model {base:?} has \
+         {expected:?}: a vector is not transferred between models of another architecture or size"
+    )]
+    ShapeMismatch {
+        domain: String,
+        name: String,
+        found: Vec<usize>,
+        expected: Vec<usize>,
+        base: String,
+    },
+
+    /// A whole model used as a vector lacks a tensor that the base model has.
+    #[error(
+        "the model {domain:?} has no tensor {name:?}, which the base model {base:?} has: only \
+         models of the same architecture and size have a difference"
+    )]
+    MissingInAligned { domain: String, name: String, base: String },
+
+    /// A whole model used as a vector is a difference only beside its base model.
+    #[error("{domain:?} is a whole model: its base model is needed too")]
+    BaseNeeded { domain: String },
+
+    /// Two vectors give a tensor different dimensions.
+    #[error("tensor {name:?} has shape {a_shape:?} in {a:?} and {b_shape:?} in {b:?}")]
+    VectorsDiffer { name: String, a: String, a_shape: Vec<usize>, b: String, b_shape: Vec<usize> },
+
+    /// What was asked of a compression or separation is outside its range.
+    #[error("{setting} must be {range}, not {found}")]
+    Setting { setting: &'static str, range: &'static str, found: f64 },
+
+    /// More elements than a sparse tensor can count.
+    #[error("tensor {name:?} has 2^32 values or more, which no sparse tensor holds")]
+    TooManyValues { name: String },
+
+    /// Two models and a filter of names have no tensor in which they differ.
+    #[error("the models have no difference in the tensors that were asked for")]
+    NoDifference,
+
+    /// One model has a tensor that the other has not.
+    #[error(
+        "tensor {name:?} is in {found:?} and not in {missing:?}: only models of the same \
+         architecture and size have a difference"
+    )]
+    Unpaired { name: String, found: PathBuf, missing: PathBuf },
 
     /// The vector was made for a model with another vocabulary.
     #[error("{domain:?} was made for a model with another tokenizer")]
@@ -43,6 +107,10 @@ pub enum VectorError {
     /// A low-rank tensor lacks one of its factors, or they don't fit each other.
     #[error("the low-rank factors of tensor {name:?} don't fit together in {path:?}")]
     Factors { name: String, path: PathBuf },
+
+    /// A sparse or one-bit tensor lacks a part, or its parts contradict each other.
+    #[error("the stored parts of tensor {name:?} don't fit together in {path:?}")]
+    Parts { name: String, path: PathBuf },
 
     /// The vector has NaN or infinite values, e.g. from a training run that diverged.
     #[error("tensor {name:?} has values that are not finite numbers in {path:?}")]

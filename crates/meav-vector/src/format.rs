@@ -1,35 +1,66 @@
 //! Format 1: one safetensors file (or shards with an index), described by string metadata.
+//!
+//! | kind | tensors of `NAME` |
+//! |---|---|
+//! | `dense` | `NAME` |
+//! | `low_rank` | `NAME.lora_A` `(r, in)`, `NAME.lora_B` `(out, r)`; times `meav.scale` |
+//! | `sparse` | `NAME.offsets`, `NAME.columns`, `NAME.values`; see [`Sparse::new`] |
+//! | `sign` | `NAME.signs`, `NAME.scales`; see [`Sign::new`] |
+//!
+//! The kind names the main form: a file of any kind but `dense` may hold tensors of every form.
+//! `meav.scales` is a JSON object of the scales that differ from `meav.scale`, and `meav.shapes`
+//! one of the dimensions of sparse tensors and signs, which their parts don't tell.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use meav_weights::{
-    Checkpoint, Dtype, Fingerprint, SafetensorsWriter, TensorSpec, Weight, write_file_atomically,
-};
+use meav_weights::{Checkpoint, Fingerprint};
 
 use crate::alignment_vector::VectorParts;
-use crate::{AlignmentVector, Delta, LowRank, VectorError, VectorKind, VectorOrigin};
+use crate::{Delta, LowRank, Sign, Sparse, VectorError, VectorKind, VectorOrigin};
 
-const FORMAT: &str = "1";
-const LORA_A: &str = ".lora_A";
-const LORA_B: &str = ".lora_B";
+pub(crate) const FORMAT: &str = "1";
 
-mod key {
-    pub(super) const FORMAT: &str = "meav.format";
-    pub(super) const KIND: &str = "meav.kind";
-    pub(super) const DOMAIN: &str = "meav.domain";
-    pub(super) const BASE: &str = "meav.base";
-    pub(super) const BASE_FINGERPRINT: &str = "meav.base_fingerprint";
-    pub(super) const TOKENIZER_FINGERPRINT: &str = "meav.tokenizer_fingerprint";
-    pub(super) const LEVELS: &str = "meav.levels";
-    pub(super) const TRAINING: &str = "meav.training";
-    pub(super) const CALIBRATION: &str = "meav.calibration";
-    pub(super) const CREATED: &str = "meav.created";
-    pub(super) const SCALE: &str = "meav.scale";
+/// What is appended to a tensor's name for each of its parts.
+pub(crate) mod part {
+    pub(crate) const LORA_A: &str = ".lora_A";
+    pub(crate) const LORA_B: &str = ".lora_B";
+    pub(crate) const OFFSETS: &str = ".offsets";
+    pub(crate) const COLUMNS: &str = ".columns";
+    pub(crate) const VALUES: &str = ".values";
+    pub(crate) const SIGNS: &str = ".signs";
+    pub(crate) const SCALES: &str = ".scales";
+
+    /// Every form, its first part first.
+    pub(crate) const FORMS: [&[&str]; 3] =
+        [&[LORA_A, LORA_B], &[OFFSETS, COLUMNS, VALUES], &[SIGNS, SCALES]];
 }
 
-pub(crate) fn open(path: &Path) -> Result<VectorParts, VectorError> {
-    let checkpoint = Checkpoint::open(path)?;
+pub(crate) mod key {
+    pub(crate) const FORMAT: &str = "meav.format";
+    pub(crate) const KIND: &str = "meav.kind";
+    pub(crate) const DOMAIN: &str = "meav.domain";
+    pub(crate) const BASE: &str = "meav.base";
+    pub(crate) const BASE_FINGERPRINT: &str = "meav.base_fingerprint";
+    pub(crate) const TOKENIZER_FINGERPRINT: &str = "meav.tokenizer_fingerprint";
+    pub(crate) const LEVELS: &str = "meav.levels";
+    pub(crate) const TRAINING: &str = "meav.training";
+    pub(crate) const CALIBRATION: &str = "meav.calibration";
+    pub(crate) const CREATED: &str = "meav.created";
+    pub(crate) const SCALE: &str = "meav.scale";
+    pub(crate) const SCALES: &str = "meav.scales";
+    pub(crate) const SHAPES: &str = "meav.shapes";
+    pub(crate) const EXTRACTION: &str = "meav.extraction";
+    pub(crate) const COMPRESSION: &str = "meav.compression";
+}
+
+/// Whether a file's metadata says that it is a vector.
+pub(crate) fn is_vector(checkpoint: &Checkpoint) -> bool {
+    checkpoint.metadata().contains_key(key::FORMAT)
+}
+
+pub(crate) fn read(checkpoint: &Checkpoint) -> Result<VectorParts, VectorError> {
+    let path = checkpoint.path();
     let metadata = Metadata { path, map: checkpoint.metadata() };
     match metadata.get(key::FORMAT) {
         Some(FORMAT) => {}
@@ -39,34 +70,72 @@ pub(crate) fn open(path: &Path) -> Result<VectorParts, VectorError> {
             return Err(VectorError::NewerFormat { found, path: path.to_owned() });
         }
     }
-    let (kind, deltas) = match metadata.required(key::KIND)? {
-        "dense" => (VectorKind::Dense, dense_deltas(&checkpoint)?),
-        "low_rank" => {
-            let scale: f32 =
-                metadata.parsed(key::SCALE)?.ok_or_else(|| metadata.unusable(key::SCALE))?;
-            (VectorKind::LowRank, low_rank_deltas(&checkpoint, scale)?)
-        }
-        kind => {
-            let (kind, path) = (kind.to_owned(), path.to_owned());
-            return Err(VectorError::UnsupportedKind { kind, path });
-        }
+    let kind = read_kind(&metadata)?;
+    let deltas = match kind {
+        VectorKind::Dense => dense_deltas(checkpoint)?,
+        _ => Reader::new(checkpoint, &metadata, kind)?.deltas()?,
     };
-    let origin = VectorOrigin {
+    Ok(VectorParts { kind, origin: read_origin(&metadata)?, deltas })
+}
+
+pub(crate) const fn kind_name(kind: VectorKind) -> &'static str {
+    match kind {
+        VectorKind::Dense => "dense",
+        VectorKind::LowRank => "low_rank",
+        VectorKind::Sparse => "sparse",
+        VectorKind::Sign => "sign",
+        VectorKind::Checkpoint => "checkpoint",
+    }
+}
+
+fn read_kind(metadata: &Metadata<'_>) -> Result<VectorKind, VectorError> {
+    use VectorKind::{Dense, LowRank, Sign, Sparse};
+    let name = metadata.required(key::KIND)?;
+    let kind = [Dense, LowRank, Sparse, Sign].into_iter().find(|kind| kind_name(*kind) == name);
+    kind.ok_or_else(|| {
+        let (kind, path) = (name.to_owned(), metadata.path.to_owned());
+        VectorError::UnsupportedKind { kind, path }
+    })
+}
+
+fn read_origin(metadata: &Metadata<'_>) -> Result<VectorOrigin, VectorError> {
+    Ok(VectorOrigin {
         domain: metadata.required(key::DOMAIN)?.to_owned(),
         base_name: metadata.text(key::BASE),
         base_fingerprint: metadata.parsed(key::BASE_FINGERPRINT)?,
         tokenizer_fingerprint: metadata.parsed(key::TOKENIZER_FINGERPRINT)?,
-        levels: match metadata.get(key::LEVELS) {
-            Some(json) => {
-                serde_json::from_str(json).map_err(|_source| metadata.unusable(key::LEVELS))?
-            }
-            None => Vec::new(),
-        },
+        levels: metadata.json(key::LEVELS)?,
         training: metadata.text(key::TRAINING),
         calibration: metadata.text(key::CALIBRATION),
         created: metadata.text(key::CREATED),
-    };
-    Ok(VectorParts { kind, origin, deltas })
+        extraction: metadata.text(key::EXTRACTION),
+        compression: metadata.text(key::COMPRESSION),
+    })
+}
+
+/// The metadata that tells where a vector comes from.
+pub(crate) fn origin_metadata(origin: &VectorOrigin, kind: VectorKind) -> BTreeMap<String, String> {
+    let text = |fingerprint: Option<Fingerprint>| fingerprint.map(|it| it.to_string());
+    [
+        (key::FORMAT, Some(FORMAT.to_owned())),
+        (key::KIND, Some(kind_name(kind).to_owned())),
+        (key::DOMAIN, Some(origin.domain.clone())),
+        (key::BASE, origin.base_name.clone()),
+        (key::BASE_FINGERPRINT, text(origin.base_fingerprint)),
+        (key::TOKENIZER_FINGERPRINT, text(origin.tokenizer_fingerprint)),
+        (
+            key::LEVELS,
+            (!origin.levels.is_empty()).then(|| serde_json::json!(origin.levels).to_string()),
+        ),
+        (key::TRAINING, origin.training.clone()),
+        (key::CALIBRATION, origin.calibration.clone()),
+        (key::CREATED, origin.created.clone()),
+        (key::EXTRACTION, origin.extraction.clone()),
+        (key::COMPRESSION, origin.compression.clone()),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+    .collect()
 }
 
 fn dense_deltas(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Delta>, VectorError> {
@@ -76,32 +145,97 @@ fn dense_deltas(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Delta>, Vect
         .collect()
 }
 
-fn low_rank_deltas(
-    checkpoint: &Checkpoint,
+/// Puts tensors together from their parts.
+struct Reader<'a> {
+    checkpoint: &'a Checkpoint,
+    /// The scale of the tensors that `scales` does not name.
     scale: f32,
-) -> Result<BTreeMap<String, Delta>, VectorError> {
-    let mut deltas = BTreeMap::new();
-    for factor_name in checkpoint.names() {
-        let misfit = |name: &str| VectorError::Factors {
-            name: name.to_owned(),
-            path: checkpoint.path().to_owned(),
+    scales: BTreeMap<String, f32>,
+    shapes: BTreeMap<String, Vec<usize>>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(
+        checkpoint: &'a Checkpoint,
+        metadata: &Metadata<'_>,
+        kind: VectorKind,
+    ) -> Result<Self, VectorError> {
+        let scale = match metadata.parsed(key::SCALE)? {
+            None if kind == VectorKind::LowRank => return Err(metadata.unusable(key::SCALE)),
+            scale => scale.unwrap_or(1.0),
         };
-        let (name, is_a) = match factor_name.strip_suffix(LORA_A) {
-            Some(name) => (name, true),
-            None => (factor_name.strip_suffix(LORA_B).ok_or_else(|| misfit(factor_name))?, false),
-        };
-        let (name_a, name_b) = (format!("{name}{LORA_A}"), format!("{name}{LORA_B}"));
-        if checkpoint.info(&name_a).is_none() || checkpoint.info(&name_b).is_none() {
-            return Err(misfit(name));
+        let scales = metadata.json(key::SCALES)?;
+        let shapes = metadata.json(key::SHAPES)?;
+        Ok(Self { checkpoint, scale, scales, shapes })
+    }
+
+    fn deltas(&self) -> Result<BTreeMap<String, Delta>, VectorError> {
+        let mut deltas = BTreeMap::new();
+        for stored in self.checkpoint.names() {
+            let Some((name, form, is_first)) = split(stored) else {
+                let weight = self.checkpoint.load(stored)?;
+                self.insert(&mut deltas, stored, Delta::Dense(weight))?;
+                continue;
+            };
+            let part = |part: &&&str| self.checkpoint.info(&format!("{name}{part}")).is_none();
+            if form.iter().find(part).is_some() {
+                return Err(self.misfit(name, form));
+            }
+            if is_first {
+                let delta = self.form(name, form)?.ok_or_else(|| self.misfit(name, form))?;
+                self.insert(&mut deltas, name, delta)?;
+            }
         }
-        if is_a {
-            let factors =
-                LowRank::new(&checkpoint.load(&name_a)?, &checkpoint.load(&name_b)?, scale)
-                    .ok_or_else(|| misfit(name))?;
-            deltas.insert(name.to_owned(), Delta::LowRank(factors));
+        Ok(deltas)
+    }
+
+    fn insert(
+        &self,
+        deltas: &mut BTreeMap<String, Delta>,
+        name: &str,
+        delta: Delta,
+    ) -> Result<(), VectorError> {
+        match deltas.insert(name.to_owned(), delta) {
+            None => Ok(()),
+            Some(_) => Err(self.misfit(name, &[])),
         }
     }
-    Ok(deltas)
+
+    /// `None` where the parts don't fit each other.
+    fn form(&self, name: &str, form: &[&str]) -> Result<Option<Delta>, VectorError> {
+        let weight = |part: &str| self.checkpoint.load(&format!("{name}{part}"));
+        let integers = |part: &str| self.checkpoint.load_integers(&format!("{name}{part}"));
+        if form[0] == part::LORA_A {
+            let scale = self.scales.get(name).copied().unwrap_or(self.scale);
+            let factors = LowRank::new(&weight(part::LORA_A)?, &weight(part::LORA_B)?, scale);
+            return Ok(factors.map(Delta::LowRank));
+        }
+        let Some(shape) = self.shapes.get(name).cloned() else { return Ok(None) };
+        Ok(if form[0] == part::OFFSETS {
+            let (offsets, columns) = (integers(part::OFFSETS)?, integers(part::COLUMNS)?);
+            Sparse::new(shape, offsets, columns, weight(part::VALUES)?).map(Delta::Sparse)
+        } else {
+            Sign::new(shape, integers(part::SIGNS)?, &weight(part::SCALES)?).map(Delta::Sign)
+        })
+    }
+
+    fn misfit(&self, name: &str, form: &[&str]) -> VectorError {
+        let (name, path) = (name.to_owned(), self.checkpoint.path().to_owned());
+        match form.first() {
+            Some(&part::LORA_A) => VectorError::Factors { name, path },
+            _ => VectorError::Parts { name, path },
+        }
+    }
+}
+
+/// The tensor that a part belongs to, its form, and whether it is the first part of that.
+fn split(stored: &str) -> Option<(&str, &'static [&'static str], bool)> {
+    part::FORMS.into_iter().find_map(|form| {
+        form.iter().enumerate().find_map(|(index, part)| {
+            let name = stored.strip_suffix(part)?;
+            Some((name, form, index == 0))
+        })
+    })
 }
 
 /// The metadata of one file, with the file's name for errors.
@@ -127,82 +261,13 @@ impl<'a> Metadata<'a> {
         self.get(key).map(|text| text.parse().map_err(|_source| self.unusable(key))).transpose()
     }
 
+    /// The default where there is no such key.
+    fn json<T: serde::de::DeserializeOwned + Default>(&self, key: &str) -> Result<T, VectorError> {
+        let Some(json) = self.get(key) else { return Ok(T::default()) };
+        serde_json::from_str(json).map_err(|_source| self.unusable(key))
+    }
+
     fn unusable(&self, key: &str) -> VectorError {
         VectorError::Metadata { key: key.to_owned(), path: self.path.to_owned() }
     }
-}
-
-/// Writes a low-rank vector as one file of format 1, its factors rounded to `dtype`.
-///
-/// The scales of all tensors must be one and the same; it goes into the metadata.
-///
-/// # Errors
-///
-/// [`VectorError::Weights`] if it can't be written; nothing is left then.
-/// [`VectorError::UnsupportedKind`] for a vector
-/// with dense tensors, [`VectorError::Factors`] for the first tensor with another scale.
-pub fn save_low_rank(
-    vector: &AlignmentVector,
-    dtype: Dtype,
-    path: &Path,
-) -> Result<(), VectorError> {
-    let mut scale = None;
-    let mut tensors = Vec::new();
-    for (name, delta) in &vector.deltas {
-        let Delta::LowRank(factors) = delta else {
-            let (kind, path) = ("dense".to_owned(), vector.path.clone());
-            return Err(VectorError::UnsupportedKind { kind, path });
-        };
-        #[expect(clippy::float_cmp, reason = "one and the same, not nearly so")]
-        let is_other = *scale.get_or_insert(factors.scale) != factors.scale;
-        if is_other {
-            let (name, path) = (name.clone(), vector.path.clone());
-            return Err(VectorError::Factors { name, path });
-        }
-        let [n_out, n_in] = factors.shape;
-        let a = Weight::from_f32(vec![factors.rank, n_in], factors.a.clone());
-        let b = Weight::from_f32(vec![n_out, factors.rank], factors.b.clone());
-        tensors.push((format!("{name}{LORA_A}"), a.to_dtype(dtype)));
-        tensors.push((format!("{name}{LORA_B}"), b.to_dtype(dtype)));
-    }
-    let specs = tensors
-        .iter()
-        .map(|(name, weight)| TensorSpec {
-            name: name.clone(),
-            dtype,
-            shape: weight.shape().to_vec(),
-        })
-        .collect();
-    let metadata = low_rank_metadata(&vector.origin, scale.unwrap_or(1.0));
-    write_file_atomically(path, |file| {
-        let mut writer = SafetensorsWriter::new(file, path, specs, metadata)?;
-        for (_, weight) in &tensors {
-            writer.push(weight.bytes())?;
-        }
-        writer.finish()
-    })?;
-    Ok(())
-}
-
-fn low_rank_metadata(origin: &VectorOrigin, scale: f32) -> BTreeMap<String, String> {
-    let text = |fingerprint: Option<Fingerprint>| fingerprint.map(|it| it.to_string());
-    [
-        (key::FORMAT, Some(FORMAT.to_owned())),
-        (key::KIND, Some("low_rank".to_owned())),
-        (key::DOMAIN, Some(origin.domain.clone())),
-        (key::SCALE, Some(scale.to_string())),
-        (key::BASE, origin.base_name.clone()),
-        (key::BASE_FINGERPRINT, text(origin.base_fingerprint)),
-        (key::TOKENIZER_FINGERPRINT, text(origin.tokenizer_fingerprint)),
-        (
-            key::LEVELS,
-            (!origin.levels.is_empty()).then(|| serde_json::json!(origin.levels).to_string()),
-        ),
-        (key::TRAINING, origin.training.clone()),
-        (key::CALIBRATION, origin.calibration.clone()),
-        (key::CREATED, origin.created.clone()),
-    ]
-    .into_iter()
-    .filter_map(|(key, value)| Some((key.to_owned(), value?)))
-    .collect()
 }

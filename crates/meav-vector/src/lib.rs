@@ -9,18 +9,42 @@
 //!
 //! [`AlignmentVector::open`] reads one from a file of format 1 or from a PEFT adapter folder,
 //! [`LiveWeights`] holds the weights that a model computes with and moves them to any λ, and
-//! [`merge_tensor`] does the same for one tensor that is on its way to a file.
+//! [`merge_tensor`] does the same for one tensor that is on its way to a file. [`Method`] has other
+//! ways to combine vectors than their sum, and a [`Scope`] applies one to a part of the model.
 
 mod alignment_vector;
+mod compare;
+mod compress;
 mod error;
+mod extract;
 mod format;
 mod kernels;
 mod live_weights;
+mod method;
 mod peft;
+mod place;
 mod recipe;
+mod rows;
+mod save;
+mod scope;
+mod separate;
+mod sign;
+mod sparse;
+mod svd;
+mod term;
 
 pub use alignment_vector::{AlignmentVector, Delta, LowRank, VectorKind, VectorOrigin};
+pub use compare::{Cell, Interference, Pair, compare};
+pub use compress::{CompressReport, Compression, TensorError, compress};
 pub use error::{AdapterConfigError, VectorError};
-pub use format::save_low_rank;
-pub use live_weights::{LiveWeights, MergeReport, Term, merge_tensor};
+pub use extract::{ExtractReport, Extraction, extract};
+pub use live_weights::{LiveWeights, MergeReport, merge_tensor};
+pub use method::Method;
+pub use place::{ModuleKind, tensor_place};
 pub use recipe::{Recipe, RecipeTerm};
+pub use save::{save, save_low_rank};
+pub use scope::{Scope, count_layers};
+pub use separate::{LayerShare, Separation, TensorShare, separate};
+pub use sign::Sign;
+pub use sparse::Sparse;
+pub use term::Term;

@@ -1,13 +1,13 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor};
 use half::{bf16, f16};
 use meav_job::JobCtx;
-use meav_weights::{Dtype, Values, Weight};
+use meav_weights::{Dtype, Fingerprint, Values, Weight};
 
-use crate::kernels::cpu::{Addend, Element, merge};
-use crate::{AlignmentVector, VectorError};
+use crate::kernels::{Addend, Cut, Element, Selection, find_cut, merge};
+use crate::term::{Plan, Share};
+use crate::{Method, Term, VectorError, count_layers};
 
 /// The tensors that the forward pass reads, and the untouched base that they are computed from.
 ///
@@ -15,7 +15,7 @@ use crate::{AlignmentVector, VectorError};
 /// live = base + Σᵢ λᵢ θ_AV,i
 /// ```
 ///
-/// Source: Shahriar et al., 2024, arXiv:2410.19206, Eq. 3.
+/// Source: Shahriar et al., 2024, arXiv:2410.19206, Eq. 3; [`Method`] has other sums.
 ///
 /// Never an edit on top of an edit: each change starts from the base, which is held as precisely
 /// as its file has it, sums in `f32` in the order of the terms with fused multiply-add, and rounds
@@ -25,58 +25,24 @@ use crate::{AlignmentVector, VectorError};
 pub struct LiveWeights {
     base: BTreeMap<String, Weight>,
     live: BTreeMap<String, Tensor>,
+    n_layers: usize,
+    method: Method,
     applied: Vec<Term>,
+    cuts: BTreeMap<CutKey, Cut>,
 }
 
-/// One vector and its λ.
-#[derive(Clone, Debug)]
-pub struct Term {
-    /// The vector.
-    pub vector: Arc<AlignmentVector>,
-    /// λ.
-    pub coefficient: f64,
-}
+/// The vector, the tensor's name and the bits of the density: what a cut depends on beside the
+/// base.
+type CutKey = (Fingerprint, String, u64);
 
 /// What a change of recipe cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MergeReport {
     /// Tensors that were recomputed.
     pub tensors: usize,
-    /// Bytes of base, vectors and result that were read and written.
+    /// Bytes of base, vectors and result that were read and written, each counted once: not what
+    /// the search for a trimmed vector's largest elements reads.
     pub bytes: u64,
-}
-
-impl Term {
-    /// Whether λ is not 0 in the precision of the sum.
-    ///
-    /// Terms that are not active are left out, which keeps −0.0 and NaN payloads of the base.
-    pub fn is_active(&self) -> bool {
-        self.coefficient as f32 != 0.0
-    }
-
-    fn check(&self) -> Result<(), VectorError> {
-        if (self.coefficient as f32).is_finite() {
-            return Ok(());
-        }
-        Err(VectorError::NonFiniteCoefficient {
-            domain: self.vector.origin.domain.clone(),
-            coefficient: self.coefficient,
-        })
-    }
-
-    fn addend(&self, name: &str) -> Option<Addend<'_>> {
-        if !self.is_active() {
-            return None;
-        }
-        let delta = self.vector.deltas.get(name)?;
-        Some(Addend { coefficient: self.coefficient as f32, delta })
-    }
-
-    /// Whether both change a tensor in the same way, as far as both touch it.
-    #[expect(clippy::float_cmp, reason = "the same bits, or it is another sum")]
-    fn is_same(&self, other: &Self) -> bool {
-        self.coefficient == other.coefficient && self.vector.fingerprint == other.vector.fingerprint
-    }
 }
 
 impl LiveWeights {
@@ -99,7 +65,9 @@ impl LiveWeights {
                 .map_err(|source| VectorError::Tensor { name: name.clone(), source })?;
             live.insert(name.clone(), tensor);
         }
-        Ok(Self { base, live, applied: Vec::new() })
+        let n_layers = count_layers(base.keys().map(String::as_str));
+        let (method, applied, cuts) = (Method::default(), Vec::new(), BTreeMap::new());
+        Ok(Self { base, live, n_layers, method, applied, cuts })
     }
 
     /// The live tensors. A clone shares their storage, so that a change of recipe reaches it.
@@ -112,25 +80,68 @@ impl LiveWeights {
         &self.applied
     }
 
+    /// How the weights combine it.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
     /// Makes the weights those of `terms`, recomputing only tensors for which something changed.
+    ///
+    /// What trimming leaves of a vector is found once for each density, and remembered until there
+    /// is another density: moving λ does not search again.
     ///
     /// # Errors
     ///
-    /// [`VectorError::NonFiniteCoefficient`] before any work is done; [`VectorError::Cancelled`]
-    /// between two tensors; [`VectorError::Tensor`] if the device fails. In all cases the weights
-    /// are what they were.
+    /// [`VectorError::NonFiniteCoefficient`], [`VectorError::Density`], [`VectorError::DropRate`],
+    /// [`VectorError::Layers`] or [`VectorError::Profile`] before any work is done;
+    /// [`VectorError::Cancelled`] between two tensors; [`VectorError::Tensor`] if the device fails.
+    /// In all cases the weights are what they were.
     ///
     /// # Panics
     ///
     /// If a vector does not fit; see [`AlignmentVector::check_fit`].
-    pub fn apply(&mut self, terms: &[Term], job: &JobCtx<'_>) -> Result<MergeReport, VectorError> {
-        terms.iter().try_for_each(Term::check)?;
-        let changed: Vec<&String> =
-            self.base.keys().filter(|name| differs(name, &self.applied, terms)).collect();
+    ///
+    /// [`AlignmentVector::check_fit`]: crate::AlignmentVector::check_fit
+    pub fn apply(
+        &mut self,
+        method: Method,
+        terms: &[Term],
+        job: &JobCtx<'_>,
+    ) -> Result<MergeReport, VectorError> {
+        let Self { base, live, n_layers, applied, cuts, .. } = self;
+        let before = Plan::new(self.method, applied, *n_layers)?;
+        let after = Plan::new(method, terms, *n_layers)?;
+        let mut merger = Merger { base, live, cuts };
+        let report = merger.replace(&before, &after, job)?;
+        if let Method::Ties { density } = method {
+            cuts.retain(|(.., bits), _| *bits == density.to_bits());
+        }
+        self.method = method;
+        self.applied = terms.iter().filter(|term| term.is_active()).cloned().collect();
+        Ok(report)
+    }
+}
+
+/// The parts of [`LiveWeights`] that a merge works on.
+struct Merger<'a> {
+    base: &'a BTreeMap<String, Weight>,
+    live: &'a BTreeMap<String, Tensor>,
+    cuts: &'a mut BTreeMap<CutKey, Cut>,
+}
+
+impl Merger<'_> {
+    fn replace(
+        &mut self,
+        before: &Plan<'_>,
+        after: &Plan<'_>,
+        job: &JobCtx<'_>,
+    ) -> Result<MergeReport, VectorError> {
+        let differs = |name: &&String| !after.is_same_for(name, before);
+        let changed: Vec<&String> = self.base.keys().filter(differs).collect();
         let mut report = MergeReport::default();
         for (index, name) in changed.iter().enumerate() {
             let ticked = job.tick(index, changed.len()).map_err(VectorError::from);
-            match ticked.and_then(|()| self.recompute(name, terms)) {
+            match ticked.and_then(|()| self.recompute(name, after)) {
                 Ok(bytes) => {
                     report.tensors += 1;
                     report.bytes += bytes;
@@ -138,37 +149,28 @@ impl LiveWeights {
                 Err(err) => {
                     // The same sums as before give the same bits as before.
                     for name in &changed[..index] {
-                        self.recompute(name, &self.applied)?;
+                        self.recompute(name, before)?;
                     }
                     return Err(err);
                 }
             }
         }
-        self.applied = terms.iter().filter(|term| term.is_active()).cloned().collect();
         Ok(report)
     }
 
-    fn recompute(&self, name: &str, terms: &[Term]) -> Result<u64, VectorError> {
-        let base = &self.base[name];
-        let addends: Vec<_> = terms.iter().filter_map(|term| term.addend(name)).collect();
-        self.live[name]
-            .inplace_op1(&MergeOp { base, addends: &addends })
+    fn recompute(&mut self, name: &str, plan: &Plan<'_>) -> Result<u64, VectorError> {
+        let (base, live) = (&self.base[name], &self.live[name]);
+        let shares = plan.shares(name);
+        let selection = plan.selection(name, &shares, |share, density| {
+            let key = (share.vector.fingerprint, name.to_owned(), density.to_bits());
+            *self.cuts.entry(key).or_insert_with(|| find_cut(base, share.delta, density))
+        });
+        let addends: Vec<_> = shares.iter().map(Share::addend).collect();
+        live.inplace_op1(&MergeOp { base, addends: &addends, selection: &selection })
             .map_err(|source| VectorError::Tensor { name: name.to_owned(), source })?;
-        let live_bytes = base.len() * self.live[name].dtype().size_in_bytes();
+        let live_bytes = base.len() * live.dtype().size_in_bytes();
         let vector_bytes: usize = addends.iter().map(|addend| addend.delta.size_bytes()).sum();
         Ok((base.bytes().len() + live_bytes + vector_bytes) as u64)
-    }
-}
-
-fn differs(name: &str, before: &[Term], after: &[Term]) -> bool {
-    let touching = |term: &&Term| term.addend(name).is_some();
-    let (mut before, mut after) = (before.iter().filter(touching), after.iter().filter(touching));
-    loop {
-        match (before.next(), after.next()) {
-            (None, None) => return false,
-            (Some(a), Some(b)) if a.is_same(b) => {}
-            _ => return true,
-        }
     }
 }
 
@@ -183,32 +185,43 @@ fn to_tensor(weight: &Weight, device: &Device) -> candle_core::Result<Tensor> {
 
 /// One merged tensor in `dtype`, for a file: the same sums as [`LiveWeights::apply`].
 ///
+/// `n_layers` are those of the whole model; see [`count_layers`].
+///
 /// # Errors
 ///
-/// [`VectorError::NonFiniteCoefficient`].
+/// As [`LiveWeights::apply`], of the settings.
 ///
 /// # Panics
 ///
 /// If a vector does not fit; see [`AlignmentVector::check_fit`].
+///
+/// [`AlignmentVector::check_fit`]: crate::AlignmentVector::check_fit
 pub fn merge_tensor(
     name: &str,
     base: &Weight,
     dtype: Dtype,
+    n_layers: usize,
+    method: Method,
     terms: &[Term],
 ) -> Result<Weight, VectorError> {
-    terms.iter().try_for_each(Term::check)?;
-    let addends: Vec<_> = terms.iter().filter_map(|term| term.addend(name)).collect();
+    let plan = Plan::new(method, terms, n_layers)?;
+    let shares = plan.shares(name);
+    if shares.is_empty() {
+        return Ok(base.to_dtype(dtype));
+    }
+    let selection =
+        plan.selection(name, &shares, |share, density| find_cut(base, share.delta, density));
+    let addends: Vec<_> = shares.iter().map(Share::addend).collect();
     Ok(match dtype {
-        _ if addends.is_empty() => base.to_dtype(dtype),
-        Dtype::F32 => merged::<f32>(base, &addends),
-        Dtype::F16 => merged::<f16>(base, &addends),
-        Dtype::Bf16 => merged::<bf16>(base, &addends),
+        Dtype::F32 => merged::<f32>(base, &addends, &selection),
+        Dtype::F16 => merged::<f16>(base, &addends, &selection),
+        Dtype::Bf16 => merged::<bf16>(base, &addends, &selection),
     })
 }
 
-fn merged<T: Element>(base: &Weight, addends: &[Addend<'_>]) -> Weight {
+fn merged<T: Element>(base: &Weight, addends: &[Addend<'_>], selection: &Selection) -> Weight {
     let mut out = vec![T::default(); base.len()];
-    merge(&mut out, base, addends);
+    merge(&mut out, base, addends, selection);
     T::weight(base.shape().to_vec(), out)
 }
 
@@ -216,6 +229,7 @@ fn merged<T: Element>(base: &Weight, addends: &[Addend<'_>]) -> Weight {
 struct MergeOp<'a> {
     base: &'a Weight,
     addends: &'a [Addend<'a>],
+    selection: &'a Selection,
 }
 
 impl MergeOp<'_> {
@@ -223,7 +237,7 @@ impl MergeOp<'_> {
         let Some((start, end)) = layout.contiguous_offsets() else {
             candle_core::bail!("live weights are not contiguous");
         };
-        merge(&mut out[start..end], self.base, self.addends);
+        merge(&mut out[start..end], self.base, self.addends, self.selection);
         Ok(())
     }
 }
@@ -240,5 +254,46 @@ impl InplaceOp1 for MergeOp<'_> {
             CpuStorage::BF16(out) => self.write(out, layout),
             _ => candle_core::bail!("live weights are not of a floating point type"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{AlignmentVector, Delta, VectorKind, VectorOrigin};
+
+    fn vector(values: [f32; 4]) -> Arc<AlignmentVector> {
+        let delta = Delta::Dense(Weight::from_f32(vec![4], values.to_vec()));
+        Arc::new(AlignmentVector {
+            path: PathBuf::new(),
+            kind: VectorKind::Dense,
+            origin: VectorOrigin::default(),
+            fingerprint: Fingerprint::of_bytes(b"any"),
+            deltas: BTreeMap::from([("w".to_owned(), delta)]),
+        })
+    }
+
+    /// Cuts that are put in the place of the ones found show which are used.
+    #[test]
+    fn cuts_are_looked_up_for_another_coefficient_and_found_for_another_density() {
+        let job = JobCtx::detached();
+        let base = Weight::from_f32(vec![4], vec![0.0; 4]);
+        let base = BTreeMap::from([("w".to_owned(), base)]);
+        let mut live = LiveWeights::new(base, Dtype::F32, &Device::Cpu, &job).unwrap();
+        let vector = vector([1.0, 2.0, 3.0, 4.0]);
+        let apply = |live: &mut LiveWeights, density, coefficient| {
+            let terms = [Term::new(Arc::clone(&vector), coefficient)];
+            live.apply(Method::Ties { density }, &terms, &job).unwrap();
+            live.live["w"].to_vec1::<f32>().unwrap()
+        };
+        assert_eq!(apply(&mut live, 0.5, 1.0), [0.0, 0.0, 3.0, 4.0]);
+        live.cuts.values_mut().for_each(|cut| *cut = Cut::NONE);
+        assert_eq!(apply(&mut live, 0.5, 2.0), [2.0, 4.0, 6.0, 8.0]);
+        assert_eq!(apply(&mut live, 0.25, 2.0), [0.0, 0.0, 0.0, 8.0]);
+        assert_eq!(live.cuts.len(), 1);
+        assert_eq!(apply(&mut live, 0.5, 1.0), [0.0, 0.0, 3.0, 4.0]);
     }
 }

@@ -9,7 +9,9 @@ use serde::Deserialize;
 
 use crate::gguf::{GgufEntry, GgufFile};
 use crate::safetensors_file::{SafetensorsEntry, SafetensorsFile};
-use crate::{Dtype, Fingerprint, Fingerprinter, MalformedReason, Weight, WeightsError};
+use crate::{
+    Dtype, Fingerprint, Fingerprinter, IntegerTensor, MalformedReason, Weight, WeightsError,
+};
 
 /// The tensors of one model or vector, by Hugging Face name.
 #[derive(Debug)]
@@ -221,6 +223,25 @@ impl Checkpoint {
         match self.entries.get(name) {
             Some(Entry::Safetensors(entry)) => entry.load(name),
             Some(Entry::Gguf(entry)) => entry.load(name),
+            None => {
+                Err(WeightsError::MissingTensor { name: name.to_owned(), path: self.path.clone() })
+            }
+        }
+    }
+
+    /// A tensor of unsigned whole numbers, mapped; a GGUF has none.
+    ///
+    /// # Errors
+    ///
+    /// [`WeightsError::MissingTensor`], [`WeightsError::NotIntegers`].
+    pub fn load_integers(&self, name: &str) -> Result<IntegerTensor, WeightsError> {
+        match self.entries.get(name) {
+            Some(Entry::Safetensors(entry)) => entry.load_integers(name),
+            Some(Entry::Gguf(entry)) => Err(WeightsError::NotIntegers {
+                name: name.to_owned(),
+                dtype: format!("{:?}", entry.dtype),
+                path: self.path.clone(),
+            }),
             None => {
                 Err(WeightsError::MissingTensor { name: name.to_owned(), path: self.path.clone() })
             }

@@ -3,8 +3,6 @@ use std::path::{Path, PathBuf};
 
 use meav_job::Cancelled;
 
-use crate::Dtype;
-
 /// Why a tensor file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -41,6 +39,10 @@ pub enum WeightsError {
     /// The file's values are of a kind that cannot be computed with.
     #[error("tensor {name:?} has dtype {dtype}, only F32, F16 and BF16 are supported, in {path:?}")]
     UnsupportedDtype { name: String, dtype: String, path: PathBuf },
+
+    /// Values where there should be whole numbers.
+    #[error("tensor {name:?} has dtype {dtype}, it should hold U16 or U32, in {path:?}")]
+    NotIntegers { name: String, dtype: String, path: PathBuf },
 
     /// A tensor that should be there is not.
     #[error("tensor {name:?} is missing from {path:?}")]
@@ -134,8 +136,7 @@ impl WeightsError {
         }
     }
 
-    pub(crate) fn wrong_size(name: &str, dtype: Dtype, shape: &[usize], found: usize) -> Self {
-        let expected = shape.iter().product::<usize>() * dtype.size_bytes();
+    pub(crate) fn wrong_size(name: &str, expected: usize, found: usize) -> Self {
         Self::WrongSize { name: name.to_owned(), expected, found }
     }
 }

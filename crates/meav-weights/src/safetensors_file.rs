@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::{Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use safetensors::tensor::{Metadata, TensorInfo as HeaderEntry};
 
 use crate::atomic::write_all;
 use crate::mapped_file::MappedFile;
-use crate::{Dtype, MalformedReason, Weight, WeightsError};
+use crate::{Dtype, IntegerDtype, IntegerTensor, MalformedReason, Weight, WeightsError};
 
 /// A mapped safetensors file whose header has been checked against its size.
 #[derive(Debug)]
@@ -97,6 +98,17 @@ impl SafetensorsEntry {
                 Weight::from_bytes(bytes, dtype, self.shape.clone())
             }))
     }
+
+    pub(crate) fn load_integers(&self, name: &str) -> Result<IntegerTensor, WeightsError> {
+        let dtype = IntegerDtype::from_safetensors(self.dtype).ok_or_else(|| {
+            WeightsError::NotIntegers {
+                name: name.to_owned(),
+                dtype: format!("{:?}", self.dtype),
+                path: self.file.path.clone(),
+            }
+        })?;
+        Ok(IntegerTensor::read(&self.file, self.range.clone(), dtype, self.shape.clone()))
+    }
 }
 
 /// A tensor that will be written.
@@ -110,8 +122,58 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
 }
 
+/// What a tensor's elements are in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredDtype {
+    /// Weights.
+    Float(Dtype),
+    /// Unsigned whole numbers.
+    Integer(IntegerDtype),
+}
+
+/// As [`TensorSpec`], of weights or whole numbers.
+#[derive(Clone, Debug)]
+pub struct StoredSpec {
+    /// Its name in the file.
+    pub name: String,
+    /// Its element type.
+    pub dtype: StoredDtype,
+    /// Its dimensions, outermost first.
+    pub shape: Vec<usize>,
+}
+
+impl StoredDtype {
+    /// Bytes per element.
+    pub const fn size_bytes(self) -> usize {
+        match self {
+            Self::Float(dtype) => dtype.size_bytes(),
+            Self::Integer(dtype) => dtype.size_bytes(),
+        }
+    }
+
+    const fn to_safetensors(self) -> safetensors::Dtype {
+        match self {
+            Self::Float(dtype) => dtype.to_safetensors(),
+            Self::Integer(dtype) => dtype.to_safetensors(),
+        }
+    }
+}
+
+impl StoredSpec {
+    /// Fits into an integer, as the header's entries were checked to do.
+    fn size_bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.size_bytes()
+    }
+}
+
+impl From<TensorSpec> for StoredSpec {
+    fn from(TensorSpec { name, dtype, shape }: TensorSpec) -> Self {
+        Self { name, dtype: StoredDtype::Float(dtype), shape }
+    }
+}
+
 /// Tensors one behind the other.
-fn header_entries(tensors: &[TensorSpec]) -> Result<Vec<(String, HeaderEntry)>, MalformedReason> {
+fn header_entries(tensors: &[StoredSpec]) -> Result<Vec<(String, HeaderEntry)>, MalformedReason> {
     let mut names = BTreeSet::new();
     let mut end = 0_usize;
     tensors
@@ -137,12 +199,27 @@ fn header_entries(tensors: &[TensorSpec]) -> Result<Vec<(String, HeaderEntry)>, 
         .collect()
 }
 
+/// The header without padding.
+fn header_bytes(
+    tensors: &[StoredSpec],
+    metadata: BTreeMap<String, String>,
+) -> Result<Vec<u8>, MalformedReason> {
+    let metadata = (!metadata.is_empty()).then(|| metadata.into_iter().collect());
+    Metadata::new(metadata, header_entries(tensors)?)
+        .and_then(|header| Ok(serde_json::to_vec(&header)?))
+        .map_err(MalformedReason::Safetensors)
+}
+
 /// Writes a safetensors file one tensor at a time, so that no more than one is in memory.
 #[derive(Debug)]
 pub struct SafetensorsWriter<'a> {
     file: &'a mut File,
     path: PathBuf,
-    pending: std::vec::IntoIter<TensorSpec>,
+    header_len: usize,
+    tensors: Vec<StoredSpec>,
+    pending: std::vec::IntoIter<StoredSpec>,
+    /// The tensor of which some bytes have come, and how many.
+    begun: Option<(StoredSpec, usize)>,
 }
 
 impl<'a> SafetensorsWriter<'a> {
@@ -158,17 +235,34 @@ impl<'a> SafetensorsWriter<'a> {
         tensors: Vec<TensorSpec>,
         metadata: BTreeMap<String, String>,
     ) -> Result<Self, WeightsError> {
-        let entries = header_entries(&tensors).map_err(|err| err.at(path))?;
-        let metadata = (!metadata.is_empty()).then(|| metadata.into_iter().collect());
-        let header = Metadata::new(metadata, entries)
-            .and_then(|header| Ok(serde_json::to_vec(&header)?))
-            .map_err(|err| MalformedReason::Safetensors(err).at(path))?;
-        let padded_len = header.len().next_multiple_of(LENGTH_PREFIX);
-        let padding = vec![b' '; padded_len - header.len()];
-        write_all(file, &(padded_len as u64).to_le_bytes(), path)?;
+        let tensors = tensors.into_iter().map(StoredSpec::from).collect();
+        Self::with_integers(file, path, tensors, metadata)
+    }
+
+    /// As [`SafetensorsWriter::new`], where some tensors hold whole numbers.
+    ///
+    /// # Errors
+    ///
+    /// As [`SafetensorsWriter::new`].
+    pub fn with_integers(
+        file: &'a mut File,
+        path: &Path,
+        tensors: Vec<StoredSpec>,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<Self, WeightsError> {
+        let mut header = header_bytes(&tensors, metadata).map_err(|err| err.at(path))?;
+        header.resize(header.len().next_multiple_of(LENGTH_PREFIX), b' ');
+        write_all(file, &(header.len() as u64).to_le_bytes(), path)?;
         write_all(file, &header, path)?;
-        write_all(file, &padding, path)?;
-        Ok(Self { file, path: path.to_owned(), pending: tensors.into_iter() })
+        let pending = tensors.clone().into_iter();
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            header_len: header.len(),
+            tensors,
+            pending,
+            begun: None,
+        })
     }
 
     /// Writes the values of the next tensor.
@@ -177,25 +271,71 @@ impl<'a> SafetensorsWriter<'a> {
     ///
     /// [`WeightsError::WrongSize`] if it is not the one announced; [`WeightsError::Write`].
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), WeightsError> {
-        let Some(spec) = self.pending.next() else {
-            return Err(WeightsError::wrong_size("(none)", Dtype::F32, &[0], bytes.len()));
+        let expected = match (&self.begun, self.pending.as_slice().first()) {
+            (Some((spec, _)), _) | (None, Some(spec)) => spec.size_bytes(),
+            (None, None) => 0,
         };
-        let expected = spec.shape.iter().product::<usize>() * spec.dtype.size_bytes();
-        if bytes.len() != expected {
-            return Err(WeightsError::wrong_size(&spec.name, spec.dtype, &spec.shape, bytes.len()));
+        if self.begun.is_some() || bytes.len() != expected {
+            return Err(WeightsError::wrong_size(self.name(), expected, bytes.len()));
         }
+        self.push_part(bytes)
+    }
+
+    /// Writes the next values of the tensor at hand; the one after it begins when it is full.
+    ///
+    /// # Errors
+    ///
+    /// [`WeightsError::WrongSize`] if they are more than it has left; [`WeightsError::Write`].
+    pub fn push_part(&mut self, bytes: &[u8]) -> Result<(), WeightsError> {
+        let begun = self.begun.take().or_else(|| Some((self.pending.next()?, 0)));
+        let Some((spec, written)) = begun else {
+            return Err(WeightsError::wrong_size("(none)", 0, bytes.len()));
+        };
+        let (expected, written) = (spec.size_bytes(), written + bytes.len());
+        if written > expected {
+            return Err(WeightsError::wrong_size(&spec.name, expected, written));
+        }
+        self.begun = (written < expected).then_some((spec, written));
         write_all(self.file, bytes, &self.path)
+    }
+
+    /// The tensor that the next bytes belong to.
+    fn name(&self) -> &str {
+        let begun = self.begun.as_ref().map(|(spec, _)| spec);
+        begun.or_else(|| self.pending.as_slice().first()).map_or("(none)", |spec| &spec.name)
     }
 
     /// Ends the file.
     ///
     /// # Errors
     ///
-    /// [`WeightsError::MissingTensor`] if announced values never came.
+    /// [`WeightsError::MissingTensor`] if announced values never came,
+    /// [`WeightsError::WrongSize`] if those of the last tensor came in part.
     pub fn finish(mut self) -> Result<(), WeightsError> {
+        if let Some((spec, written)) = self.begun {
+            return Err(WeightsError::wrong_size(&spec.name, spec.size_bytes(), written));
+        }
         match self.pending.next() {
             Some(spec) => Err(WeightsError::MissingTensor { name: spec.name, path: self.path }),
             None => Ok(()),
         }
+    }
+
+    /// Ends the file with other metadata than it was begun with: what is known only now.
+    ///
+    /// # Errors
+    ///
+    /// As [`SafetensorsWriter::finish`]; [`WeightsError::WrongSize`] if the header is longer now.
+    pub fn finish_with(self, metadata: BTreeMap<String, String>) -> Result<(), WeightsError> {
+        let mut header = header_bytes(&self.tensors, metadata).map_err(|err| err.at(&self.path))?;
+        if header.len() > self.header_len {
+            return Err(WeightsError::wrong_size("(header)", self.header_len, header.len()));
+        }
+        header.resize(self.header_len, b' ');
+        let start = SeekFrom::Start(LENGTH_PREFIX as u64);
+        self.file.seek(start).map_err(WeightsError::write(&self.path))?;
+        write_all(self.file, &header, &self.path)?;
+        self.file.seek(SeekFrom::End(0)).map_err(WeightsError::write(&self.path))?;
+        self.finish()
     }
 }

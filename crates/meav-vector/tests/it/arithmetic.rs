@@ -2,121 +2,16 @@
 
 use std::sync::Arc;
 
-use half::{bf16, f16};
-use meav_vector::{Delta, LowRank, merge_tensor};
+use meav_vector::{Delta, Method};
 use meav_weights::{Dtype, Weight};
-use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::{term, vector};
-
-/// A recipe for one tensor.
-#[derive(Clone, Debug)]
-struct Case {
-    shape: [usize; 2],
-    base: Dtype,
-    merged: Dtype,
-    /// How each vector is stored, and its λ.
-    terms: Vec<(Stored, f64)>,
-    seed: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Stored {
-    Dense(Dtype),
-    LowRank { rank: usize, scale: f32 },
-}
-
-const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
-
-/// Values of all signs and sizes, −0.0 and subnormal ones included.
-fn values(len: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
-    (0..len)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let unit = (state >> 8) as f32 / (1 << 23) as f32 - 1.0;
-            match state >> 28 {
-                0 => -0.0,
-                1 => unit * 1e-39,
-                2 => unit * 1e-6,
-                3 => unit * 100.0,
-                _ => unit,
-            }
-        })
-        .collect()
-}
-
-fn delta(stored: Stored, shape: [usize; 2], seed: u32) -> Delta {
-    let [n_out, n_in] = shape;
-    match stored {
-        Stored::Dense(dtype) => {
-            let values = values(n_out * n_in, seed);
-            Delta::Dense(Weight::from_f32(shape.to_vec(), values).to_dtype(dtype))
-        }
-        Stored::LowRank { rank, scale } => Delta::LowRank(LowRank {
-            a: values(rank * n_in, seed),
-            b: values(n_out * rank, seed + 1),
-            shape,
-            rank,
-            scale,
-        }),
-    }
-}
-
-/// What λ multiplies, element by element, and the factor that does: the definition.
-fn written_out(delta: &Delta, coefficient: f64) -> (f32, Vec<f32>) {
-    let coefficient = coefficient as f32;
-    match delta {
-        Delta::Dense(weight) => (coefficient, weight.to_f32_vec()),
-        Delta::LowRank(LowRank { a, b, shape: [n_out, n_in], rank, scale }) => {
-            let element = |row: usize, column: usize| {
-                (0..*rank).fold(0.0_f32, |product, k| {
-                    b[row * rank + k].mul_add(a[k * n_in + column], product)
-                })
-            };
-            let product = (0..n_out * n_in).map(|i| element(i / n_in, i % n_in)).collect();
-            (coefficient * scale, product)
-        }
-    }
-}
-
-fn rounded_bits(values: &[f32], dtype: Dtype) -> Vec<u8> {
-    let values = values.iter();
-    match dtype {
-        Dtype::F32 => values.flat_map(|value| value.to_le_bytes()).collect(),
-        Dtype::F16 => values.flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
-        Dtype::Bf16 => values.flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),
-    }
-}
+use crate::reference::{Case, DTYPES, Stored, any_case};
+use crate::{sum_tensor, term, vector};
 
 /// Merges and compares every bit.
 fn check(case: &Case) {
-    let Case { shape, base, merged, ref terms, seed } = *case;
-    let len = shape[0] * shape[1];
-    let base = Weight::from_f32(shape.to_vec(), values(len, seed)).to_dtype(base);
-    let deltas: Vec<_> = terms
-        .iter()
-        .zip(1..)
-        .map(|((stored, _), index)| delta(*stored, shape, seed + 10 * index))
-        .collect();
-    let recipe: Vec<_> = terms
-        .iter()
-        .zip(&deltas)
-        .map(|((_, coefficient), delta)| {
-            term(&Arc::new(vector("any", [("w", delta.clone())])), *coefficient)
-        })
-        .collect();
-    let found = merge_tensor("w", &base, merged, &recipe).unwrap();
-    let mut sums = base.to_f32_vec();
-    for ((_, coefficient), delta) in terms.iter().zip(&deltas) {
-        let (factor, addends) = written_out(delta, *coefficient);
-        for (sum, addend) in sums.iter_mut().zip(addends) {
-            *sum = factor.mul_add(addend, *sum);
-        }
-    }
-    assert_eq!((found.dtype(), found.shape()), (merged, &shape[..]));
-    assert!(found.bytes() == rounded_bits(&sums, merged), "{case:?}");
+    case.check(Method::TaskArithmetic);
 }
 
 #[test]
@@ -129,6 +24,13 @@ fn every_mixture_of_types_is_summed_as_defined() {
                 (Stored::Dense(Dtype::F32), 1.0),
                 (Stored::Dense(Dtype::F16), -0.1),
                 (Stored::LowRank { rank: 8, scale: 0.37 }, 0.9),
+                (Stored::Sparse(Dtype::Bf16), 1.1),
+                (Stored::Sign, -0.6),
+                (Stored::Aligned(Dtype::F16), 0.4),
+                (Stored::Sparse(Dtype::F16), -0.2),
+                (Stored::Aligned(Dtype::Bf16), -1.5),
+                (Stored::Sparse(Dtype::F32), 0.8),
+                (Stored::Aligned(Dtype::F32), 0.3),
             ];
             check(&Case { shape: [3, 129], base, merged, terms, seed: 1 });
         }
@@ -171,6 +73,9 @@ fn blocks_and_tasks_leave_no_seams() {
     let terms = [
         (Stored::LowRank { rank: 3, scale: 1.5 }, 0.5),
         (Stored::Dense(Dtype::F16), 1.5),
+        (Stored::Sparse(Dtype::Bf16), 2.5),
+        (Stored::Sign, 0.75),
+        (Stored::Aligned(Dtype::Bf16), -0.25),
         (Stored::Dense(Dtype::Bf16), -0.25),
     ];
     for shape in [
@@ -185,14 +90,17 @@ fn blocks_and_tasks_leave_no_seams() {
         [2, 2049],
         [3, 4097],
         [683, 3],
-        // One task is 32,768 elements, rounded up to whole rows.
+        // One task is 4,096 elements, rounded up to whole rows.
         [17, 2047],
         [16, 2048],
         [2, 32_768],
         [2, 32_769],
+        // Columns that need more than 16 bits.
+        [2, 65_600],
         [33_000, 1],
     ] {
-        for terms in [&terms[..], &terms[1..]] {
+        // With and without such as are made of rows.
+        for terms in [&terms[..], &terms[1..], &terms[2..], &terms[3..], &terms[4..]] {
             for (base, merged) in [(Dtype::F32, Dtype::Bf16), (Dtype::Bf16, Dtype::F16)] {
                 check(&Case { shape, base, merged, terms: terms.to_vec(), seed: 7 });
             }
@@ -206,7 +114,7 @@ fn the_order_of_the_recipe_is_the_order_of_the_sum() {
     let small = vector("small", [("w", Delta::Dense(Weight::from_f32(vec![1], vec![1.0])))]);
     let (large, small) = (Arc::new(large), Arc::new(small));
     let base = Weight::from_f32(vec![1], vec![0.0]);
-    let merged = |terms: &[_]| merge_tensor("w", &base, Dtype::F32, terms).unwrap().to_f32_vec();
+    let merged = |terms: &[_]| sum_tensor("w", &base, Dtype::F32, terms).unwrap().to_f32_vec();
     let (plus, minus) = (term(&large, 1.0), term(&large, -1.0));
     assert_eq!(merged(&[plus.clone(), term(&small, 1.0), minus.clone()]), [0.0]);
     assert_eq!(merged(&[plus, minus, term(&small, 1.0)]), [1.0]);
@@ -220,30 +128,13 @@ fn multiplication_and_addition_are_fused() {
     let vector = Arc::new(vector("any", [("w", delta)]));
     let base = Weight::from_f32(vec![1], vec![-(1.0 + 2.0 * epsilon)]);
     let terms = [term(&vector, f64::from(1.0 + epsilon))];
-    let merged = merge_tensor("w", &base, Dtype::F32, &terms).unwrap();
+    let merged = sum_tensor("w", &base, Dtype::F32, &terms).unwrap();
     assert_eq!(merged.to_f32_vec(), [epsilon * epsilon]);
-}
-
-fn dtype() -> impl Strategy<Value = Dtype> {
-    proptest::sample::select(&DTYPES[..])
-}
-
-fn stored() -> impl Strategy<Value = Stored> {
-    prop_oneof![
-        dtype().prop_map(Stored::Dense),
-        (1..10_usize, -4.0..4.0_f32).prop_map(|(rank, scale)| Stored::LowRank { rank, scale }),
-    ]
 }
 
 proptest! {
     #[test]
-    fn any_recipe_is_summed_as_defined(
-        shape in (1..12_usize, prop_oneof![1..70_usize, 1020..1030_usize, 2040..2060_usize]),
-        base in dtype(),
-        merged in dtype(),
-        terms in vec((stored(), -2.0..2.0), 0..5),
-        seed in 0..1000_u32,
-    ) {
-        check(&Case { shape: shape.into(), base, merged, terms, seed });
+    fn any_recipe_is_summed_as_defined(case in any_case()) {
+        check(&case);
     }
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 use meav_test_support::{assert_close, tolerance};
-use meav_vector::{Delta, merge_tensor};
+use meav_vector::Delta;
 use meav_weights::{Dtype, Weight};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::{term, vector};
+use crate::{sum_tensor, term, vector};
 
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 
@@ -28,7 +28,7 @@ fn merged(base: &Weight, dtype: Dtype, terms: &[(&[f32], f64)]) -> Weight {
             term(&Arc::new(vector("any", [("w", dense(values))])), *coefficient)
         })
         .collect();
-    merge_tensor("w", base, dtype, &terms).unwrap()
+    sum_tensor("w", base, dtype, &terms).unwrap()
 }
 
 #[test]

@@ -8,8 +8,10 @@ use crate::opened;
 
 /// What the tiny model says to a vector.
 fn fit(file: &VectorFile) -> Result<(), VectorError> {
-    let folder = tiny_model(&TINY).in_temp_dir();
-    let base = Checkpoint::open(folder.path()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny");
+    tiny_model(&TINY).write(&path);
+    let base = Checkpoint::open(&path).unwrap();
     opened(file).check_fit(&base, Fingerprint::of_bytes(b"vocabulary"))
 }
 
@@ -38,12 +40,14 @@ fn vectors_of_the_same_layout_fit() {
 fn tensor_that_the_base_lacks_is_named() {
     check(
         &tiny_dense_vector(&TinyModel { tie_word_embeddings: false, ..TINY }, "medical", 5),
-        "the base model has no tensor \"lm_head.weight\", which \"medical\" changes",
+        "the base model \"tiny\" has no tensor \"lm_head.weight\", which \"medical\" changes: it was \
+         made for a model of another architecture or size, and is not transferred between them",
     );
     check(
         &tiny_low_rank_vector(&TinyModel { n_layers: 3, ..TINY }, "legal", 5),
-        "the base model has no tensor \"model.layers.2.mlp.down_proj.weight\", \
-         which \"legal\" changes",
+        "the base model \"tiny\" has no tensor \"model.layers.2.mlp.down_proj.weight\", which \
+         \"legal\" changes: it was made for a model of another architecture or size, and is not \
+         transferred between them",
     );
 }
 
@@ -52,18 +56,22 @@ fn tensor_of_another_shape_is_named() {
     check(
         &tiny_dense_vector(&TinyModel { intermediate_size: 128, ..TINY }, "medical", 5),
         "tensor \"model.layers.0.mlp.down_proj.weight\" has shape [64, 128] in \"medical\", \
-         the base model has [64, 96]",
+         the base model \"tiny\" has [64, 96]: a vector is not transferred between models of \
+         another architecture or size",
     );
     check(
         &tiny_low_rank_vector(&TinyModel { n_kv_heads: 4, ..TINY }, "medical", 5),
         "tensor \"model.layers.0.self_attn.k_proj.weight\" has shape [64, 64] in \"medical\", \
-         the base model has [32, 64]",
+         the base model \"tiny\" has [32, 64]: a vector is not transferred between models of \
+         another architecture or size",
     );
     let mut file = dense();
     tensor(&mut file, "model.norm.weight").shape = vec![8, 8];
     check(
         &file,
-        "tensor \"model.norm.weight\" has shape [8, 8] in \"medical\", the base model has [64]",
+        "tensor \"model.norm.weight\" has shape [8, 8] in \"medical\", the base \
+         model \"tiny\" has [64]: a vector is not transferred between models of another architecture \
+         or size",
     );
 }
 

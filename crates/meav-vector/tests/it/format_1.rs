@@ -6,8 +6,8 @@ use meav_test_support::{
     Dtype as FileDtype, TINY, Tensor, TinyModel, VectorFile, broken, tiny_dense_vector,
     tiny_low_rank_vector, tiny_model,
 };
-use meav_vector::{AlignmentVector, Delta, VectorError, VectorKind, save_low_rank};
-use meav_weights::{Dtype, Fingerprint, WeightsError};
+use meav_vector::{AlignmentVector, Delta, VectorError, VectorKind};
+use meav_weights::{Fingerprint, WeightsError};
 use serde_json::json;
 
 use meav_test_support::chain;
@@ -110,10 +110,11 @@ fn shards_are_one_vector() {
 }
 
 #[test]
-fn checkpoint_is_no_vector() {
+fn tensors_that_say_nothing_of_themselves_are_no_vector() {
     let expected = "no alignment vector: the metadata has no \"meav.format\" in";
     check(&without(dense(), "meav.format"), expected);
     let folder = tiny_model(&TINY).in_temp_dir();
+    fs::remove_file(folder.path().join("config.json")).unwrap();
     let err = open(folder.path()).unwrap_err();
     assert_eq!(err.to_string(), format!("{expected} {:?}", folder.path()));
 }
@@ -218,13 +219,22 @@ fn factors_that_do_not_fit_together_are_refused_by_name() {
 }
 
 #[test]
-fn tensor_that_is_no_factor_is_refused_by_name() {
+fn tensors_of_every_form_may_share_a_file() {
     let mut file = low_rank();
-    file.tensors.push(dense().tensors.remove(0));
-    check(
-        &file,
-        "the low-rank factors of tensor \"model.embed_tokens.weight\" don't fit together in",
-    );
+    let embeddings = dense().tensors.remove(0);
+    file.tensors.push(embeddings.clone());
+    let vector = opened(&file);
+    assert_eq!((vector.kind, vector.deltas.len()), (VectorKind::LowRank, 15));
+    let Delta::Dense(weight) = &vector.deltas[&embeddings.name] else { panic!() };
+    assert_eq!(weight.to_f32_vec(), embeddings.values);
+}
+
+#[test]
+fn tensor_of_two_forms_is_refused_by_name() {
+    let mut file = low_rank();
+    let name = file.tensors[0].name.strip_suffix(".lora_A").unwrap().to_owned();
+    file.tensors.push(Tensor { name: name.clone(), ..file.tensors[0].clone() });
+    check(&file, &format!("the stored parts of tensor {name:?} don't fit together in"));
 }
 
 #[test]
@@ -274,53 +284,4 @@ fn fingerprint_is_that_of_what_is_added() {
     let mut file = dense();
     file.tensors[0].values[0] += 1.0;
     assert_ne!(of(&dense()), of(&file));
-}
-
-#[test]
-fn saved_low_rank_vector_is_read_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("new").join("saved.safetensors");
-    let tokenizer = Fingerprint::of_bytes(b"vocabulary");
-    let file = with(low_rank(), "meav.tokenizer_fingerprint", &tokenizer.to_string());
-    let file = with(file, "meav.base_fingerprint", &tokenizer.to_string());
-    let file = with(file, "meav.calibration", "{}");
-    let vector = opened(&with(file, "meav.scale", "0.3333333"));
-    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
-        save_low_rank(&vector, dtype, &path).unwrap();
-        let saved = open(&path).unwrap();
-        assert_eq!(saved.fingerprint == vector.fingerprint, dtype == Dtype::F32);
-        assert_eq!(format!("{:?}", saved.origin), format!("{:?}", vector.origin));
-        assert_eq!(
-            saved.deltas.keys().collect::<Vec<_>>(),
-            vector.deltas.keys().collect::<Vec<_>>()
-        );
-        for (name, delta) in &vector.deltas {
-            let (Delta::LowRank(found), Delta::LowRank(factors)) = (&saved.deltas[name], delta)
-            else {
-                panic!("{name}")
-            };
-            let rounded = |values: &[f32]| {
-                let weight = meav_weights::Weight::from_f32(vec![values.len()], values.to_vec());
-                weight.to_dtype(dtype).to_f32_vec()
-            };
-            assert_eq!((found.shape, found.rank, found.scale), (factors.shape, 4, factors.scale));
-            assert!(found.a == rounded(&factors.a) && found.b == rounded(&factors.b), "{name}");
-        }
-    }
-}
-
-#[test]
-fn only_low_rank_vectors_of_one_scale_are_saved() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("saved.safetensors");
-    let err = save_low_rank(&opened(&dense()), Dtype::F32, &path).unwrap_err();
-    assert!(matches!(&err, VectorError::UnsupportedKind { kind, .. } if kind == "dense"));
-    let mut vector = std::sync::Arc::into_inner(opened(&low_rank())).unwrap();
-    let (last, delta) = vector.deltas.iter_mut().next_back().unwrap();
-    let Delta::LowRank(factors) = delta else { panic!() };
-    factors.scale = 3.0;
-    let last = last.clone();
-    let err = save_low_rank(&vector, Dtype::F32, &path).unwrap_err();
-    assert!(matches!(&err, VectorError::Factors { name, .. } if *name == last), "{err:?}");
-    assert!(!path.exists());
 }

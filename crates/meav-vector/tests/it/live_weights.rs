@@ -8,13 +8,14 @@ use half::{bf16, f16};
 use meav_job::{CancelToken, JobCtx, Progress};
 use meav_test_support::{TINY, TinyModel, tiny_dense_vector, tiny_low_rank_vector, tiny_model};
 use meav_vector::{
-    AlignmentVector, Delta, LiveWeights, MergeReport, Term, VectorError, merge_tensor,
+    AlignmentVector, Delta, LiveWeights, LowRank, MergeReport, Method, Scope, Sign, Sparse, Term,
+    VectorError, merge_tensor,
 };
 use meav_weights::{Checkpoint, Dtype, Weight};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::{Bits, bits, opened, term, vector};
+use crate::{Bits, bits, opened, sum_tensor, term, vector};
 
 const MODEL: TinyModel = TinyModel { n_layers: 1, ..TINY };
 
@@ -54,8 +55,12 @@ impl Bench {
 
     /// What a file of the merged model would hold.
     fn expected(&self, dtype: Dtype, terms: &[Term]) -> Bits {
+        self.expected_by(Method::TaskArithmetic, dtype, terms)
+    }
+
+    fn expected_by(&self, method: Method, dtype: Dtype, terms: &[Term]) -> Bits {
         let merge = |(name, base): (&String, &Weight)| {
-            (name.clone(), merge_tensor(name, base, dtype, terms).unwrap())
+            (name.clone(), merge_tensor(name, base, dtype, 1, method, terms).unwrap())
         };
         bits(&self.base.iter().map(merge).collect::<BTreeMap<_, _>>())
     }
@@ -79,12 +84,16 @@ fn tensor_bits(tensor: &Tensor) -> Vec<u8> {
     }
 }
 
-fn live_bits(live: &LiveWeights) -> Bits {
+pub(crate) fn live_bits(live: &LiveWeights) -> Bits {
     live.tensors().iter().map(|(name, tensor)| (name.clone(), tensor_bits(tensor))).collect()
 }
 
 fn apply(live: &mut LiveWeights, terms: &[Term]) -> MergeReport {
-    live.apply(terms, &JobCtx::detached()).unwrap()
+    apply_by(live, Method::TaskArithmetic, terms)
+}
+
+fn apply_by(live: &mut LiveWeights, method: Method, terms: &[Term]) -> MergeReport {
+    live.apply(method, terms, &JobCtx::detached()).unwrap()
 }
 
 fn coefficients(live: &LiveWeights) -> Vec<f64> {
@@ -136,6 +145,37 @@ fn only_tensors_of_changed_terms_are_recomputed() {
 }
 
 #[test]
+fn another_method_recomputes_what_vectors_touch() {
+    let bench = Bench::new();
+    let mut live = bench.live(Dtype::Bf16);
+    let ties = |density| Method::Ties { density };
+    let dare = |drop, seed| Method::Dare { drop, seed };
+    let (linear, all) = ([0.5, -0.3, 0.0], [0.5, -0.3, 0.7]);
+    for (method, coefficients, n_recomputed) in [
+        (ties(0.5), [0.0; 3], 0),
+        (Method::TaskArithmetic, linear, N_LINEAR),
+        (ties(0.5), linear, N_LINEAR),
+        (ties(0.5), linear, 0),
+        (ties(0.25), linear, N_LINEAR),
+        (ties(0.25), [0.5, -0.3, 0.7], N_TENSORS),
+        (ties(0.25), [0.4, -0.3, 0.7], N_LINEAR),
+        (dare(0.5, 1), all, N_TENSORS),
+        (dare(0.5, 1), all, 0),
+        (dare(0.5, 2), all, N_TENSORS),
+        (dare(0.4, 2), all, N_TENSORS),
+        (dare(0.4, 3), [0.0; 3], N_TENSORS),
+        (ties(0.4), [0.0; 3], 0),
+    ] {
+        let terms = bench.recipe(coefficients);
+        let report = apply_by(&mut live, method, &terms);
+        assert_eq!(report.tensors, n_recomputed, "{method:?} {coefficients:?}");
+        assert_eq!(live.method(), method);
+        let expected = bench.expected_by(method, Dtype::Bf16, &terms);
+        assert!(live_bits(&live) == expected, "{method:?} {coefficients:?}");
+    }
+}
+
+#[test]
 fn another_order_is_another_sum() {
     let bench = Bench::new();
     let mut live = bench.live(Dtype::F32);
@@ -147,12 +187,32 @@ fn another_order_is_another_sum() {
 
 #[test]
 fn report_counts_what_was_read_and_written() {
-    let base = BTreeMap::from([("w".to_owned(), Weight::from_f32(vec![2, 8], vec![1.0; 16]))]);
-    let mut live = LiveWeights::new(base, Dtype::Bf16, &Device::Cpu, &JobCtx::detached()).unwrap();
-    let delta = Weight::from_f32(vec![2, 8], vec![0.5; 16]).to_dtype(Dtype::F16);
-    let terms = [term(&Arc::new(vector("any", [("w", Delta::Dense(delta))])), 1.0)];
-    // 4 bytes of base, 2 of the vector and 2 of the result for each element.
-    assert_eq!(apply(&mut live, &terms), MergeReport { tensors: 1, bytes: 8 * 16 });
+    let values: Vec<f32> = (0..16).map(|i| if i % 4 == 0 { 0.5 } else { 0.0 }).collect();
+    let shape = || vec![2, 8];
+    let half = || Weight::from_f32(shape(), values.clone()).to_dtype(Dtype::F16);
+    let (a, b, rank, scale) = (vec![1.0; 24], vec![1.0; 6], 3, 1.0);
+    let factors = LowRank { a, b, shape: [2, 8], rank, scale };
+    let sparse = Sparse::from_dense(shape(), &values, Dtype::Bf16).unwrap();
+    for (delta, vector_bytes) in [
+        (Delta::Dense(half()), 2 * 16),
+        (Delta::Aligned(half()), 2 * 16),
+        (Delta::LowRank(factors), 4 * (3 * 8 + 2 * 3)),
+        // Three offsets, and for each of four values its column.
+        (Delta::Sparse(sparse), 4 * 3 + (2 + 2) * 4),
+        // A word and a scale for each row.
+        (Delta::Sign(Sign::from_dense(shape(), &values).unwrap()), (4 + 4) * 2),
+    ] {
+        let terms = [term(&Arc::new(vector("any", [("w", delta)])), 1.0)];
+        for method in [Method::TaskArithmetic, Method::Ties { density: 0.5 }] {
+            let base = Weight::from_f32(shape(), vec![1.0; 16]);
+            let base = BTreeMap::from([("w".to_owned(), base)]);
+            let mut live =
+                LiveWeights::new(base, Dtype::Bf16, &Device::Cpu, &JobCtx::detached()).unwrap();
+            // 4 bytes of base and 2 of the result for each element.
+            let expected = MergeReport { tensors: 1, bytes: 6 * 16 + vector_bytes };
+            assert_eq!(apply_by(&mut live, method, &terms), expected, "{terms:?}");
+        }
+    }
 }
 
 #[test]
@@ -180,7 +240,8 @@ fn cancelled_merge_leaves_the_previous_recipe() {
                 cancel.cancel();
             }
         };
-        let result = live.apply(&after, &JobCtx::new(cancel.clone(), &on_progress));
+        let result =
+            live.apply(Method::TaskArithmetic, &after, &JobCtx::new(cancel.clone(), &on_progress));
         assert!(matches!(result, Err(VectorError::Cancelled(_))), "{result:?}");
         assert!(live_bits(&live) == expected, "cancelled at tensor {last}");
         assert_eq!(coefficients(&live), [0.3, -0.7]);
@@ -190,7 +251,7 @@ fn cancelled_merge_leaves_the_previous_recipe() {
 }
 
 #[test]
-fn coefficients_that_are_no_numbers_are_refused_before_any_work() {
+fn unusable_settings_are_refused_before_any_work() {
     let bench = Bench::new();
     let mut live = bench.live(Dtype::F32);
     let before = bench.recipe([0.3, 0.0, 0.0]);
@@ -203,13 +264,21 @@ fn coefficients_that_are_no_numbers_are_refused_before_any_work() {
     // The last is finite, but not in the precision of the sum.
     for coefficient in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e39] {
         let terms = bench.recipe([0.5, 0.1, coefficient]);
-        let err = live.apply(&terms, &job).unwrap_err();
+        let err = live.apply(Method::TaskArithmetic, &terms, &job).unwrap_err();
         let VectorError::NonFiniteCoefficient { domain, .. } = &err else { panic!("{err:?}") };
         assert_eq!(domain, "safety");
         let base = &bench.base["model.norm.weight"];
-        let err = merge_tensor("model.norm.weight", base, Dtype::F32, &terms).unwrap_err();
+        let err = sum_tensor("model.norm.weight", base, Dtype::F32, &terms).unwrap_err();
         assert!(matches!(err, VectorError::NonFiniteCoefficient { .. }));
     }
+    for method in [Method::Ties { density: 0.0 }, Method::Dare { drop: 1.0, seed: 0 }] {
+        live.apply(method, &before, &job).unwrap_err();
+    }
+    let layers = vec![0..=1];
+    let scope = Scope { layers, ..Scope::default() };
+    let terms = [Term { scope, ..term(&bench.medical, 0.5) }];
+    let err = live.apply(Method::TaskArithmetic, &terms, &job).unwrap_err();
+    assert!(matches!(err, VectorError::Layers { .. }), "{err:?}");
     assert_eq!(ticks.into_inner(), 0);
     assert!(live_bits(&live) == bench.expected(Dtype::F32, &before));
     assert_eq!(coefficients(&live), [0.3]);
@@ -225,18 +294,27 @@ fn loading_can_be_cancelled() {
     assert!(matches!(result, Err(VectorError::Cancelled(_))));
 }
 
+fn method() -> impl Strategy<Value = Method> {
+    proptest::sample::select(vec![
+        Method::TaskArithmetic,
+        Method::Ties { density: 0.3 },
+        Method::Ties { density: 0.7 },
+        Method::Dare { drop: 0.5, seed: 1 },
+    ])
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Nothing is left of a walk, however long: every recipe starts from the base.
     #[test]
     fn every_walk_leads_back_to_the_base(
-        walk in vec((any::<[i8; 3]>(), proptest::option::of(0..N_TENSORS as u64)), 1..12),
+        walk in vec((method(), any::<[i8; 3]>(), proptest::option::of(0..N_TENSORS as u64)), 1..12),
         dtype in proptest::sample::select(&[Dtype::F32, Dtype::F16, Dtype::Bf16][..]),
     ) {
         let bench = Bench::new();
         let mut live = bench.live(dtype);
-        for (coefficients, cancel_at) in walk {
+        for (method, coefficients, cancel_at) in walk {
             let cancel = CancelToken::default();
             let on_progress = |progress: Progress| {
                 if Some(progress.done) == cancel_at {
@@ -245,8 +323,10 @@ proptest! {
             };
             let terms = bench.recipe(coefficients.map(|it| f64::from(it.clamp(-3, 3)) / 2.0));
             // Cancelled or not, the weights are those of what is said to be applied.
-            let _cancelled = live.apply(&terms, &JobCtx::new(cancel.clone(), &on_progress)).is_err();
-            prop_assert!(live_bits(&live) == bench.expected(dtype, live.applied()));
+            let job = JobCtx::new(cancel.clone(), &on_progress);
+            let _cancelled = live.apply(method, &terms, &job).is_err();
+            let expected = bench.expected_by(live.method(), dtype, live.applied());
+            prop_assert!(live_bits(&live) == expected);
         }
         apply(&mut live, &[]);
         prop_assert!(live_bits(&live) == bench.expected(dtype, &[]));

@@ -4,13 +4,23 @@
 #![expect(clippy::unnecessary_debug_formatting, reason = "messages quote their paths")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod aligned_models;
 mod arithmetic;
+mod compare;
+mod compress;
 mod endpoints;
+mod extract;
 mod fit;
 mod format_1;
 mod live_weights;
+mod mergekit;
+mod methods;
 mod peft_adapters;
 mod recipes;
+mod reference;
+mod save;
+mod scopes;
+mod separate;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,8 +28,10 @@ use std::sync::Arc;
 
 use meav_job::JobCtx;
 use meav_test_support::VectorFile;
-use meav_vector::{AlignmentVector, Delta, Term, VectorKind, VectorOrigin};
-use meav_weights::{Fingerprint, Weight};
+use meav_vector::{
+    AlignmentVector, Delta, Method, Term, VectorError, VectorKind, VectorOrigin, merge_tensor,
+};
+use meav_weights::{Dtype, Fingerprint, Weight};
 
 /// A vector that never was a file.
 fn vector(
@@ -44,7 +56,17 @@ fn opened(file: &VectorFile) -> Arc<AlignmentVector> {
 }
 
 fn term(vector: &Arc<AlignmentVector>, coefficient: f64) -> Term {
-    Term { vector: Arc::clone(vector), coefficient }
+    Term::new(Arc::clone(vector), coefficient)
+}
+
+/// [`merge_tensor`] by task arithmetic on a tensor outside the layers.
+fn sum_tensor(
+    name: &str,
+    base: &Weight,
+    dtype: Dtype,
+    terms: &[Term],
+) -> Result<Weight, VectorError> {
+    merge_tensor(name, base, dtype, 0, Method::TaskArithmetic, terms)
 }
 
 /// Tensors by name, bit for bit.

@@ -1,13 +1,17 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use meav_job::JobCtx;
-use meav_test_support::{Adapter, TINY, Tensor, tiny_adapter};
+use meav_test_support::{Adapter, TINY, Tensor, assert_close, chain, tiny_adapter, tolerance};
 use meav_vector::{AlignmentVector, Delta, VectorError, VectorKind};
+use meav_weights::{Dtype, Weight};
+use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
-use meav_test_support::chain;
+use crate::{sum_tensor, term};
 
 fn write(change: impl FnOnce(&mut Adapter)) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -100,9 +104,15 @@ fn what_a_sum_of_weights_cannot_express_is_refused_by_name() {
     check(set("bias", json!("all")), "bias, ");
     check(set("lora_bias", json!(true)), "bias, ");
     check(set("fan_in_fan_out", json!(true)), "fan_in_fan_out, ");
-    let patterns = "rank_pattern or alpha_pattern, ";
-    check(set("rank_pattern", json!({ "q_proj": 8 })), patterns);
-    check(set("alpha_pattern", json!({ "q_proj": 32 })), patterns);
+    check(set("alora_invocation_tokens", json!([1])), "alora_invocation_tokens, ");
+    check(set("use_qalora", json!(true)), "use_qalora, ");
+    check(set("layer_replication", json!([[0, 2], [1, 2]])), "layer_replication, ");
+    check(set("target_parameters", json!(["mlp.experts"])), "target_parameters, ");
+    check(
+        set("trainable_token_indices", json!({ "embed_tokens": [1] })),
+        "trainable_token_indices, ",
+    );
+    check(set("kasa_config", json!({ "beta": 1.0 })), "kasa_config, ");
     for method in ["pissa", "pissa_niter_16", "olora", "corda", "loftq", "lora_ga"] {
         check(set("init_lora_weights", json!(method)), "init_lora_weights, ");
     }
@@ -111,7 +121,8 @@ fn what_a_sum_of_weights_cannot_express_is_refused_by_name() {
 #[test]
 fn tensors_other_than_factors_of_linear_layers_are_refused_by_name() {
     for name in [
-        "base_model.model.model.embed_tokens.lora_embedding_A",
+        "base_model.model.model.embed_tokens.lora_embedding_A.weight",
+        "base_model.model.model.embed_tokens.base_layer.weight",
         "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector",
         "base_model.model.lm_head.weight",
         "model.layers.0.self_attn.q_proj.lora_A.weight",
@@ -145,6 +156,84 @@ fn missing_or_misshapen_factors_are_refused_by_name() {
     }
 }
 
+/// Adapters of peft, and what peft itself makes of them; `peft_adapters.py` beside the file made it.
+#[test]
+fn patterns_ranks_and_embeddings_add_what_peft_adds() {
+    let fixture: Json = serde_json::from_str(FIXTURE).unwrap();
+    let cases = fixture["cases"].as_object().unwrap();
+    assert_eq!(cases.len(), 3);
+    for (case, Case { config, tensors, deltas }) in
+        cases.iter().map(|(name, case)| (name, serde_json::from_value(case.clone()).unwrap()))
+    {
+        let (_folder, path) = write(|adapter| {
+            let tensor = |(name, Values { shape, values })| Tensor {
+                name,
+                dtype: meav_test_support::Dtype::F32,
+                shape,
+                values,
+            };
+            *adapter = Adapter { config, tensors: tensors.into_iter().map(tensor).collect() };
+        });
+        let vector = Arc::new(open(&path).unwrap());
+        assert!(vector.deltas.keys().eq(deltas.keys()), "{case}");
+        for (name, Values { shape, values }) in &deltas {
+            let zeros = Weight::from_f32(shape.clone(), vec![0.0; values.len()]);
+            let merged = sum_tensor(name, &zeros, Dtype::F32, &[term(&vector, 1.0)]).unwrap();
+            assert_eq!(merged.shape(), shape, "{case}: {name}");
+            assert_close(&merged.to_f32_vec(), values, tolerance::F32);
+        }
+    }
+}
+
+const FIXTURE: &str = include_str!("../../../meav-test-support/fixtures/peft_adapters.json");
+
+#[derive(Deserialize)]
+struct Case {
+    config: Json,
+    tensors: BTreeMap<String, Values>,
+    deltas: BTreeMap<String, Values>,
+}
+
+#[derive(Deserialize)]
+struct Values {
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
+#[test]
+fn first_pattern_of_the_file_that_matches_the_end_of_a_name_holds() {
+    let scales = |patterns: Json| {
+        let (_folder, path) = write(set("alpha_pattern", patterns));
+        let vector = open(&path).unwrap();
+        ["layers.0.self_attn.q_proj", "layers.1.self_attn.q_proj", "layers.1.mlp.up_proj"].map(
+            |module| {
+                let Delta::LowRank(factors) = &vector.deltas[&format!("model.{module}.weight")]
+                else {
+                    panic!("{module}")
+                };
+                4.0 * factors.scale
+            },
+        )
+    };
+    assert_eq!(scales(Json::Null), [8.0, 8.0, 8.0]);
+    assert_eq!(scales(json!({ "q_proj": 1 })), [1.0, 1.0, 8.0]);
+    assert_eq!(scales(json!({ "proj": 1, "q": 2, "layers.1": 3 })), [8.0, 8.0, 8.0]);
+    assert_eq!(scales(json!({ "self_attn.q_proj": 1, "q_proj": 2 })), [1.0, 1.0, 8.0]);
+    assert_eq!(scales(json!({ "q_proj": 2, "self_attn.q_proj": 1 })), [2.0, 2.0, 8.0]);
+    assert_eq!(scales(json!({ r"layers\.1\..*": 0.5 })), [8.0, 0.5, 0.5]);
+    assert_eq!(scales(json!({ "^model.layers.0.+|up_proj": 3 })), [3.0, 8.0, 3.0]);
+    check(set("rank_pattern", json!({ "(?=q)": 8 })), "the pattern \"(?=q)\", ");
+    check(set("rank_pattern", json!({ "a{1000}{1000}": 8 })), "the pattern \"a{1000}{1000}\", ");
+}
+
+#[test]
+fn rank_that_a_pattern_does_not_tell_is_refused_by_name() {
+    let (_folder, path) = write(set("rank_pattern", json!({ "layers.1.mlp.up_proj": 8 })));
+    let err = open(&path).unwrap_err();
+    let name = "model.layers.1.mlp.up_proj.weight";
+    assert!(matches!(&err, VectorError::Factors { name: n, .. } if n == name), "{err:?}");
+}
+
 #[test]
 fn folder_without_configuration_is_no_adapter() {
     let (_folder, path) = write(|_| {});
@@ -169,7 +258,7 @@ fn folder_without_weights_is_refused_by_the_files_name() {
 fn unreadable_configuration_is_refused_with_its_reason() {
     for (text, reason) in [
         ("", "EOF while parsing"),
-        ("[]", "invalid length 0"),
+        ("[]", "invalid type: sequence"),
         (r#"{"peft_type": "LORA", "r": 4}"#, "missing field `lora_alpha`"),
         (r#"{"peft_type": "LORA", "r": -4, "lora_alpha": 8}"#, "invalid value: integer `-4`"),
     ] {
