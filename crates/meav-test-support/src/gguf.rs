@@ -18,7 +18,7 @@ pub struct Gguf {
 }
 
 /// A metadata value.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum GgufValue {
     /// An unsigned integer.
     U32(u32),
@@ -43,6 +43,8 @@ pub enum GgufType {
     F32,
     /// Blocks of 32 bytes and their common scale.
     Q8_0,
+    /// Any other, by ggml's number; whoever makes such a tensor has its bytes.
+    Other(u32),
 }
 
 /// A tensor with its values as they stand in the file.
@@ -87,6 +89,7 @@ impl GgufTensor {
         let bytes = match kind {
             GgufType::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             GgufType::Q8_0 => values.chunks(32).flat_map(quantised).collect(),
+            GgufType::Other(id) => panic!("values of type {id} can't be made here"),
         };
         Self { name, kind, shape: shape.iter().map(|dim| *dim as u64).collect(), bytes }
     }
@@ -213,6 +216,7 @@ impl GgufType {
         match self {
             Self::F32 => 0,
             Self::Q8_0 => 8,
+            Self::Other(id) => id,
         }
     }
 }

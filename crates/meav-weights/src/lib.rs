@@ -17,6 +17,7 @@ mod gguf;
 mod mapped_file;
 mod memory;
 mod safetensors_file;
+mod sharded_writer;
 mod weight;
 
 pub use atomic::{AtomicDir, write_file_atomically};
@@ -24,7 +25,10 @@ pub use checkpoint::{Checkpoint, CheckpointFormat, TensorInfo};
 pub use dtype::Dtype;
 pub use error::{MalformedReason, WeightsError};
 pub use fingerprint::{Fingerprint, Fingerprinter};
-pub use gguf::{GgufFile, GgufValue};
+pub use gguf::{
+    GgufFamily, GgufFile, GgufHeaderError, GgufHeads, GgufTensor, GgufType, GgufValue, GgufWriter,
+};
 pub use memory::{available_memory_bytes, process_memory_bytes, total_memory_bytes};
 pub use safetensors_file::{SafetensorsWriter, TensorSpec};
+pub use sharded_writer::{DEFAULT_SHARD_BYTES, ShardedWriter};
 pub use weight::{Values, Weight};

@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -110,6 +110,14 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
 }
 
+impl TensorSpec {
+    /// Bytes in the file; `None` where no integer holds them.
+    pub(crate) fn size_bytes(&self) -> Option<usize> {
+        let size = self.dtype.size_bytes();
+        self.shape.iter().try_fold(size, |size, dim| size.checked_mul(*dim))
+    }
+}
+
 /// Tensors one behind the other.
 fn header_entries(tensors: &[TensorSpec]) -> Result<Vec<(String, HeaderEntry)>, MalformedReason> {
     let mut names = BTreeSet::new();
@@ -122,12 +130,8 @@ fn header_entries(tensors: &[TensorSpec]) -> Result<Vec<(String, HeaderEntry)>, 
                 return Err(MalformedReason::DuplicateTensor { name });
             }
             let start = end;
-            end = tensor
-                .shape
-                .iter()
-                .try_fold(tensor.dtype.size_bytes(), |size, dim| size.checked_mul(*dim))
-                .and_then(|size| start.checked_add(size))
-                .ok_or_else(|| {
+            end =
+                tensor.size_bytes().and_then(|size| start.checked_add(size)).ok_or_else(|| {
                     let shape = tensor.shape.clone();
                     MalformedReason::Shape { name: name.clone(), shape }
                 })?;
@@ -139,13 +143,13 @@ fn header_entries(tensors: &[TensorSpec]) -> Result<Vec<(String, HeaderEntry)>, 
 
 /// Writes a safetensors file one tensor at a time, so that no more than one is in memory.
 #[derive(Debug)]
-pub struct SafetensorsWriter<'a> {
-    file: &'a mut File,
+pub struct SafetensorsWriter<W> {
+    file: W,
     path: PathBuf,
     pending: std::vec::IntoIter<TensorSpec>,
 }
 
-impl<'a> SafetensorsWriter<'a> {
+impl<W: Write> SafetensorsWriter<W> {
     /// Writes the header for `tensors`, whose values must follow in the same order.
     ///
     /// # Errors
@@ -153,7 +157,7 @@ impl<'a> SafetensorsWriter<'a> {
     /// [`WeightsError::Write`]; [`WeightsError::Malformed`] if two tensors share a name or the
     /// size of all together overflows.
     pub fn new(
-        file: &'a mut File,
+        mut file: W,
         path: &Path,
         tensors: Vec<TensorSpec>,
         metadata: BTreeMap<String, String>,
@@ -165,9 +169,9 @@ impl<'a> SafetensorsWriter<'a> {
             .map_err(|err| MalformedReason::Safetensors(err).at(path))?;
         let padded_len = header.len().next_multiple_of(LENGTH_PREFIX);
         let padding = vec![b' '; padded_len - header.len()];
-        write_all(file, &(padded_len as u64).to_le_bytes(), path)?;
-        write_all(file, &header, path)?;
-        write_all(file, &padding, path)?;
+        write_all(&mut file, &(padded_len as u64).to_le_bytes(), path)?;
+        write_all(&mut file, &header, path)?;
+        write_all(&mut file, &padding, path)?;
         Ok(Self { file, path: path.to_owned(), pending: tensors.into_iter() })
     }
 
@@ -184,18 +188,18 @@ impl<'a> SafetensorsWriter<'a> {
         if bytes.len() != expected {
             return Err(WeightsError::wrong_size(&spec.name, spec.dtype, &spec.shape, bytes.len()));
         }
-        write_all(self.file, bytes, &self.path)
+        write_all(&mut self.file, bytes, &self.path)
     }
 
     /// Ends the file.
     ///
     /// # Errors
     ///
-    /// [`WeightsError::MissingTensor`] if announced values never came.
+    /// [`WeightsError::MissingTensor`] if announced values never came; [`WeightsError::Write`].
     pub fn finish(mut self) -> Result<(), WeightsError> {
         match self.pending.next() {
             Some(spec) => Err(WeightsError::MissingTensor { name: spec.name, path: self.path }),
-            None => Ok(()),
+            None => self.file.flush().map_err(WeightsError::write(&self.path)),
         }
     }
 }
