@@ -110,6 +110,11 @@ const GATED_MLP: &[Row] = &[
     same("ffn_up.weight", "mlp.up_proj.weight"),
     same("ffn_down.weight", "mlp.down_proj.weight"),
 ];
+const MLP_BIAS: &[Row] = &[
+    same("ffn_gate.bias", "mlp.gate_proj.bias"),
+    same("ffn_up.bias", "mlp.up_proj.bias"),
+    same("ffn_down.bias", "mlp.down_proj.bias"),
+];
 const FUSED_MLP: &[Row] = &[
     same("ffn_up.weight", "mlp.gate_up_proj.weight"),
     same("ffn_down.weight", "mlp.down_proj.weight"),
@@ -129,7 +134,7 @@ const GEMMA_HEAD_NORMS: &[Row] = &[
 const LLAMA: Names = Names {
     architecture: "llama",
     outer: &[EMBEDDINGS, OUTPUT, FINAL_NORM, ROPE_FACTORS],
-    layer: &[TWO_NORMS, LLAMA_ATTENTION, GATED_MLP],
+    layer: &[TWO_NORMS, LLAMA_ATTENTION, GATED_MLP, MLP_BIAS],
 };
 const QWEN2: Names = Names {
     architecture: "qwen2",
