@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use meav_job::JobCtx;
 use meav_weights::{Checkpoint, Weight, WeightsError};
-use serde::Deserialize;
 use serde_json::Value as Json;
 use tokenizers::Tokenizer;
 
@@ -43,7 +42,12 @@ pub struct SpecialTokens {
 }
 
 /// Tensors that some files carry without being weights of the network.
-const NOT_WEIGHTS: [&str; 2] = ["rope_freqs.weight", ".rotary_emb.inv_freq"];
+const NOT_WEIGHTS: [&str; 4] = [
+    "rope_freqs.weight",
+    "rope_factors_long.weight",
+    "rope_factors_short.weight",
+    ".rotary_emb.inv_freq",
+];
 
 impl ModelFiles {
     /// Opens a folder in the Hugging Face layout or a GGUF file; reads no weights.
@@ -67,13 +71,8 @@ impl ModelFiles {
     fn open_folder(path: &Path) -> Result<Self, ModelError> {
         let config_path = path.join("config.json");
         let text = required(path, "config.json")?;
-        let at = |source: ConfigError| ModelError::Config { path: config_path.clone(), source };
-        let kind: ModelKind = serde_json::from_slice(&text).map_err(|err| at(err.into()))?;
-        if kind.model_type != "llama" {
-            let architecture = kind.model_type;
-            return Err(ModelError::UnsupportedArchitecture { architecture, path: config_path });
-        }
-        let config = Config::from_json(&text).map_err(at)?;
+        let at = config_error(&config_path);
+        let config = Config::from_json(&text).map_err(&at)?;
         let tokenizer = tokenizer_file(path, &required(path, "tokenizer.json")?)?;
         let checkpoint = Checkpoint::open(path)?;
         let tokenizer_config = optional_json(&path.join("tokenizer_config.json"))?;
@@ -112,13 +111,7 @@ impl ModelFiles {
                 path: folder,
             });
         };
-        let rope_factors = match checkpoint.info("rope_freqs.weight") {
-            Some(_) => Some(checkpoint.load("rope_freqs.weight")?.to_f32_vec()),
-            None => None,
-        };
-        let has_output = checkpoint.info("lm_head.weight").is_some();
-        let config = Config::from_gguf(gguf, has_output, rope_factors)?
-            .map_err(|source| ModelError::Config { path: path.to_owned(), source })?;
+        let config = Config::from_gguf(gguf, &checkpoint)?.map_err(config_error(path))?;
         let beside = path.with_file_name("tokenizer.json");
         let tokenizer = if beside.is_file() {
             tokenizer_file(path, &fs::read(&beside).map_err(read_error(&beside))?)?
@@ -174,11 +167,6 @@ impl ModelFiles {
     }
 }
 
-#[derive(Deserialize)]
-struct ModelKind {
-    model_type: String,
-}
-
 fn required(folder: &Path, file: &'static str) -> Result<Vec<u8>, ModelError> {
     let path = folder.join(file);
     if !path.is_file() {
@@ -192,8 +180,7 @@ fn optional_json(path: &Path) -> Result<Json, ModelError> {
         return Ok(Json::Null);
     }
     let text = fs::read(path).map_err(read_error(path))?;
-    serde_json::from_slice(&text)
-        .map_err(|err| ModelError::Config { path: path.to_owned(), source: err.into() })
+    serde_json::from_slice(&text).map_err(|err| config_error(path)(err.into()))
 }
 
 fn tokenizer_file(path: &Path, text: &[u8]) -> Result<Tokenizer, ModelError> {
@@ -228,6 +215,16 @@ fn ids(value: Option<&Json>) -> Vec<u32> {
         Some(Json::Array(values)) => values.iter().filter_map(id).collect(),
         Some(value) => id(value).into_iter().collect(),
         None => Vec::new(),
+    }
+}
+
+fn config_error(path: &Path) -> impl Fn(ConfigError) -> ModelError {
+    let path = path.to_owned();
+    move |source| match source {
+        ConfigError::ModelType { model_type: architecture } => {
+            ModelError::UnsupportedArchitecture { architecture, path: path.clone() }
+        }
+        source => ModelError::Config { path: path.clone(), source },
     }
 }
 
