@@ -1,9 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use meav_job::JobCtx;
-use meav_weights::{Checkpoint, Weight, WeightsError};
+use meav_weights::{Checkpoint, GgufFile, Weight, WeightsError};
 use serde_json::Value as Json;
 use tokenizers::Tokenizer;
 
@@ -126,7 +126,7 @@ impl ModelFiles {
             bos: text(bos_id),
             eos: text(eos_id),
             bos_id,
-            stop: eos_id.into_iter().chain(id("tokenizer.ggml.eot_token_id")).collect(),
+            stop: stop_ids(gguf, &tokenizer),
         };
         // The file's own idea of its name is often that of a training run.
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -206,6 +206,22 @@ fn chat_template(folder: &Path, tokenizer_config: &Json) -> Result<Option<String
         other => other,
     };
     Ok(template.and_then(Json::as_str).map(str::to_owned))
+}
+
+/// Tokens that end a turn in the families' chat templates, whatever else the end token is for.
+const END_OF_TURN: [&str; 4] = ["<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>"];
+
+/// The ids that end an answer of a GGUF: those it names, and those of special tokens known to.
+fn stop_ids(gguf: &GgufFile, tokenizer: &Tokenizer) -> Vec<u32> {
+    let special = tokenizer.get_added_tokens_decoder();
+    let known = (END_OF_TURN.into_iter())
+        .filter_map(|token| tokenizer.token_to_id(token))
+        .filter(|id| special.get(id).is_some_and(|token| token.special));
+    let named = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"]
+        .into_iter()
+        .filter_map(|key| u32::try_from(gguf.usize(key).ok()?).ok());
+    let ids: BTreeSet<u32> = named.chain(known).collect();
+    ids.into_iter().collect()
 }
 
 /// One id or a list of ids.

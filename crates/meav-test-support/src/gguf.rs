@@ -28,6 +28,8 @@ pub enum GgufValue {
     F32(f32),
     /// Text.
     Text(String),
+    /// Yes or no.
+    Bool(bool),
     /// A list of texts.
     Texts(Vec<String>),
     /// A list of integers.
@@ -243,6 +245,10 @@ impl GgufValue {
             Self::F32(value) => {
                 out.extend(6_u32.to_le_bytes());
                 out.extend(value.to_le_bytes());
+            }
+            Self::Bool(value) => {
+                out.extend(7_u32.to_le_bytes());
+                out.push(u8::from(*value));
             }
             Self::Text(value) => {
                 out.extend(TEXT.to_le_bytes());
