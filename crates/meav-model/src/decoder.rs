@@ -1,38 +1,29 @@
 use std::collections::BTreeMap;
+use std::slice;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use meav_job::JobCtx;
 
-use crate::kernels::{HeadLayout, append_to_cache, attention, linear, rms_norm, swiglu};
-use crate::kv_cache::LayerCache;
-use crate::rope::{Angles, Rope};
+use crate::kernels::{Sequences, linear, soft_cap};
+use crate::layer::{Layer, Norm, Weights};
+use crate::rope::{Angles, Reach, Rope};
 use crate::{Config, KvCache, ModelError};
 
-/// A Llama decoder over tensors whose storage it shares with their owner: when the owner changes
-/// them in place, the next token is computed with the new weights.
+/// A decoder over tensors whose storage it shares with their owner: when the owner changes them in
+/// place, the next token is computed with the new weights.
 ///
-/// Source: Touvron et al., 2023, arXiv:2302.13971, with Hugging Face's names and conventions.
+/// Source: Touvron et al., 2023, arXiv:2302.13971, with Hugging Face's names and conventions; what
+/// other families add is told by [`Config`].
 #[derive(Debug)]
 pub struct Decoder {
     config: Config,
     rope: Rope,
+    /// For layers with a window, if they differ.
+    local_rope: Option<Rope>,
     embeddings: Tensor,
     layers: Vec<Layer>,
-    norm: Tensor,
+    norm: Norm,
     output: Tensor,
-}
-
-#[derive(Debug)]
-struct Layer {
-    attention_norm: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    o: Tensor,
-    mlp_norm: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    down: Tensor,
 }
 
 /// Which positions to compute logits for.
@@ -44,43 +35,8 @@ pub enum Logits {
     All,
 }
 
-/// Takes tensors by name and checks their dimensions.
-struct Weights<'a>(&'a BTreeMap<String, Tensor>);
-
-impl Weights<'_> {
-    fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        let tensor =
-            self.0.get(name).ok_or_else(|| ModelError::MissingTensor { name: name.to_owned() })?;
-        if tensor.dims() != shape {
-            return Err(ModelError::ShapeMismatch {
-                name: name.to_owned(),
-                found: tensor.dims().to_vec(),
-                expected: shape.to_vec(),
-            });
-        }
-        Ok(tensor.clone())
-    }
-
-    fn layer(&self, index: usize, config: &Config) -> Result<Layer, ModelError> {
-        let Config { hidden_size, intermediate_size, .. } = *config;
-        let q_len = config.n_heads * config.head_dim;
-        let kv_len = config.n_kv_heads * config.head_dim;
-        let get = |name: &str, shape: &[usize]| {
-            self.get(&format!("model.layers.{index}.{name}.weight"), shape)
-        };
-        Ok(Layer {
-            attention_norm: get("input_layernorm", &[hidden_size])?,
-            q: get("self_attn.q_proj", &[q_len, hidden_size])?,
-            k: get("self_attn.k_proj", &[kv_len, hidden_size])?,
-            v: get("self_attn.v_proj", &[kv_len, hidden_size])?,
-            o: get("self_attn.o_proj", &[hidden_size, q_len])?,
-            mlp_norm: get("post_attention_layernorm", &[hidden_size])?,
-            gate: get("mlp.gate_proj", &[intermediate_size, hidden_size])?,
-            up: get("mlp.up_proj", &[intermediate_size, hidden_size])?,
-            down: get("mlp.down_proj", &[hidden_size, intermediate_size])?,
-        })
-    }
-}
+/// Tokens that are read at once where nothing asks for more.
+const CHUNK: usize = 512;
 
 impl Decoder {
     /// Builds the network over `tensors`, named as in a Hugging Face checkpoint.
@@ -89,7 +45,7 @@ impl Decoder {
     ///
     /// [`ModelError::MissingTensor`] or [`ModelError::ShapeMismatch`] for the first misfit.
     pub fn new(config: &Config, tensors: &BTreeMap<String, Tensor>) -> Result<Self, ModelError> {
-        let weights = Weights(tensors);
+        let weights = Weights { tensors, prefix: config.tensor_prefix };
         let embedding_shape = [config.vocab_size, config.hidden_size];
         let embeddings = weights.get("model.embed_tokens.weight", &embedding_shape)?;
         let output = if config.tie_word_embeddings {
@@ -98,13 +54,14 @@ impl Decoder {
             weights.get("lm_head.weight", &embedding_shape)?
         };
         let layers = (0..config.n_layers)
-            .map(|index| weights.layer(index, config))
+            .map(|index| Layer::new(&weights, index, config))
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            rope: Rope::new(config),
+            rope: Rope::global(config),
+            local_rope: Rope::local(config),
             embeddings,
             layers,
-            norm: weights.get("model.norm.weight", &[config.hidden_size])?,
+            norm: Norm::new(&weights, "model.norm", config)?,
             output,
             config: config.clone(),
         })
@@ -116,6 +73,9 @@ impl Decoder {
     }
 
     /// Reads `tokens` behind what `cache` holds and gives the logits of what comes next.
+    ///
+    /// A context that outgrows the original one of a Phi-3 is read again from its first token,
+    /// whose position is then turned otherwise; transformers does the same when it generates.
     ///
     /// # Shapes
     ///
@@ -136,47 +96,161 @@ impl Decoder {
         logits: Logits,
         job: &JobCtx<'_>,
     ) -> Result<Tensor, ModelError> {
-        assert!(!tokens.is_empty(), "no tokens");
-        let (position, n) = (cache.len, tokens.len());
-        if position + n > cache.capacity() {
-            let limit = cache.capacity();
-            return Err(ModelError::ContextExceeded { tokens: position + n, limit });
-        }
-        let angles = self.rope.angles(position, n);
-        let ids = Tensor::new(tokens, self.embeddings.device())?;
-        let mut x = self.embeddings.index_select(&ids, 0)?.to_dtype(DType::F32)?;
-        for (layer, cache) in self.layers.iter().zip(&cache.layers) {
-            job.check()?;
-            x = self.layer(&x, layer, cache, position, &angles)?;
-        }
-        cache.len += n;
+        let mut x = self.read(tokens, cache, self.rope.reach(cache.len() + tokens.len()), job)?;
         if logits == Logits::Last {
-            x = x.narrow(0, n - 1, 1)?;
+            x = x.narrow(0, tokens.len() - 1, 1)?;
         }
-        let x = rms_norm(&x, &self.norm, self.config.rms_norm_eps)?;
-        Ok(linear(&x, &[&self.output])?)
+        Ok(self.logits(&x)?)
     }
 
-    fn layer(
+    /// Logits behind each token of several sequences, which are read together.
+    ///
+    /// The sequences may be of unequal lengths. They are padded on the right in the result only:
+    /// inside they lie one behind the other, so that padding costs no work and no sequence's
+    /// logits depend on another's length.
+    ///
+    /// # Shapes
+    ///
+    /// `(B, T, V)` for `B` sequences of which the longest has `T` tokens; `f32`, zero behind a
+    /// sequence's end.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::ContextExceeded`] for a sequence that the model can't take;
+    /// [`ModelError::Cancelled`] between two layers.
+    ///
+    /// # Panics
+    ///
+    /// Without a sequence, or if one has no tokens.
+    pub fn forward_batch(
         &self,
-        x: &Tensor,
-        layer: &Layer,
-        cache: &LayerCache,
-        position: usize,
-        angles: &Angles,
-    ) -> candle_core::Result<Tensor> {
-        let Config { n_heads, n_kv_heads, head_dim, rms_norm_eps: eps, .. } = self.config;
-        let heads = HeadLayout { n_heads, n_kv_heads, head_dim };
-        let LayerCache { keys, values } = cache;
+        sequences: &[Vec<u32>],
+        job: &JobCtx<'_>,
+    ) -> Result<Tensor, ModelError> {
+        let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+        let longest = lengths.iter().copied().max().expect("there are sequences");
+        self.check_context(longest)?;
+        let capacity = lengths.iter().sum();
+        let cache = KvCache::new(&self.config, capacity, self.embeddings.device())?;
+        let reaches: Vec<Reach> = lengths.iter().map(|len| self.rope.reach(*len)).collect();
+        let x = self.hidden(&sequences.concat(), 0, &lengths, &reaches, &cache, job)?;
+        let logits = self.logits(&x)?;
+        let mut start = 0;
+        let mut padded = Vec::with_capacity(lengths.len());
+        for len in lengths {
+            let own = logits.narrow(0, start, len)?;
+            padded.push(own.pad_with_zeros(0, 0, longest - len)?);
+            start += len;
+        }
+        Ok(Tensor::stack(&padded, 0)?)
+    }
 
-        let qkv = rms_norm(x, &layer.attention_norm, eps)?;
-        let qkv = linear(&qkv, &[&layer.q, &layer.k, &layer.v])?;
-        append_to_cache(&qkv, keys, values, heads, position, angles)?;
-        let attended = attention(&qkv, keys, values, heads, position, angles)?;
-        let x = (x + linear(&attended, &[&layer.o])?)?;
+    pub(crate) fn device(&self) -> &Device {
+        self.embeddings.device()
+    }
 
-        let gate_up = rms_norm(&x, &layer.mlp_norm, eps)?;
-        let gate_up = linear(&gate_up, &[&layer.gate, &layer.up])?;
-        &x + linear(&swiglu(&gate_up)?, &[&layer.down])?
+    /// What a context of `len` tokens is.
+    pub(crate) fn reach(&self, len: usize) -> Reach {
+        self.rope.reach(len)
+    }
+
+    pub(crate) fn check_context(&self, tokens: usize) -> Result<(), ModelError> {
+        let limit = self.config.max_position_embeddings;
+        if tokens > limit {
+            return Err(ModelError::ContextExceeded { tokens, limit });
+        }
+        Ok(())
+    }
+
+    /// Reads `tokens` behind what `cache` holds, as part of a context of `reach`.
+    ///
+    /// # Shapes
+    ///
+    /// `(T, H)`, before the last norm.
+    pub(crate) fn read(
+        &self,
+        tokens: &[u32],
+        cache: &mut KvCache,
+        reach: Reach,
+        job: &JobCtx<'_>,
+    ) -> Result<Tensor, ModelError> {
+        let (start, limit) = (cache.len(), cache.capacity());
+        if start + tokens.len() > limit {
+            return Err(ModelError::ContextExceeded { tokens: start + tokens.len(), limit });
+        }
+        if cache.reach != Some(reach) {
+            self.read_again(cache, reach, job)?;
+        }
+        let x = self.hidden(tokens, start, &[tokens.len()], &[reach], cache, job)?;
+        cache.tokens.extend(tokens);
+        Ok(x)
+    }
+
+    /// Replaces keys and values that were turned for a context of another reach.
+    fn read_again(
+        &self,
+        cache: &mut KvCache,
+        reach: Reach,
+        job: &JobCtx<'_>,
+    ) -> Result<(), ModelError> {
+        cache.reach = None;
+        for (index, tokens) in cache.tokens.chunks(CHUNK).enumerate() {
+            self.hidden(tokens, index * CHUNK, &[tokens.len()], &[reach], cache, job)?;
+        }
+        cache.reach = Some(reach);
+        Ok(())
+    }
+
+    /// Takes the tokens of several sequences, one behind the other, through all layers. Each
+    /// continues the first `prefix_len` positions of `cache`, whose later ones are overwritten.
+    ///
+    /// # Shapes
+    ///
+    /// `(T, H)` for `T` tokens of all sequences, before the last norm.
+    pub(crate) fn hidden(
+        &self,
+        tokens: &[u32],
+        prefix_len: usize,
+        lengths: &[usize],
+        reaches: &[Reach],
+        cache: &KvCache,
+        job: &JobCtx<'_>,
+    ) -> Result<Tensor, ModelError> {
+        assert!(!lengths.is_empty() && !lengths.contains(&0), "no tokens");
+        let places = || {
+            lengths.iter().zip(reaches).flat_map(|(len, reach)| {
+                (prefix_len..prefix_len + len).map(|position| (position, *reach))
+            })
+        };
+        let angles = self.rope.angles(places());
+        let local: Option<Angles> = self.local_rope.as_ref().map(|rope| rope.angles(places()));
+        let mut x = self.embed(tokens)?;
+        for (layer, cache) in self.layers.iter().zip(&cache.layers) {
+            job.check()?;
+            let angles = local.as_ref().filter(|_| layer.has_window()).unwrap_or(&angles);
+            x = layer.apply(&x, cache, Sequences { prefix_len, lengths, angles })?;
+        }
+        Ok(x)
+    }
+
+    fn embed(&self, tokens: &[u32]) -> candle_core::Result<Tensor> {
+        let ids = Tensor::new(tokens, self.device())?;
+        let x = self.embeddings.index_select(&ids, 0)?.to_dtype(DType::F32)?;
+        if !self.config.scaled_embeddings {
+            return Ok(x);
+        }
+        // transformers keeps the factor in the weights' type: 27.75, not 27.71, for 768 in bf16.
+        let scale = Tensor::new((self.config.hidden_size as f64).sqrt() as f32, self.device())?;
+        let scale = scale.to_dtype(self.embeddings.dtype())?.to_dtype(DType::F32)?;
+        x.broadcast_mul(&scale)
+    }
+
+    /// Logits of rows of hidden states.
+    pub(crate) fn logits(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let logits = linear(&self.norm.apply(x)?, slice::from_ref(&self.output), &[])?;
+        if let Some(cap) = self.config.logit_softcap {
+            soft_cap(&logits, cap as f32)?;
+        }
+        Ok(logits)
     }
 }

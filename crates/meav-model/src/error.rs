@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use meav_job::Cancelled;
 use meav_weights::WeightsError;
 
+use crate::Family;
+
 /// Why a model could not be loaded or run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,8 +18,11 @@ pub enum ModelError {
     #[error("cannot read {path:?}")]
     Read { path: PathBuf, source: std::io::Error },
 
-    /// A model that is put together in another way than Llama.
-    #[error("architecture {architecture:?} is not supported, only \"llama\" is, in {path:?}")]
+    /// A model that is put together in a way that is not known here.
+    #[error(
+        "architecture {architecture:?} is not supported, only {} are, in {path:?}",
+        known_families()
+    )]
     UnsupportedArchitecture { architecture: String, path: PathBuf },
 
     /// `config.json` or a GGUF's metadata describe no model that can be built.
@@ -56,6 +61,15 @@ pub enum ModelError {
     #[error("the conversation has {tokens} tokens, the model can take {limit}")]
     ContextExceeded { tokens: usize, limit: usize },
 
+    /// There is no token in front of the first that is to be scored.
+    #[error("there is no prompt in front of the text to be scored")]
+    EmptyPrompt,
+
+    /// The tokens of a prompt change when a response follows, so that nothing tells where the
+    /// response begins.
+    #[error("the prompt's tokens are not those that the whole conversation begins with")]
+    PromptNotPrefix,
+
     /// A sampling setting is out of range.
     #[error("{setting} is {value}, it must be {allowed}")]
     Sampling { setting: &'static str, value: f64, allowed: &'static str },
@@ -73,6 +87,11 @@ pub enum ModelError {
     Cancelled(#[from] Cancelled),
 }
 
+fn known_families() -> String {
+    let names: Vec<&str> = Family::ALL.into_iter().map(Family::model_type).collect();
+    names.join(", ")
+}
+
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -87,6 +106,15 @@ pub enum ConfigError {
     /// Two numbers that don't go together.
     #[error("{field} is {value}, which does not divide by {divisor}")]
     Indivisible { field: &'static str, value: usize, divisor: usize },
+    /// A list of rotary factors is not as long as half of what is turned in each head.
+    #[error("rope scaling has {found} factors, {expected} are needed")]
+    RopeFactors { found: usize, expected: usize },
+    /// The list of the layers' kinds is not as long as the model is deep.
+    #[error("there are {found} layer_types for {expected} layers")]
+    LayerTypes { found: usize, expected: usize },
+    /// A kind of model that is not known here.
+    #[error("architecture {model_type:?} is not supported")]
+    ModelType { model_type: String },
     /// A variation of the architecture that is not known here.
     #[error("{feature} is not supported")]
     Unsupported { feature: String },

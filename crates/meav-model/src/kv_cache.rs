@@ -1,5 +1,6 @@
 use candle_core::{DType, Device, Tensor};
 
+use crate::rope::Reach;
 use crate::{Config, ModelError};
 
 /// Keys and values of the tokens that a decoder has read, allocated once.
@@ -9,7 +10,10 @@ use crate::{Config, ModelError};
 pub struct KvCache {
     /// Per layer, `(kv_heads, capacity, D)`.
     pub(crate) layers: Vec<LayerCache>,
-    pub(crate) len: usize,
+    /// What it holds.
+    pub(crate) tokens: Vec<u32>,
+    /// For how long a context the tokens were turned; `None` after a change that was broken off.
+    pub(crate) reach: Option<Reach>,
     capacity: usize,
 }
 
@@ -34,17 +38,17 @@ impl KvCache {
                 Ok(LayerCache { keys, values })
             })
             .collect::<candle_core::Result<_>>()?;
-        Ok(Self { layers, len: 0, capacity })
+        Ok(Self { layers, tokens: Vec::new(), reach: None, capacity })
     }
 
     /// Tokens in the cache.
     pub fn len(&self) -> usize {
-        self.len
+        self.tokens.len()
     }
 
     /// Whether no token is in the cache.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.tokens.is_empty()
     }
 
     /// Tokens that fit.
@@ -54,6 +58,6 @@ impl KvCache {
 
     /// Forgets all but the first `len` tokens.
     pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
+        self.tokens.truncate(len);
     }
 }

@@ -1,8 +1,9 @@
-//! Language models of the Llama family: everything between a user's message and the next token.
+//! Language models: everything between a user's message and the next token.
 //!
 //! [`ModelFiles::open`] reads configuration, tokenizer and chat template of a folder or a GGUF;
 //! [`Decoder`] is the network over tensors that somebody else owns and may change between two
-//! tokens; [`Generator`] turns a prompt into a streamed reply.
+//! tokens; [`Generator`] turns a prompt into a streamed reply; [`Decoder::log_probs`] scores given
+//! replies. One decoder serves every [`Family`]: a [`Config`] says what each has and lacks.
 //!
 //! Shapes use these letters: `T` tokens, `H` hidden size, `I` intermediate size, `V` vocabulary,
 //! `D` head dimension. Activations are `f32` on the CPU whatever the dtype of the weights.
@@ -17,17 +18,21 @@ mod error;
 mod generator;
 mod kernels;
 mod kv_cache;
+mod layer;
+mod log_probs;
 mod model_files;
 mod rope;
 mod sampling;
+mod scoring;
 mod tokenizer;
 
 pub use chat_template::{ChatTemplate, Message};
-pub use config::{Config, RopeScaling};
+pub use config::{Activation, Config, Family, RopeScaling};
 pub use decoder::{Decoder, Logits};
 pub use error::{ConfigError, ModelError, TokenizerError};
 pub use generator::{Finish, Generation, Generator};
 pub use kv_cache::KvCache;
 pub use model_files::{ModelFiles, SpecialTokens};
 pub use sampling::Sampling;
+pub use scoring::{ResponseTokens, mean_log_prob};
 pub use tokenizer::vocabulary_fingerprint;

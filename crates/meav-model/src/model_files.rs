@@ -1,10 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use meav_job::JobCtx;
-use meav_weights::{Checkpoint, Weight, WeightsError};
-use serde::Deserialize;
+use meav_weights::{Checkpoint, GgufFile, Weight, WeightsError};
 use serde_json::Value as Json;
 use tokenizers::Tokenizer;
 
@@ -43,7 +42,12 @@ pub struct SpecialTokens {
 }
 
 /// Tensors that some files carry without being weights of the network.
-const NOT_WEIGHTS: [&str; 2] = ["rope_freqs.weight", ".rotary_emb.inv_freq"];
+const NOT_WEIGHTS: [&str; 4] = [
+    "rope_freqs.weight",
+    "rope_factors_long.weight",
+    "rope_factors_short.weight",
+    ".rotary_emb.inv_freq",
+];
 
 impl ModelFiles {
     /// Opens a folder in the Hugging Face layout or a GGUF file; reads no weights.
@@ -67,13 +71,8 @@ impl ModelFiles {
     fn open_folder(path: &Path) -> Result<Self, ModelError> {
         let config_path = path.join("config.json");
         let text = required(path, "config.json")?;
-        let at = |source: ConfigError| ModelError::Config { path: config_path.clone(), source };
-        let kind: ModelKind = serde_json::from_slice(&text).map_err(|err| at(err.into()))?;
-        if kind.model_type != "llama" {
-            let architecture = kind.model_type;
-            return Err(ModelError::UnsupportedArchitecture { architecture, path: config_path });
-        }
-        let config = Config::from_json(&text).map_err(at)?;
+        let at = config_error(&config_path);
+        let config = Config::from_json(&text).map_err(&at)?;
         let tokenizer = tokenizer_file(path, &required(path, "tokenizer.json")?)?;
         let checkpoint = Checkpoint::open(path)?;
         let tokenizer_config = optional_json(&path.join("tokenizer_config.json"))?;
@@ -112,13 +111,7 @@ impl ModelFiles {
                 path: folder,
             });
         };
-        let rope_factors = match checkpoint.info("rope_freqs.weight") {
-            Some(_) => Some(checkpoint.load("rope_freqs.weight")?.to_f32_vec()),
-            None => None,
-        };
-        let has_output = checkpoint.info("lm_head.weight").is_some();
-        let config = Config::from_gguf(gguf, has_output, rope_factors)?
-            .map_err(|source| ModelError::Config { path: path.to_owned(), source })?;
+        let config = Config::from_gguf(gguf, &checkpoint)?.map_err(config_error(path))?;
         let beside = path.with_file_name("tokenizer.json");
         let tokenizer = if beside.is_file() {
             tokenizer_file(path, &fs::read(&beside).map_err(read_error(&beside))?)?
@@ -133,7 +126,7 @@ impl ModelFiles {
             bos: text(bos_id),
             eos: text(eos_id),
             bos_id,
-            stop: eos_id.into_iter().chain(id("tokenizer.ggml.eot_token_id")).collect(),
+            stop: stop_ids(gguf, &tokenizer),
         };
         // The file's own idea of its name is often that of a training run.
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -174,11 +167,6 @@ impl ModelFiles {
     }
 }
 
-#[derive(Deserialize)]
-struct ModelKind {
-    model_type: String,
-}
-
 fn required(folder: &Path, file: &'static str) -> Result<Vec<u8>, ModelError> {
     let path = folder.join(file);
     if !path.is_file() {
@@ -192,8 +180,7 @@ fn optional_json(path: &Path) -> Result<Json, ModelError> {
         return Ok(Json::Null);
     }
     let text = fs::read(path).map_err(read_error(path))?;
-    serde_json::from_slice(&text)
-        .map_err(|err| ModelError::Config { path: path.to_owned(), source: err.into() })
+    serde_json::from_slice(&text).map_err(|err| config_error(path)(err.into()))
 }
 
 fn tokenizer_file(path: &Path, text: &[u8]) -> Result<Tokenizer, ModelError> {
@@ -221,6 +208,22 @@ fn chat_template(folder: &Path, tokenizer_config: &Json) -> Result<Option<String
     Ok(template.and_then(Json::as_str).map(str::to_owned))
 }
 
+/// Tokens that end a turn in the families' chat templates, whatever else the end token is for.
+const END_OF_TURN: [&str; 4] = ["<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>"];
+
+/// The ids that end an answer of a GGUF: those it names, and those of special tokens known to.
+fn stop_ids(gguf: &GgufFile, tokenizer: &Tokenizer) -> Vec<u32> {
+    let special = tokenizer.get_added_tokens_decoder();
+    let known = (END_OF_TURN.into_iter())
+        .filter_map(|token| tokenizer.token_to_id(token))
+        .filter(|id| special.get(id).is_some_and(|token| token.special));
+    let named = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"]
+        .into_iter()
+        .filter_map(|key| u32::try_from(gguf.usize(key).ok()?).ok());
+    let ids: BTreeSet<u32> = named.chain(known).collect();
+    ids.into_iter().collect()
+}
+
 /// One id or a list of ids.
 fn ids(value: Option<&Json>) -> Vec<u32> {
     let id = |value: &Json| value.as_u64().and_then(|id| u32::try_from(id).ok());
@@ -228,6 +231,16 @@ fn ids(value: Option<&Json>) -> Vec<u32> {
         Some(Json::Array(values)) => values.iter().filter_map(id).collect(),
         Some(value) => id(value).into_iter().collect(),
         None => Vec::new(),
+    }
+}
+
+fn config_error(path: &Path) -> impl Fn(ConfigError) -> ModelError {
+    let path = path.to_owned();
+    move |source| match source {
+        ConfigError::ModelType { model_type: architecture } => {
+            ModelError::UnsupportedArchitecture { architecture, path: path.clone() }
+        }
+        source => ModelError::Config { path: path.clone(), source },
     }
 }
 

@@ -1,5 +1,4 @@
-use std::f64::consts::TAU;
-
+use crate::config::unscaled_frequency;
 use crate::{Config, RopeScaling};
 
 /// Rotary position embedding: what each pair of a head's elements is turned by per position.
@@ -7,83 +6,97 @@ use crate::{Config, RopeScaling};
 /// Source: Su et al., 2021, arXiv:2104.09864; halves paired as in Hugging Face's Llama.
 #[derive(Clone, Debug)]
 pub(crate) struct Rope {
-    /// Radians per position, `(D/2,)`.
+    /// Radians per position, `(R/2,)` for `R` turned elements.
     frequencies: Vec<f32>,
+    /// The same for contexts longer than the original.
+    long: Option<LongFrequencies>,
+    /// What cosines and sines are multiplied by.
+    attention_factor: f32,
 }
 
-/// Cosines and sines for a run of positions, both `(T, D/2)`.
+#[derive(Clone, Debug)]
+struct LongFrequencies {
+    frequencies: Vec<f32>,
+    /// Tokens in the longest context that is not long.
+    original: usize,
+}
+
+/// Whether a context is so long that its tokens are turned by other frequencies, all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Short,
+    Long,
+}
+
+/// Cosines and sines for a run of tokens, both `(T, R/2)`.
 #[derive(Clone, Debug)]
 pub(crate) struct Angles {
     pub(crate) cos: Vec<f32>,
     pub(crate) sin: Vec<f32>,
+    /// `R/2`.
+    pub(crate) half: usize,
 }
 
 impl Rope {
-    pub(crate) fn new(config: &Config) -> Self {
-        let half = config.head_dim / 2;
-        let frequencies = (0..half)
-            .map(|i| {
-                let exponent = 2.0 * i as f64 / config.head_dim as f64;
-                let frequency = 1.0 / config.rope_theta.powf(exponent);
-                scaled(frequency, i, &config.rope_scaling) as f32
-            })
-            .collect();
-        Self { frequencies }
+    /// For layers that see the whole context.
+    pub(crate) fn global(config: &Config) -> Self {
+        Self::new(config.rope_theta, config.rotary_dim, &config.rope_scaling)
     }
 
-    /// For `len` positions from `start`, in single precision like transformers.
-    pub(crate) fn angles(&self, start: usize, len: usize) -> Angles {
-        let angles: Vec<f32> = (start..start + len)
-            .flat_map(|position| {
-                self.frequencies.iter().map(move |frequency| position as f32 * frequency)
-            })
-            .collect();
-        Angles {
-            cos: angles.iter().map(|angle| angle.cos()).collect(),
-            sin: angles.iter().map(|angle| angle.sin()).collect(),
-        }
+    /// For layers with a window, if they differ.
+    pub(crate) fn local(config: &Config) -> Option<Self> {
+        let theta = config.local_rope_theta?;
+        Some(Self::new(theta, config.rotary_dim, &RopeScaling::None))
     }
-}
 
-fn scaled(frequency: f64, index: usize, scaling: &RopeScaling) -> f64 {
-    match scaling {
-        RopeScaling::None => frequency,
-        RopeScaling::Linear { factor } => frequency / factor,
-        RopeScaling::Factors(factors) => {
-            frequency / factors.get(index).map_or(1.0, |factor| f64::from(*factor))
-        }
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
-            let wavelength = TAU / frequency;
-            if wavelength < original / high_freq_factor {
-                frequency
-            } else if wavelength > original / low_freq_factor {
-                frequency / factor
-            } else {
-                let smooth = (original / wavelength - low_freq_factor)
-                    / (high_freq_factor - low_freq_factor);
-                (1.0 - smooth) * frequency / factor + smooth * frequency
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::float_cmp, reason = "what is kept is kept exactly")]
-mod tests {
-    use super::*;
-
-    /// Values of `transformers.modeling_rope_utils._compute_llama3_parameters` for Llama-3.1's
-    /// settings and frequencies 1, 0.002 and 1e-5.
-    #[test]
-    fn llama3_keeps_short_waves_and_stretches_long_ones() {
-        let scaling = RopeScaling::Llama3 {
-            factor: 8.0,
-            low_freq_factor: 1.0,
-            high_freq_factor: 4.0,
-            original: 8192.0,
+    fn new(theta: f64, rotary_dim: usize, scaling: &RopeScaling) -> Self {
+        let frequencies = |is_long: bool| {
+            (0..rotary_dim / 2)
+                .map(|index| {
+                    let frequency = unscaled_frequency(theta, index, rotary_dim);
+                    scaling.apply(frequency, index, is_long) as f32
+                })
+                .collect()
         };
-        assert_eq!(scaled(1.0, 0, &scaling), 1.0);
-        assert!((scaled(0.002, 0, &scaling) - 0.001_187_763_5).abs() < 1e-9);
-        assert!((scaled(1e-5, 0, &scaling) - 1.25e-6).abs() < 1e-12);
+        let (long, attention_factor) = match scaling {
+            RopeScaling::LongRope { original, attention_factor, .. } => {
+                let long = LongFrequencies { frequencies: frequencies(true), original: *original };
+                (Some(long), *attention_factor as f32)
+            }
+            _ => (None, 1.0),
+        };
+        Self { frequencies: frequencies(false), long, attention_factor }
+    }
+
+    fn frequencies(&self, reach: Reach) -> &[f32] {
+        match (&self.long, reach) {
+            (Some(long), Reach::Long) => &long.frequencies,
+            _ => &self.frequencies,
+        }
+    }
+
+    /// What a context of `len` tokens is.
+    pub(crate) fn reach(&self, len: usize) -> Reach {
+        match &self.long {
+            Some(long) if len > long.original => Reach::Long,
+            _ => Reach::Short,
+        }
+    }
+
+    /// For tokens at these positions of contexts of this reach, in single precision like
+    /// transformers.
+    pub(crate) fn angles(&self, places: impl Iterator<Item = (usize, Reach)>) -> Angles {
+        let angles: Vec<f32> = places
+            .flat_map(|(position, reach)| {
+                let frequencies = self.frequencies(reach).iter();
+                frequencies.map(move |frequency| position as f32 * frequency)
+            })
+            .collect();
+        let scaled = |value: f32| value * self.attention_factor;
+        Angles {
+            cos: angles.iter().map(|angle| scaled(angle.cos())).collect(),
+            sin: angles.iter().map(|angle| scaled(angle.sin())).collect(),
+            half: self.frequencies.len(),
+        }
     }
 }

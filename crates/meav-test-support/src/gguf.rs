@@ -18,7 +18,7 @@ pub struct Gguf {
 }
 
 /// A metadata value.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum GgufValue {
     /// An unsigned integer.
     U32(u32),
@@ -28,6 +28,8 @@ pub enum GgufValue {
     F32(f32),
     /// Text.
     Text(String),
+    /// Yes or no.
+    Bool(bool),
     /// A list of texts.
     Texts(Vec<String>),
     /// A list of integers.
@@ -43,6 +45,8 @@ pub enum GgufType {
     F32,
     /// Blocks of 32 bytes and their common scale.
     Q8_0,
+    /// Any other, by ggml's number; whoever makes such a tensor has its bytes.
+    Other(u32),
 }
 
 /// A tensor with its values as they stand in the file.
@@ -87,6 +91,7 @@ impl GgufTensor {
         let bytes = match kind {
             GgufType::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             GgufType::Q8_0 => values.chunks(32).flat_map(quantised).collect(),
+            GgufType::Other(id) => panic!("values of type {id} can't be made here"),
         };
         Self { name, kind, shape: shape.iter().map(|dim| *dim as u64).collect(), bytes }
     }
@@ -213,6 +218,7 @@ impl GgufType {
         match self {
             Self::F32 => 0,
             Self::Q8_0 => 8,
+            Self::Other(id) => id,
         }
     }
 }
@@ -239,6 +245,10 @@ impl GgufValue {
             Self::F32(value) => {
                 out.extend(6_u32.to_le_bytes());
                 out.extend(value.to_le_bytes());
+            }
+            Self::Bool(value) => {
+                out.extend(7_u32.to_le_bytes());
+                out.push(u8::from(*value));
             }
             Self::Text(value) => {
                 out.extend(TEXT.to_le_bytes());

@@ -23,6 +23,7 @@
 mod adapter;
 pub mod broken;
 mod chain;
+mod family;
 mod gguf;
 mod model;
 mod tensor;
@@ -32,6 +33,7 @@ mod vector_file;
 
 pub use adapter::{Adapter, tiny_adapter};
 pub use chain::chain;
+pub use family::{FamilyCase, FamilyCases, families};
 pub use gguf::{Gguf, GgufTensor, GgufType, GgufValue, tiny_gguf};
 pub use model::{ModelFolder, TINY, TinyModel, tiny_model};
 pub use tensor::{Dtype, Tensor, safetensors_bytes};

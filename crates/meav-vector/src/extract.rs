@@ -192,7 +192,7 @@ impl<'a> Pair<'a> {
 
     fn write(
         &self,
-        writer: &mut SafetensorsWriter<'_>,
+        writer: &mut SafetensorsWriter<impl std::io::Write>,
         errors: &mut Errors,
         job: &JobCtx<'_>,
     ) -> Result<(), VectorError> {

@@ -169,7 +169,7 @@ pub(crate) fn narrowest(values: &[f32]) -> Dtype {
 impl Piece<'_> {
     fn write(
         &self,
-        writer: &mut SafetensorsWriter<'_>,
+        writer: &mut SafetensorsWriter<impl std::io::Write>,
         vector: &AlignmentVector,
     ) -> Result<(), VectorError> {
         let weight = match (&self.values, self.spec.dtype) {

@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -100,7 +100,11 @@ fn plain_dir_permissions() -> fs::Permissions {
 }
 
 /// Writes all of `bytes` to `file`, naming `path` in errors.
-pub(crate) fn write_all(file: &mut File, bytes: &[u8], path: &Path) -> Result<(), WeightsError> {
+pub(crate) fn write_all(
+    file: &mut impl Write,
+    bytes: &[u8],
+    path: &Path,
+) -> Result<(), WeightsError> {
     file.write_all(bytes).map_err(WeightsError::write(path))
 }
 

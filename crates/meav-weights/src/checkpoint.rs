@@ -53,8 +53,8 @@ struct ShardIndex {
     weight_map: BTreeMap<String, String>,
 }
 
-const SINGLE_FILE: &str = "model.safetensors";
-const INDEX_FILE: &str = "model.safetensors.index.json";
+pub(crate) const SINGLE_FILE: &str = "model.safetensors";
+pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 
 impl Checkpoint {
     /// Opens a folder with `model.safetensors` or its shards, a safetensors file, or a GGUF file.
@@ -182,10 +182,9 @@ impl Checkpoint {
                 stored_dtype: format!("{:?}", entry.dtype),
                 shape: entry.shape.clone(),
             },
-            Entry::Gguf(entry) => TensorInfo {
-                stored_dtype: format!("{:?}", entry.dtype),
-                shape: entry.shape.clone(),
-            },
+            Entry::Gguf(entry) => {
+                TensorInfo { stored_dtype: entry.stored.to_string(), shape: entry.shape.clone() }
+            }
         })
     }
 
@@ -239,7 +238,7 @@ impl Checkpoint {
             Some(Entry::Safetensors(entry)) => entry.load_integers(name),
             Some(Entry::Gguf(entry)) => Err(WeightsError::NotIntegers {
                 name: name.to_owned(),
-                dtype: format!("{:?}", entry.dtype),
+                dtype: entry.stored.to_string(),
                 path: self.path.clone(),
             }),
             None => {

@@ -3,6 +3,8 @@ use std::path::{Path, PathBuf};
 
 use meav_job::Cancelled;
 
+use crate::GgufHeaderError;
+
 /// Why a tensor file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -32,8 +34,11 @@ pub enum WeightsError {
     #[error("malformed file {path:?}")]
     Malformed { path: PathBuf, source: MalformedReason },
 
-    /// A GGUF of a model that is put together in another way than Llama.
-    #[error("architecture {architecture:?} is not supported, only \"llama\" is, in {path:?}")]
+    /// A GGUF of a model that is put together in a way that is not known here.
+    #[error(
+        "architecture {architecture:?} is not supported, only llama, qwen2, qwen3, gemma2, gemma3 \
+         and phi3 are, in {path:?}"
+    )]
     UnsupportedArchitecture { architecture: String, path: PathBuf },
 
     /// The file's values are of a kind that cannot be computed with.
@@ -43,6 +48,14 @@ pub enum WeightsError {
     /// Values where there should be whole numbers.
     #[error("tensor {name:?} has dtype {dtype}, it should hold U16 or U32, in {path:?}")]
     NotIntegers { name: String, dtype: String, path: PathBuf },
+
+    /// A GGUF's values are packed in a way that cannot be undone here.
+    #[error("tensor {name:?} is stored as {dtype}, which cannot be read, in {path:?}")]
+    UnsupportedGgufType { name: String, dtype: String, path: PathBuf },
+
+    /// llama.cpp's kind of the model has no such tensor.
+    #[error("tensor {name:?} has no place in a GGUF of architecture {architecture:?}")]
+    NotInGguf { name: String, architecture: String },
 
     /// A tensor that should be there is not.
     #[error("tensor {name:?} is missing from {path:?}")]
@@ -76,14 +89,14 @@ pub enum MalformedReason {
 
     /// The GGUF header breaks a rule of the format.
     #[error("the GGUF header is invalid")]
-    Gguf(#[source] Box<candle_core::Error>),
+    Gguf(#[from] GgufHeaderError),
 
     /// A GGUF key is missing or of another type.
     #[error("the GGUF metadata has no usable {key:?}")]
     GgufKey { key: String },
 
-    /// A GGUF tensor that belongs to no Llama-like model.
-    #[error("tensor {name:?} is unknown in a Llama model")]
+    /// A GGUF tensor that the architecture does not have.
+    #[error("tensor {name:?} is unknown in a model of this architecture")]
     GgufTensor { name: String },
 
     /// A tensor's dimensions don't fit its values.
@@ -93,6 +106,10 @@ pub enum MalformedReason {
     /// A GGUF tensor whose values begin where no program would put them.
     #[error("tensor {name:?} begins at byte {start}, which is not aligned")]
     Misaligned { name: String, start: u64 },
+
+    /// A GGUF tensor that shares bytes with another.
+    #[error("tensor {name:?} overlaps another one")]
+    Overlap { name: String },
 
     /// A name that stands for more than one tensor.
     #[error("there is more than one tensor {name:?}")]

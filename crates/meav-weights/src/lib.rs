@@ -18,6 +18,7 @@ mod integers;
 mod mapped_file;
 mod memory;
 mod safetensors_file;
+mod sharded_writer;
 mod weight;
 
 pub use atomic::{AtomicDir, write_file_atomically};
@@ -25,8 +26,11 @@ pub use checkpoint::{Checkpoint, CheckpointFormat, TensorInfo};
 pub use dtype::Dtype;
 pub use error::{MalformedReason, WeightsError};
 pub use fingerprint::{Fingerprint, Fingerprinter};
-pub use gguf::{GgufFile, GgufValue};
+pub use gguf::{
+    GgufFamily, GgufFile, GgufHeaderError, GgufHeads, GgufTensor, GgufType, GgufValue, GgufWriter,
+};
 pub use integers::{IntegerDtype, IntegerTensor, Integers};
 pub use memory::{available_memory_bytes, process_memory_bytes, total_memory_bytes};
 pub use safetensors_file::{SafetensorsWriter, StoredDtype, StoredSpec, TensorSpec};
+pub use sharded_writer::{DEFAULT_SHARD_BYTES, ShardedWriter};
 pub use weight::{Values, Weight};

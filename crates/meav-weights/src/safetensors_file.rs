@@ -1,6 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Seek as _, SeekFrom};
+use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -122,6 +121,17 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
 }
 
+impl TensorSpec {
+    /// Bytes in the file; `None` where no integer holds them.
+    pub(crate) fn size_bytes(&self) -> Option<usize> {
+        size_bytes(self.dtype.size_bytes(), &self.shape)
+    }
+}
+
+fn size_bytes(element: usize, shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(element, |size, dim| size.checked_mul(*dim))
+}
+
 /// What a tensor's elements are in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoredDtype {
@@ -160,6 +170,11 @@ impl StoredDtype {
 }
 
 impl StoredSpec {
+    /// As [`TensorSpec::size_bytes`].
+    fn checked_size_bytes(&self) -> Option<usize> {
+        size_bytes(self.dtype.size_bytes(), &self.shape)
+    }
+
     /// Fits into an integer, as the header's entries were checked to do.
     fn size_bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.size_bytes()
@@ -184,15 +199,11 @@ fn header_entries(tensors: &[StoredSpec]) -> Result<Vec<(String, HeaderEntry)>, 
                 return Err(MalformedReason::DuplicateTensor { name });
             }
             let start = end;
-            end = tensor
-                .shape
-                .iter()
-                .try_fold(tensor.dtype.size_bytes(), |size, dim| size.checked_mul(*dim))
-                .and_then(|size| start.checked_add(size))
-                .ok_or_else(|| {
-                    let shape = tensor.shape.clone();
-                    MalformedReason::Shape { name: name.clone(), shape }
-                })?;
+            let size = tensor.checked_size_bytes();
+            end = size.and_then(|size| start.checked_add(size)).ok_or_else(|| {
+                let shape = tensor.shape.clone();
+                MalformedReason::Shape { name: name.clone(), shape }
+            })?;
             let (dtype, shape) = (tensor.dtype.to_safetensors(), tensor.shape.clone());
             Ok((name, HeaderEntry { dtype, shape, data_offsets: (start, end) }))
         })
@@ -212,8 +223,8 @@ fn header_bytes(
 
 /// Writes a safetensors file one tensor at a time, so that no more than one is in memory.
 #[derive(Debug)]
-pub struct SafetensorsWriter<'a> {
-    file: &'a mut File,
+pub struct SafetensorsWriter<W> {
+    file: W,
     path: PathBuf,
     header_len: usize,
     tensors: Vec<StoredSpec>,
@@ -222,7 +233,7 @@ pub struct SafetensorsWriter<'a> {
     begun: Option<(StoredSpec, usize)>,
 }
 
-impl<'a> SafetensorsWriter<'a> {
+impl<W: Write> SafetensorsWriter<W> {
     /// Writes the header for `tensors`, whose values must follow in the same order.
     ///
     /// # Errors
@@ -230,7 +241,7 @@ impl<'a> SafetensorsWriter<'a> {
     /// [`WeightsError::Write`]; [`WeightsError::Malformed`] if two tensors share a name or the
     /// size of all together overflows.
     pub fn new(
-        file: &'a mut File,
+        file: W,
         path: &Path,
         tensors: Vec<TensorSpec>,
         metadata: BTreeMap<String, String>,
@@ -245,15 +256,15 @@ impl<'a> SafetensorsWriter<'a> {
     ///
     /// As [`SafetensorsWriter::new`].
     pub fn with_integers(
-        file: &'a mut File,
+        mut file: W,
         path: &Path,
         tensors: Vec<StoredSpec>,
         metadata: BTreeMap<String, String>,
     ) -> Result<Self, WeightsError> {
         let mut header = header_bytes(&tensors, metadata).map_err(|err| err.at(path))?;
         header.resize(header.len().next_multiple_of(LENGTH_PREFIX), b' ');
-        write_all(file, &(header.len() as u64).to_le_bytes(), path)?;
-        write_all(file, &header, path)?;
+        write_all(&mut file, &(header.len() as u64).to_le_bytes(), path)?;
+        write_all(&mut file, &header, path)?;
         let pending = tensors.clone().into_iter();
         Ok(Self {
             file,
@@ -296,7 +307,7 @@ impl<'a> SafetensorsWriter<'a> {
             return Err(WeightsError::wrong_size(&spec.name, expected, written));
         }
         self.begun = (written < expected).then_some((spec, written));
-        write_all(self.file, bytes, &self.path)
+        write_all(&mut self.file, bytes, &self.path)
     }
 
     /// The tensor that the next bytes belong to.
@@ -310,23 +321,26 @@ impl<'a> SafetensorsWriter<'a> {
     /// # Errors
     ///
     /// [`WeightsError::MissingTensor`] if announced values never came,
-    /// [`WeightsError::WrongSize`] if those of the last tensor came in part.
+    /// [`WeightsError::WrongSize`] if those of the last tensor came in part;
+    /// [`WeightsError::Write`].
     pub fn finish(mut self) -> Result<(), WeightsError> {
         if let Some((spec, written)) = self.begun {
             return Err(WeightsError::wrong_size(&spec.name, spec.size_bytes(), written));
         }
         match self.pending.next() {
             Some(spec) => Err(WeightsError::MissingTensor { name: spec.name, path: self.path }),
-            None => Ok(()),
+            None => self.file.flush().map_err(WeightsError::write(&self.path)),
         }
     }
+}
 
+impl<W: Write + Seek> SafetensorsWriter<W> {
     /// Ends the file with other metadata than it was begun with: what is known only now.
     ///
     /// # Errors
     ///
     /// As [`SafetensorsWriter::finish`]; [`WeightsError::WrongSize`] if the header is longer now.
-    pub fn finish_with(self, metadata: BTreeMap<String, String>) -> Result<(), WeightsError> {
+    pub fn finish_with(mut self, metadata: BTreeMap<String, String>) -> Result<(), WeightsError> {
         let mut header = header_bytes(&self.tensors, metadata).map_err(|err| err.at(&self.path))?;
         if header.len() > self.header_len {
             return Err(WeightsError::wrong_size("(header)", self.header_len, header.len()));
@@ -334,7 +348,7 @@ impl<'a> SafetensorsWriter<'a> {
         header.resize(self.header_len, b' ');
         let start = SeekFrom::Start(LENGTH_PREFIX as u64);
         self.file.seek(start).map_err(WeightsError::write(&self.path))?;
-        write_all(self.file, &header, &self.path)?;
+        write_all(&mut self.file, &header, &self.path)?;
         self.file.seek(SeekFrom::End(0)).map_err(WeightsError::write(&self.path))?;
         self.finish()
     }

@@ -1,12 +1,15 @@
+use std::ops::Range;
+
 use candle_core::{CpuStorage, CustomOp3, InplaceOp2, Layout, Result, Shape, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::dot::{add_weighted_rows, dot_rows};
 use super::f32_slice;
-use super::gemm::{Matrix, Parallelism, matmul};
+use super::gemm::{Matrix, Parallelism, matmul, matmul_add};
 use super::parallel::for_each_part;
 use super::simd::exp;
+use super::soft_cap::soft_cap_slice;
 use crate::rope::Angles;
 
 /// How heads lie in a row of projected queries, keys and values: `[q … | k … | v …]`.
@@ -18,15 +21,15 @@ pub(crate) struct HeadLayout {
 }
 
 impl HeadLayout {
-    fn row_len(self) -> usize {
+    pub(super) fn row_len(self) -> usize {
         (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
     }
 
-    fn keys_start(self) -> usize {
+    pub(super) fn keys_start(self) -> usize {
         self.n_heads * self.head_dim
     }
 
-    fn values_start(self) -> usize {
+    pub(super) fn values_start(self) -> usize {
         (self.n_heads + self.n_kv_heads) * self.head_dim
     }
 }
@@ -94,24 +97,50 @@ impl InplaceOp2 for Append<'_> {
     }
 }
 
+/// Turns the front of a head's row, element `i` together with `i + R/2`; the rest stays.
 fn rotate(from: &[f32], to: &mut [f32], angles: &Angles, index: usize) {
-    let half = from.len() / 2;
+    let half = angles.half;
     let cos = &angles.cos[index * half..][..half];
     let sin = &angles.sin[index * half..][..half];
     for i in 0..half {
         to[i] = from[i] * cos[i] - from[i + half] * sin[i];
         to[i + half] = from[i + half] * cos[i] + from[i] * sin[i];
     }
+    to[2 * half..].copy_from_slice(&from[2 * half..]);
 }
 
-/// Causal attention of the new tokens over everything in the cache, which already holds them.
+/// What a layer's attention is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AttentionRule {
+    pub(crate) heads: HeadLayout,
+    /// What scores are multiplied by.
+    pub(crate) scale: f32,
+    /// What scaled scores are bent to lie below, plus or minus.
+    pub(crate) softcap: Option<f32>,
+    /// Positions that a token sees, its own included.
+    pub(crate) window: Option<usize>,
+}
+
+/// Where new tokens stand: sequences one behind the other, each a continuation of what the front
+/// of the cache holds, none seeing another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sequences<'a> {
+    /// Positions in the cache that all of them share.
+    pub(crate) prefix_len: usize,
+    /// How many of the tokens belong to each.
+    pub(crate) lengths: &'a [usize],
+    pub(crate) angles: &'a Angles,
+}
+
+/// Causal attention of the new tokens over what they see of the cache, which already holds them.
 ///
 /// ```text
-/// softmax(q Kᵀ / √D) V
+/// softmax(c tanh(s q Kᵀ / c)) V     with scale s and soft cap c, or without cap: softmax(s q Kᵀ) V
 /// ```
 ///
 /// Source: Vaswani et al., 2017, arXiv:1706.03762, Eq. 1, with grouped queries (Ainslie et al.,
-/// 2023, arXiv:2305.13245); keys and values are read in place, not repeated.
+/// 2023, arXiv:2305.13245), sliding windows (Jiang et al., 2023, arXiv:2310.06825) and soft caps
+/// (Gemma Team, 2024, arXiv:2408.00118); keys and values are read in place, not repeated.
 ///
 /// # Shapes
 ///
@@ -120,22 +149,45 @@ pub(crate) fn attention(
     qkv: &Tensor,
     keys: &Tensor,
     values: &Tensor,
-    heads: HeadLayout,
-    position: usize,
-    angles: &Angles,
+    rule: AttentionRule,
+    sequences: Sequences<'_>,
 ) -> Result<Tensor> {
-    qkv.apply_op3_no_bwd(keys, values, &Attention { heads, position, angles })
+    qkv.apply_op3_no_bwd(keys, values, &Attention { rule, sequences })
 }
 
 struct Attention<'a> {
-    heads: HeadLayout,
-    position: usize,
-    angles: &'a Angles,
+    rule: AttentionRule,
+    sequences: Sequences<'a>,
 }
 
 /// Queries of one head that are taken together: enough for a matrix product to pay, few enough to
 /// leave out most of what causality forbids.
 const QUERY_BLOCK: usize = 64;
+
+/// Queries of one sequence, one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    /// The first query's row among all new tokens.
+    row: usize,
+    len: usize,
+    /// The row of its sequence's first token.
+    start: usize,
+}
+
+impl Sequences<'_> {
+    fn blocks(&self) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        let mut start = 0;
+        for len in self.lengths {
+            for first in (0..*len).step_by(QUERY_BLOCK) {
+                let len = QUERY_BLOCK.min(len - first);
+                blocks.push(Block { row: start + first, len, start });
+            }
+            start += len;
+        }
+        blocks
+    }
+}
 
 impl CustomOp3 for Attention<'_> {
     fn name(&self) -> &'static str {
@@ -151,17 +203,20 @@ impl CustomOp3 for Attention<'_> {
         values: &CpuStorage,
         values_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let HeadLayout { n_heads, n_kv_heads, head_dim } = self.heads;
+        let HeadLayout { n_heads, n_kv_heads, head_dim } = self.rule.heads;
         let qkv = f32_slice(qkv, qkv_layout)?;
         let keys = f32_slice(keys, keys_layout)?;
         let values = f32_slice(values, values_layout)?;
         let (_, capacity, _) = keys_layout.shape().dims3()?;
-        let n_rows = qkv.len() / self.heads.row_len();
+        let n_rows = qkv.len() / self.rule.heads.row_len();
+        if self.sequences.lengths.iter().sum::<usize>() != n_rows {
+            candle_core::bail!("the sequences' lengths do not add up to {n_rows} tokens");
+        }
         // Head-major while the heads work apart: (heads, T, D).
         let mut by_head = vec![0.0; n_heads * n_rows * head_dim];
-        let block_len = QUERY_BLOCK.min(n_rows) * head_dim;
+        let blocks = self.sequences.blocks();
         let arch = Arch::new();
-        let work = |head: usize, block: usize, out: &mut [f32]| {
+        let work = |head: usize, block: Block, out: &mut [f32]| {
             let kv_head = head / (n_heads / n_kv_heads);
             let cached = kv_head * capacity * head_dim..(kv_head + 1) * capacity * head_dim;
             arch.dispatch(BlockTask {
@@ -170,22 +225,37 @@ impl CustomOp3 for Attention<'_> {
                 keys: &keys[cached.clone()],
                 values: &values[cached],
                 head,
-                first: block * QUERY_BLOCK,
+                block,
                 out,
             });
         };
         if n_rows == 1 {
-            for_each_part(&mut by_head, head_dim, |head, out| work(head, 0, out));
+            for_each_part(&mut by_head, head_dim, |head, out| work(head, blocks[0], out));
         } else {
             by_head.par_chunks_mut(n_rows * head_dim).enumerate().for_each(|(head, out)| {
-                out.par_chunks_mut(block_len)
-                    .enumerate()
+                parts(out, &blocks, head_dim)
+                    .into_par_iter()
                     .for_each(|(block, out)| work(head, block, out));
             });
         }
         let out = to_rows(by_head, n_heads, n_rows, head_dim);
         Ok((CpuStorage::F32(out), (n_rows, n_heads * head_dim).into()))
     }
+}
+
+/// Each block's part of one head's results.
+fn parts<'a>(
+    mut out: &'a mut [f32],
+    blocks: &[Block],
+    head_dim: usize,
+) -> Vec<(Block, &'a mut [f32])> {
+    let mut parts = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let (part, rest) = out.split_at_mut(block.len * head_dim);
+        parts.push((*block, part));
+        out = rest;
+    }
+    parts
 }
 
 fn to_rows(by_head: Vec<f32>, n_heads: usize, n_rows: usize, head_dim: usize) -> Vec<f32> {
@@ -207,9 +277,49 @@ struct BlockTask<'a> {
     keys: &'a [f32],
     values: &'a [f32],
     head: usize,
-    /// The first query's row.
-    first: usize,
+    block: Block,
     out: &'a mut [f32],
+}
+
+/// What the queries of a block see between them.
+struct View {
+    /// The first query's position in its sequence.
+    position: usize,
+    /// The first position that any of them sees.
+    lowest: usize,
+    /// The places of these positions in the cache: of those that all sequences share, and others.
+    slots: [Range<usize>; 2],
+}
+
+impl View {
+    fn new(op: &Attention<'_>, block: Block) -> Self {
+        let Block { row, len, start } = block;
+        let prefix_len = op.sequences.prefix_len;
+        let position = prefix_len + row - start;
+        let end = position + len;
+        let lowest = op.rule.lowest(position);
+        // The first sequence lies right behind the prefix: one run.
+        let split = if start == 0 { end } else { prefix_len };
+        let slots = [lowest.min(split)..split, lowest.max(split) + start..end + start];
+        Self { position, lowest, slots }
+    }
+
+    fn len(&self) -> usize {
+        self.slots.iter().map(Range::len).sum()
+    }
+
+    /// Which of the positions the query at `index` sees.
+    fn visible(&self, index: usize, rule: &AttentionRule) -> Range<usize> {
+        let position = self.position + index;
+        rule.lowest(position) - self.lowest..position + 1 - self.lowest
+    }
+}
+
+impl AttentionRule {
+    /// The first position that a token at `position` sees.
+    fn lowest(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
 }
 
 impl WithSimd for BlockTask<'_> {
@@ -217,41 +327,57 @@ impl WithSimd for BlockTask<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { op, qkv, keys, values, head, first, out } = self;
-        let head_dim = op.heads.head_dim;
-        let n_queries = out.len() / head_dim;
-        let visible = op.position + first + n_queries;
-        let mut queries = vec![0.0; out.len()];
+        let queries = self.queries();
+        let Self { op, keys, values, block, out, .. } = self;
+        let head_dim = op.rule.heads.head_dim;
+        let view = View::new(op, block);
+        let row_len = view.len();
+        let mut scores = vec![0.0; block.len * row_len];
+        let mut column = 0;
+        for slots in &view.slots {
+            let keys = &keys[slots.start * head_dim..slots.end * head_dim];
+            if block.len == 1 {
+                dot_rows(simd, &queries, keys, &mut scores[column..]);
+            } else if !slots.is_empty() {
+                let queries = row_major(&queries, block.len, head_dim);
+                let keys = transposed(keys, slots.len(), head_dim);
+                matmul(&mut scores[column..], row_len, queries, keys, Parallelism::None);
+            }
+            column += slots.len();
+        }
+        for (index, scores) in scores.chunks_exact_mut(row_len).enumerate() {
+            soft_weights(scores, view.visible(index, &op.rule), &op.rule);
+        }
+        let mut column = 0;
+        for slots in &view.slots {
+            let values = &values[slots.start * head_dim..slots.end * head_dim];
+            if block.len == 1 {
+                add_weighted_rows(simd, &scores[column..], values, out);
+            } else if !slots.is_empty() {
+                let weights = Matrix {
+                    values: &scores[column..],
+                    cols: slots.len(),
+                    ..row_major(&scores, block.len, row_len)
+                };
+                let values = row_major(values, slots.len(), head_dim);
+                matmul_add(out, head_dim, weights, values, Parallelism::None);
+            }
+            column += slots.len();
+        }
+    }
+}
+
+impl BlockTask<'_> {
+    /// The block's queries, turned.
+    fn queries(&self) -> Vec<f32> {
+        let HeadLayout { head_dim, .. } = self.op.rule.heads;
+        let mut queries = vec![0.0; self.out.len()];
         for (index, query) in queries.chunks_exact_mut(head_dim).enumerate() {
-            let row = first + index;
-            let from = &qkv[row * op.heads.row_len() + head * head_dim..][..head_dim];
-            rotate(from, query, op.angles, row);
+            let row = self.block.row + index;
+            let start = row * self.op.rule.heads.row_len() + self.head * head_dim;
+            rotate(&self.qkv[start..][..head_dim], query, self.op.sequences.angles, row);
         }
-        let mut scores = vec![0.0; n_queries * visible];
-        if n_queries == 1 {
-            dot_rows(simd, &queries, &keys[..visible * head_dim], &mut scores);
-        } else {
-            let transposed_keys = Matrix {
-                values: keys,
-                rows: head_dim,
-                cols: visible,
-                row_stride: 1,
-                col_stride: head_dim,
-            };
-            let queries = row_major(&queries, n_queries, head_dim);
-            matmul(&mut scores, visible, queries, transposed_keys, Parallelism::None);
-        }
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        for (index, scores) in scores.chunks_exact_mut(visible).enumerate() {
-            softmax(scores, op.position + first + index + 1, scale);
-        }
-        if n_queries == 1 {
-            add_weighted_rows(simd, &scores, values, out);
-        } else {
-            let weights = row_major(&scores, n_queries, visible);
-            let values = row_major(values, visible, head_dim);
-            matmul(out, head_dim, weights, values, Parallelism::None);
-        }
+        queries
     }
 }
 
@@ -259,11 +385,28 @@ fn row_major(values: &[f32], rows: usize, cols: usize) -> Matrix<'_> {
     Matrix { values, rows, cols, row_stride: cols, col_stride: 1 }
 }
 
-/// Softmax of the first `visible` scores, zero behind them.
+/// The `rows` of a matrix as its columns.
+fn transposed(values: &[f32], rows: usize, cols: usize) -> Matrix<'_> {
+    Matrix { values, rows: cols, cols: rows, row_stride: 1, col_stride: cols }
+}
+
+/// Softmax of the visible scores, zero around them.
 #[inline(always)]
-fn softmax(scores: &mut [f32], visible: usize, scale: f32) {
-    let (scores, hidden) = scores.split_at_mut(visible);
-    hidden.fill(0.0);
+fn soft_weights(scores: &mut [f32], visible: Range<usize>, rule: &AttentionRule) {
+    scores[..visible.start].fill(0.0);
+    scores[visible.end..].fill(0.0);
+    let scores = &mut scores[visible];
+    match rule.softcap {
+        None => softmax(scores, rule.scale),
+        Some(cap) => {
+            soft_cap_slice(scores, rule.scale, cap);
+            softmax(scores, 1.0);
+        }
+    }
+}
+
+#[inline(always)]
+fn softmax(scores: &mut [f32], scale: f32) {
     let mut maxima = [f32::NEG_INFINITY; 16];
     for block in scores.chunks(16) {
         for (max, score) in maxima.iter_mut().zip(block) {
@@ -292,45 +435,130 @@ mod tests {
 
     const HEADS: HeadLayout = HeadLayout { n_heads: 4, n_kv_heads: 2, head_dim: 8 };
 
-    fn angles(start: usize, len: usize) -> Angles {
-        let angle = |i: usize| (start * 4 + i) as f32 * 0.01;
+    fn rule(window: Option<usize>) -> AttentionRule {
+        AttentionRule { heads: HEADS, scale: 8.0_f32.sqrt().recip(), softcap: None, window }
+    }
+
+    fn angles(positions: impl Iterator<Item = usize>) -> Angles {
+        let angles: Vec<f32> = positions
+            .flat_map(|position| (0..3).map(move |i| (position * 4 + i) as f32 * 0.01))
+            .collect();
         Angles {
-            cos: (0..len * 4).map(|i| angle(i).cos()).collect(),
-            sin: (0..len * 4).map(|i| angle(i).sin()).collect(),
+            cos: angles.iter().map(|angle| angle.cos()).collect(),
+            sin: angles.iter().map(|angle| angle.sin()).collect(),
+            half: 3,
         }
     }
 
-    fn run(qkv: &Tensor, chunks: &[usize]) -> Vec<Vec<f32>> {
-        let cache = || Tensor::zeros((2, 200, 8), DType::F32, &Device::Cpu).unwrap();
-        let (keys, values) = (cache(), cache());
+    fn some_rows(n: usize) -> Tensor {
+        let values: Vec<f32> = (0..n * 64).map(|i| ((i * 37 % 101) as f32 - 50.0) / 40.0).collect();
+        Tensor::from_vec(values, (n, 64), &Device::Cpu).unwrap()
+    }
+
+    fn rows(tensor: &Tensor, start: usize, len: usize) -> Tensor {
+        tensor.narrow(0, start, len).unwrap().contiguous().unwrap()
+    }
+
+    struct Cache(Tensor, Tensor);
+
+    impl Cache {
+        fn new() -> Self {
+            let zeros = || Tensor::zeros((2, 400, 8), DType::F32, &Device::Cpu).unwrap();
+            Self(zeros(), zeros())
+        }
+
+        /// Puts sequences behind the first `prefix_len` positions.
+        fn run(
+            &self,
+            qkv: &Tensor,
+            rule: AttentionRule,
+            prefix_len: usize,
+            lengths: &[usize],
+        ) -> Vec<Vec<f32>> {
+            let positions = lengths.iter().flat_map(|len| prefix_len..prefix_len + len);
+            let angles = angles(positions);
+            append_to_cache(qkv, &self.0, &self.1, HEADS, prefix_len, &angles).unwrap();
+            let sequences = Sequences { prefix_len, lengths, angles: &angles };
+            attention(qkv, &self.0, &self.1, rule, sequences).unwrap().to_vec2().unwrap()
+        }
+    }
+
+    fn run(qkv: &Tensor, rule: AttentionRule, chunks: &[usize]) -> Vec<Vec<f32>> {
+        let cache = Cache::new();
         let mut position = 0;
-        let mut rows = Vec::new();
+        let mut found = Vec::new();
         for len in chunks {
-            let part = qkv.narrow(0, position, *len).unwrap().contiguous().unwrap();
-            let angles = angles(position, *len);
-            append_to_cache(&part, &keys, &values, HEADS, position, &angles).unwrap();
-            let out = attention(&part, &keys, &values, HEADS, position, &angles).unwrap();
-            rows.extend(out.to_vec2::<f32>().unwrap());
+            found.extend(cache.run(&rows(qkv, position, *len), rule, position, &[*len]));
             position += len;
         }
-        rows
+        found
     }
+
+    #[track_caller]
+    fn assert_rows(found: &[Vec<f32>], expected: &[Vec<f32>]) {
+        assert_eq!(found.len(), expected.len());
+        for (row, (found, expected)) in found.iter().zip(expected).enumerate() {
+            for (a, b) in found.iter().zip(expected) {
+                assert!((a - b).abs() < 1e-5, "row {row}: {a} and {b}");
+            }
+        }
+    }
+
+    const RULES: [(Option<usize>, Option<f32>); 6] = [
+        (None, None),
+        (None, Some(1.5)),
+        (Some(1), None),
+        (Some(20), None),
+        (Some(70), Some(1.5)),
+        (Some(usize::MAX), None),
+    ];
 
     #[test]
     fn one_by_one_and_all_at_once_agree() {
         let n = 130;
-        let values: Vec<f32> = (0..n * 64).map(|i| ((i * 37 % 101) as f32 - 50.0) / 40.0).collect();
-        let qkv = Tensor::from_vec(values, (n, 64), &Device::Cpu).unwrap();
-        let at_once = run(&qkv, &[n]);
-        let one_by_one = run(&qkv, &vec![1; n]);
-        let in_parts = run(&qkv, &[3, 70, 57]);
-        for (row, expected) in at_once.iter().enumerate() {
-            for other in [&one_by_one[row], &in_parts[row]] {
-                for (a, b) in expected.iter().zip(other) {
-                    assert!((a - b).abs() < 1e-5, "row {row}: {a} and {b}");
+        let qkv = some_rows(n);
+        for (window, softcap) in RULES {
+            let rule = AttentionRule { softcap, ..rule(window) };
+            let at_once = run(&qkv, rule, &[n]);
+            assert_rows(&run(&qkv, rule, &vec![1; n]), &at_once);
+            assert_rows(&run(&qkv, rule, &[3, 70, 57]), &at_once);
+        }
+    }
+
+    #[test]
+    fn sequences_side_by_side_see_what_each_would_see_alone() {
+        let lengths = [70, 1, 30, 66];
+        let qkv = some_rows(100 + 167);
+        for prefix_len in [0, 1, 100] {
+            for (window, softcap) in RULES {
+                let rule = AttentionRule { softcap, ..rule(window) };
+                let cache = Cache::new();
+                if prefix_len > 0 {
+                    cache.run(&rows(&qkv, 0, prefix_len), rule, 0, &[prefix_len]);
+                }
+                let batch = rows(&qkv, 100, 167);
+                let together = cache.run(&batch, rule, prefix_len, &lengths);
+                let mut start = 0;
+                for len in lengths {
+                    let alone = cache.run(&rows(&batch, start, len), rule, prefix_len, &[len]);
+                    assert_rows(&together[start..start + len], &alone);
+                    start += len;
                 }
             }
         }
+    }
+
+    #[test]
+    fn window_of_one_sees_only_its_own_value() {
+        let qkv = some_rows(70);
+        let own = qkv.to_vec2::<f32>().unwrap();
+        let expected: Vec<Vec<f32>> = own
+            .iter()
+            .map(|row| [&row[48..56], &row[48..56], &row[56..64], &row[56..64]].concat())
+            .collect();
+        assert_rows(&run(&qkv, rule(Some(1)), &[69, 1]), &expected);
+        let all = run(&qkv, rule(None), &[70]);
+        assert!((all[69][0] - expected[69][0]).abs() > 1e-3);
     }
 
     #[test]
@@ -341,6 +569,6 @@ mod tests {
             .into_iter()
             .flat_map(|start| (start..start + 8).map(|i| i as f32))
             .collect();
-        assert_eq!(run(&qkv, &[1]), [expected]);
+        assert_eq!(run(&qkv, rule(None), &[1]), [expected]);
     }
 }

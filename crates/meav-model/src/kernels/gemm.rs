@@ -22,6 +22,28 @@ pub(super) fn matmul(
     b: Matrix<'_>,
     parallelism: Parallelism,
 ) {
+    multiply(out, out_row_stride, a, b, parallelism, false);
+}
+
+/// As [`matmul`], added to what `out` holds.
+pub(super) fn matmul_add(
+    out: &mut [f32],
+    out_row_stride: usize,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    parallelism: Parallelism,
+) {
+    multiply(out, out_row_stride, a, b, parallelism, true);
+}
+
+fn multiply(
+    out: &mut [f32],
+    out_row_stride: usize,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    parallelism: Parallelism,
+    keep: bool,
+) {
     let (m, n, k) = (a.rows, b.cols, a.cols);
     assert_eq!(k, b.rows, "inner dimensions");
     if m == 0 || n == 0 {
@@ -46,14 +68,14 @@ pub(super) fn matmul(
             out.as_mut_ptr(),
             1,
             out_row_stride.cast_signed(),
-            false,
+            keep,
             a.values.as_ptr(),
             a.col_stride.cast_signed(),
             a.row_stride.cast_signed(),
             b.values.as_ptr(),
             b.col_stride.cast_signed(),
             b.row_stride.cast_signed(),
-            0.0,
+            if keep { 1.0 } else { 0.0 },
             1.0,
             false,
             false,

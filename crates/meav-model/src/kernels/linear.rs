@@ -1,6 +1,6 @@
 use std::ops::Deref;
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Storage, Tensor};
 use half::{bf16, f16};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -17,18 +17,25 @@ const MAX_VECTOR_ROWS: usize = 8;
 /// Elements of a weight that are widened at a time for a large product.
 const PANEL: usize = 1 << 20;
 
-/// `[x W₁ᵀ | x W₂ᵀ | …]`: several projections of the same input, side by side, in one pass.
+/// `[x W₁ᵀ + b₁ | x W₂ᵀ + b₂ | …]`: several projections of the same input, side by side, in one
+/// pass.
 ///
 /// # Shapes
 ///
 /// `x` is `(T, in)` and `f32`, each weight `(outᵢ, in)` of any floating point type, the result
-/// `(T, Σ outᵢ)` and `f32`.
-pub(crate) fn linear(x: &Tensor, weights: &[&Tensor]) -> Result<Tensor> {
-    x.apply_op1_no_bwd(&Linear { weights })
+/// `(T, Σ outᵢ)` and `f32`. There are no biases, or as many as weights, `(outᵢ,)` of any type.
+pub(crate) fn linear(x: &Tensor, weights: &[Tensor], biases: &[Tensor]) -> Result<Tensor> {
+    let mut bias = Vec::new();
+    for part in biases {
+        bias.extend(part.to_dtype(DType::F32)?.to_vec1::<f32>()?);
+    }
+    x.apply_op1_no_bwd(&Linear { weights, bias })
 }
 
 struct Linear<'a> {
-    weights: &'a [&'a Tensor],
+    weights: &'a [Tensor],
+    /// Of all outputs, or empty.
+    bias: Vec<f32>,
 }
 
 impl CustomOp1 for Linear<'_> {
@@ -48,6 +55,16 @@ impl CustomOp1 for Linear<'_> {
             multiply_vectors(&mut out, x, n_rows, n_in, &panels);
         } else {
             multiply_matrix(&mut out, x, n_rows, n_in, n_out, &panels);
+        }
+        if !self.bias.is_empty() {
+            if self.bias.len() != n_out {
+                candle_core::bail!("{} biases for {n_out} outputs", self.bias.len());
+            }
+            for row in out.chunks_exact_mut(n_out) {
+                for (value, bias) in row.iter_mut().zip(&self.bias) {
+                    *value += bias;
+                }
+            }
         }
         Ok((CpuStorage::F32(out), (n_rows, n_out).into()))
     }
@@ -269,7 +286,7 @@ mod tests {
             {
                 // These values are exact in all three types.
                 let (a, b) = (a.to_dtype(dtype).unwrap(), b.to_dtype(dtype).unwrap());
-                let found = linear(&x, &[&a, &b]).unwrap();
+                let found = linear(&x, &[a, b], &[]).unwrap();
                 assert_eq!(
                     found.to_vec2::<f32>().unwrap(),
                     expected.to_vec2::<f32>().unwrap(),
@@ -281,6 +298,19 @@ mod tests {
 
     #[test]
     fn weights_of_another_width_are_refused() {
-        assert!(linear(&ramp(1, 4, 1.0), &[&ramp(2, 5, 1.0)]).is_err());
+        assert!(linear(&ramp(1, 4, 1.0), &[ramp(2, 5, 1.0)], &[]).is_err());
+    }
+
+    #[test]
+    fn biases_are_added_to_each_row() {
+        let (x, a, b) = (ramp(20, 4, 1.0), ramp(3, 4, 1.0), ramp(2, 4, 1.0));
+        let bias = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();
+        let biases = [bias(&[1.0, 2.0, 3.0]), bias(&[4.0, 5.0])];
+        let weights = [a, b];
+        let plain = linear(&x, &weights, &[]).unwrap();
+        let expected = plain.broadcast_add(&bias(&[1.0, 2.0, 3.0, 4.0, 5.0])).unwrap();
+        let found = linear(&x, &weights, &biases).unwrap();
+        assert_eq!(found.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap());
+        assert!(linear(&x, &weights, &biases[..1]).is_err());
     }
 }

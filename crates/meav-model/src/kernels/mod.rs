@@ -10,17 +10,21 @@
 
 mod attention;
 mod dot;
+mod gated;
 mod gemm;
 mod linear;
+mod log_probs;
 mod norm;
 mod parallel;
 mod simd;
-mod swiglu;
+mod soft_cap;
 
-pub(crate) use attention::{HeadLayout, append_to_cache, attention};
+pub(crate) use attention::{AttentionRule, HeadLayout, Sequences, append_to_cache, attention};
+pub(crate) use gated::gated;
 pub(crate) use linear::linear;
-pub(crate) use norm::rms_norm;
-pub(crate) use swiglu::swiglu;
+pub(crate) use log_probs::{Target, token_log_probs};
+pub(crate) use norm::{NormRule, norm_heads, rms_norm};
+pub(crate) use soft_cap::soft_cap;
 
 use candle_core::{CpuStorage, Layout, Result};
 

@@ -52,6 +52,12 @@ pub(super) fn exp(x: f32) -> f32 {
     f32::from_bits(power) * p
 }
 
+/// The hyperbolic tangent to within 2e-7.
+#[inline(always)]
+pub(super) fn tanh(x: f32) -> f32 {
+    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+}
+
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "these results are exact")]
 mod tests {
@@ -66,5 +72,15 @@ mod tests {
             assert!(distance <= 2, "exp({x}) is {}, not {exact}", exp(x));
         }
         assert_eq!(exp(0.0), 1.0);
+    }
+
+    #[test]
+    fn tanh_is_close_everywhere() {
+        for i in -4000..=4000 {
+            let x = i as f32 / 100.0;
+            let error = f64::from(tanh(x)) - f64::from(x).tanh();
+            assert!(error.abs() < 2e-7, "tanh({x}) is {}", tanh(x));
+        }
+        assert_eq!([tanh(-1e6), tanh(0.0), tanh(1e6)], [-1.0, 0.0, 1.0]);
     }
 }

@@ -117,7 +117,8 @@ fn only_a_tokenizer_and_its_template_may_be_left_out() {
 fn other_architectures_are_refused_by_name() {
     let folder = written(|model| model.config["model_type"] = "mamba".into());
     let found = refusal(folder.path());
-    let expected = "architecture \"mamba\" is not supported, only \"llama\" is, in";
+    let expected = "architecture \"mamba\" is not supported, only llama, mistral, qwen2, qwen3, \
+                    gemma2, gemma3_text, phi3 are, in";
     assert!(found.starts_with(expected), "{found}");
     assert!(found.ends_with("config.json\""), "{found}");
 }

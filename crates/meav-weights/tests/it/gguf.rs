@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use meav_test_support::{
     Gguf, GgufTensor, GgufType, GgufValue, TINY, TinyModel, assert_close, tiny_gguf, tolerance,
 };
-use meav_weights::{Checkpoint, Dtype, MalformedReason, WeightsError};
+use meav_weights::{Checkpoint, Dtype, GgufFamily, MalformedReason, WeightsError};
 use tempfile::TempDir;
 
 use meav_test_support::chain;
@@ -99,11 +99,14 @@ fn metadata_is_read_by_type() {
 
 #[test]
 fn other_architectures_are_refused_by_name() {
-    let err = refusal(set("general.architecture", GgufValue::Text("gemma3".to_owned())));
+    let err = refusal(set("general.architecture", GgufValue::Text("mamba".to_owned())));
     let WeightsError::UnsupportedArchitecture { architecture, path } = &err else {
         panic!("{err:?}")
     };
-    assert_eq!(architecture, "gemma3");
+    assert_eq!(architecture, "mamba");
+    for family in GgufFamily::ALL {
+        assert!(err.to_string().contains(family.architecture()), "{err}");
+    }
     assert!(err.to_string().ends_with(&format!("{path:?}")), "{err}");
 }
 
@@ -122,7 +125,7 @@ fn missing_or_mistyped_keys_are_named() {
 fn tensors_of_other_models_are_refused_by_name() {
     check(
         |gguf| gguf.tensors[3].name = "blk.0.ffn_gate_exps.weight".to_owned(),
-        "tensor \"blk.0.ffn_gate_exps.weight\" is unknown in a Llama model",
+        "tensor \"blk.0.ffn_gate_exps.weight\" is unknown in a model of this architecture",
     );
 }
 
@@ -162,6 +165,21 @@ fn tensors_beyond_the_file_are_cut_short() {
         |gguf| gguf.tensors[0].shape = vec![1 << 20, 64],
         "the file is cut short: tensor \"model.embed_tokens.weight\" ends at byte",
     );
+}
+
+/// Many tensors of the same bytes would make a small file fill the memory.
+#[test]
+fn tensors_that_share_bytes_are_refused() {
+    let mut bytes = tiny_gguf(&TINY, GgufType::F32).bytes();
+    let name = b"blk.0.attn_k.weight";
+    let name_at = bytes.windows(name.len()).position(|window| window == name).unwrap();
+    // Behind the name: the number of dimensions, two of them, and the type.
+    let offset_at = name_at + name.len() + 4 + 2 * 8 + 4;
+    let offset = u64::from_le_bytes(bytes[offset_at..][..8].try_into().unwrap());
+    bytes[offset_at..][..8].copy_from_slice(&(offset - 32).to_le_bytes());
+    let (_folder, path) = write(&bytes);
+    let err = Checkpoint::open(&path).unwrap_err();
+    assert!(chain(&err).ends_with("overlaps another one"), "{err:?}");
 }
 
 /// The file may choose where tensors begin; three of four such places are misaligned.

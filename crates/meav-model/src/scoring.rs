@@ -1,0 +1,76 @@
+use crate::{ChatTemplate, Message, ModelError, ModelFiles};
+
+/// A query with one of its responses, as tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseTokens {
+    /// The query's turn, up to where the answer begins.
+    pub prompt: Vec<u32>,
+    /// The answer, up to and including the token that ends the turn.
+    pub response: Vec<u32>,
+}
+
+impl ModelFiles {
+    /// Splits a query and its response into the tokens that are given and those that are scored.
+    ///
+    /// The conversation is rendered with the response as the assistant's turn, freed of newlines
+    /// at its end and tokenised in one piece; the response's tokens are those behind the prompt's,
+    /// which is tokenised alone. What a template writes behind the end of the turn is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::PromptNotPrefix`] if the prompt's tokens don't begin the conversation's;
+    /// [`ModelError::ChatTemplate`] if the template refuses the messages.
+    pub fn response_tokens(
+        &self,
+        template: &ChatTemplate,
+        query: &str,
+        response: &str,
+    ) -> Result<ResponseTokens, ModelError> {
+        let message = |role: &str, content: &str| Message {
+            role: role.to_owned(),
+            content: content.to_owned(),
+        };
+        let mut messages = vec![message("user", query)];
+        let prompt = self.tokens(&template.render(&messages, true)?)?;
+        messages.push(message("assistant", response));
+        let whole = template.render(&messages, false)?;
+        let whole = self.tokens(whole.trim_end_matches('\n'))?;
+        let response = whole.strip_prefix(prompt.as_slice()).ok_or(ModelError::PromptNotPrefix)?;
+        let response = response[..self.turn_len(response)?].to_vec();
+        Ok(ResponseTokens { prompt, response })
+    }
+
+    fn tokens(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        // The template has written the special tokens.
+        let encoding = self.tokenizer.encode(text, false).map_err(ModelError::Encode)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// How many of an answer's tokens belong to the turn: up to the first of the tokens at its end
+    /// that end a turn, between which nothing but white space stands.
+    fn turn_len(&self, response: &[u32]) -> Result<usize, ModelError> {
+        let mut len = response.len();
+        for (index, token) in response.iter().enumerate().rev() {
+            if self.special.stop.contains(token) {
+                len = index + 1;
+                continue;
+            }
+            let text = self.tokenizer.decode(&[*token], false).map_err(ModelError::Decode)?;
+            if !text.trim().is_empty() {
+                break;
+            }
+        }
+        Ok(len)
+    }
+}
+
+/// The mean of a response's log-probabilities, in nats per token; not a number without tokens.
+///
+/// ```text
+/// MLP(r, q) = 1/T_r Σₜ log P(t | context)
+/// ```
+///
+/// Source: Shahriar et al., 2024, arXiv:2410.19206, Eq. 4. Sums in `f64`.
+pub fn mean_log_prob(log_probs: &[f32]) -> f64 {
+    log_probs.iter().map(|log_prob| f64::from(*log_prob)).sum::<f64>() / log_probs.len() as f64
+}

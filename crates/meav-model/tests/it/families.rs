@@ -1,0 +1,220 @@
+use std::collections::BTreeMap;
+use std::slice;
+
+use candle_core::{Device, Tensor};
+use meav_job::JobCtx;
+use meav_model::{Config, Decoder, Family, KvCache, Logits, RopeScaling};
+use meav_test_support::{FamilyCase, TINY, assert_close, families, tolerance};
+use serde_json::json;
+
+use crate::{Running, flat, some_tokens};
+
+fn config(case: &FamilyCase) -> Config {
+    Config::from_json(case.config.to_string().as_bytes()).unwrap()
+}
+
+fn tensors(case: &FamilyCase, prefix: &str) -> BTreeMap<String, Tensor> {
+    let tensor = |tensor: meav_test_support::Tensor| {
+        let values = Tensor::from_vec(tensor.values, tensor.shape, &Device::Cpu).unwrap();
+        (format!("{prefix}{}", tensor.name), values)
+    };
+    case.tensors().into_iter().map(tensor).collect()
+}
+
+fn decoder(case: &FamilyCase) -> Decoder {
+    Decoder::new(&config(case), &tensors(case, "")).unwrap()
+}
+
+fn logits(decoder: &Decoder, tokens: &[u32], cache: &mut KvCache) -> Vec<Vec<f32>> {
+    let logits = decoder.forward(tokens, cache, Logits::All, &JobCtx::detached()).unwrap();
+    logits.to_vec2().unwrap()
+}
+
+fn cache(decoder: &Decoder) -> KvCache {
+    let config = decoder.config();
+    KvCache::new(config, config.max_position_embeddings, &Device::Cpu).unwrap()
+}
+
+/// The columns that the fixture holds.
+fn columns(row: &[f32]) -> Vec<f32> {
+    families().columns.iter().map(|column| row[*column]).collect()
+}
+
+#[track_caller]
+fn assert_rows(name: &str, found: &[Vec<f32>], expected: &[Vec<f32>]) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let found = columns(found);
+        assert_eq!(found.len(), expected.len(), "{name}");
+        // So written, NaN is not close to anything.
+        let is_close =
+            |(a, b): (&f32, &f32)| (a - b).abs() <= tolerance::F32_LOGITS * b.abs().max(1.0);
+        let all_close = found.iter().zip(expected).all(is_close);
+        assert!(all_close, "{name}, row {index}:\n{found:?}\n{expected:?}");
+    }
+}
+
+#[test]
+fn every_family_is_among_the_cases() {
+    for family in Family::ALL {
+        assert!(families().cases.iter().any(|case| config(case).family == family), "{family:?}");
+    }
+}
+
+#[test]
+fn logits_of_one_pass_are_those_of_transformers() {
+    let fixture = families();
+    for case in &fixture.cases {
+        let decoder = decoder(case);
+        let all = logits(&decoder, &fixture.tokens, &mut cache(&decoder));
+        let found: Vec<_> = fixture.positions.iter().map(|at| all[*at].clone()).collect();
+        assert_rows(&case.name, &found, &case.prefill);
+    }
+}
+
+#[test]
+fn logits_of_token_after_token_are_those_of_transformers() {
+    let fixture = families();
+    for case in &fixture.cases {
+        let decoder = decoder(case);
+        let mut cache = cache(&decoder);
+        let steps: Vec<_> = fixture
+            .tokens
+            .iter()
+            .map(|token| logits(&decoder, &[*token], &mut cache).concat())
+            .collect();
+        let found: Vec<_> =
+            fixture.decode_lengths.iter().map(|len| steps[len - 1].clone()).collect();
+        assert_rows(&case.name, &found, &case.decode);
+    }
+}
+
+#[test]
+fn logits_of_a_batch_are_those_of_transformers() {
+    let fixture = families();
+    for case in &fixture.cases {
+        let batch: Vec<Vec<u32>> =
+            fixture.batch_lengths.iter().map(|len| fixture.tokens[..*len].to_vec()).collect();
+        let padded = decoder(case).forward_batch(&batch, &JobCtx::detached()).unwrap();
+        let longest = *fixture.batch_lengths.iter().max().unwrap();
+        assert_eq!(padded.dims(), [batch.len(), longest, config(case).vocab_size]);
+        let padded: Vec<Vec<Vec<f32>>> = padded.to_vec3().unwrap();
+        for ((rows, len), expected) in padded.iter().zip(&fixture.batch_lengths).zip(&case.batch) {
+            let found: Vec<_> = [0, len / 2, len - 1].map(|at| rows[at].clone()).into();
+            assert_rows(&case.name, &found, expected);
+            assert!(rows[*len..].iter().flatten().all(|value| *value == 0.0));
+        }
+    }
+}
+
+#[test]
+fn configurations_of_transformers_4_and_5_say_the_same() {
+    for case in &families().cases {
+        let written = Config::from_json(case.written_config.to_string().as_bytes()).unwrap();
+        assert_eq!(written, config(case), "{}", case.name);
+    }
+}
+
+#[test]
+fn written_configurations_say_the_same() {
+    for case in &families().cases {
+        let config = config(case);
+        if config.qkv_bias && config.family == Family::Llama {
+            assert!(config.o_bias && config.mlp_bias);
+        }
+        let json = config.to_json([Some(1), None]).unwrap();
+        assert_eq!(json["eos_token_id"], json!(null));
+        let read = Config::from_json(json.to_string().as_bytes()).unwrap();
+        assert_eq!(read, config, "{}", case.name);
+    }
+}
+
+#[test]
+fn factors_of_a_gguf_are_written_so_that_they_mean_the_same() {
+    let case = families().case("llama 3");
+    let factors = vec![1.0, 1.5, 4.0, 32.0];
+    let config = Config { rope_scaling: RopeScaling::Factors(factors), ..config(case) };
+    let json = config.to_json([None; 2]).unwrap();
+    let read = Config::from_json(json.to_string().as_bytes()).unwrap();
+    let tensors = tensors(case, "");
+    let run = |config: &Config| {
+        let decoder = Decoder::new(config, &tensors).unwrap();
+        logits(&decoder, &families().tokens, &mut cache(&decoder)).concat()
+    };
+    assert!(run(&config) == run(&read));
+    assert!(run(&config) != run(&Config { rope_scaling: RopeScaling::None, ..config.clone() }));
+}
+
+#[test]
+fn decoder_that_a_family_cannot_express_is_not_written() {
+    let config = Config { logit_softcap: Some(30.0), ..config(families().case("qwen2")) };
+    let err = config.to_json([None; 2]).unwrap_err();
+    assert_eq!(err.to_string(), "writing this decoder as a qwen2 model is not supported");
+}
+
+#[test]
+fn text_model_inside_a_model_that_sees_computes_the_same() {
+    let case = families().case("gemma3");
+    let mut text = case.config.clone();
+    text.as_object_mut().unwrap().remove("model_type");
+    let outer = json!({ "model_type": "gemma3", "text_config": text, "vision_config": {} });
+    let outer = Config::from_json(outer.to_string().as_bytes()).unwrap();
+    let tensors = tensors(case, "language_model.");
+    let decoder = Decoder::new(&outer, &tensors).unwrap();
+    let all = logits(&decoder, &families().tokens, &mut cache(&decoder));
+    let found: Vec<_> = families().positions.iter().map(|at| all[*at].clone()).collect();
+    assert_rows("gemma3 that sees", &found, &case.prefill);
+}
+
+#[test]
+fn window_as_long_as_the_context_changes_nothing() {
+    let case = families().case("mistral");
+    let mut config = config(case);
+    let tensors = tensors(case, "");
+    let mut run = |window: Option<usize>| {
+        config.windows.fill(window);
+        let decoder = Decoder::new(&config, &tensors).unwrap();
+        logits(&decoder, &families().tokens, &mut cache(&decoder)).concat()
+    };
+    let all = run(None);
+    for window in [44, 45, 128, 1_000_000, usize::MAX] {
+        assert!(run(Some(window)) == all, "{window}");
+    }
+    assert!(run(Some(43)) != all);
+}
+
+#[test]
+fn long_context_is_read_again_when_it_outgrows_the_original_and_when_it_shrinks() {
+    let case = families().case("phi3 longrope");
+    let decoder = decoder(case);
+    let tokens = &families().tokens;
+    let whole = |len: usize| logits(&decoder, &tokens[..len], &mut cache(&decoder));
+    let mut cache = cache(&decoder);
+    for (start, end) in [(0, 20), (20, 24), (24, 30), (10, 15), (15, 44), (24, 25), (23, 24)] {
+        cache.truncate(start);
+        let found = logits(&decoder, &tokens[start..end], &mut cache);
+        assert_eq!(cache.len(), end);
+        assert_close(&found.concat(), &whole(end)[start..].concat(), tolerance::F32_LOGITS);
+    }
+}
+
+#[test]
+fn model_folders_of_every_family_are_opened() {
+    for case in &families().cases {
+        let running = Running::of(&case.model());
+        assert_eq!(running.files.config, config(case), "{}", case.name);
+        let tokens = &families().tokens;
+        let found = running.logits(tokens, &mut running.cache());
+        let decoder = decoder(case);
+        assert!(found == logits(&decoder, tokens, &mut cache(&decoder)).concat(), "{}", case.name);
+    }
+}
+
+#[test]
+fn batch_of_one_is_a_pass_of_its_own() {
+    let running = Running::tiny(&TINY);
+    let tokens = some_tokens(70);
+    let batch =
+        running.decoder.forward_batch(slice::from_ref(&tokens), &JobCtx::detached()).unwrap();
+    assert!(flat(&batch) == running.logits(&tokens, &mut running.cache()));
+}
