@@ -8,7 +8,7 @@ use std::path::{self, Path, PathBuf};
     after_help = "Where there is no display, `meav chat` works in a terminal."
 )]
 pub(crate) struct Args {
-    /// Models, vectors and adapters to open
+    /// Models, vectors, adapters and recipes to open
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 }

@@ -46,6 +46,12 @@ impl Knob {
             None => file_name(&self.file),
         }
     }
+
+    /// Whether its vector is in this file, by the name that the engine gave it or that it was
+    /// opened by.
+    fn is_of(&self, file: &Path) -> bool {
+        self.file == file || self.info.as_ref().is_some_and(|info| info.file == file)
+    }
 }
 
 /// A path's last part, without its ending.
@@ -102,7 +108,7 @@ impl Weights {
             last_id: 0,
         };
         for kept in &settings.knobs {
-            let id = weights.add(kept.file.clone());
+            let id = weights.push(kept.file.clone());
             if let Some(knob) = weights.knob_mut(id) {
                 knob.coefficients = kept.coefficients.map(limited);
                 knob.bypassed = kept.bypassed;
@@ -126,9 +132,18 @@ impl Weights {
 
     /// Puts a vector on a new knob at 0, or finds the knob that has it.
     pub(crate) fn add(&mut self, file: PathBuf) -> KnobId {
-        if let Some(known) = self.find(&file) {
-            return known;
-        }
+        self.find(&file).unwrap_or_else(|| self.push(file))
+    }
+
+    /// A knob that has the vector, and is none of these: a recipe may have one vector twice, each
+    /// time for other layers.
+    fn other_than(&mut self, taken: &[KnobId], file: &Path) -> KnobId {
+        let is_it = |knob: &&Knob| !taken.contains(&knob.id) && knob.is_of(file);
+        let known = self.knobs.iter().find(is_it).map(|knob| knob.id);
+        known.unwrap_or_else(|| self.push(file.to_owned()))
+    }
+
+    fn push(&mut self, file: PathBuf) -> KnobId {
         self.last_id += 1;
         let id = KnobId(self.last_id);
         let (coefficients, bypassed, scopes) = ([0.0; 2], [false; 2], Default::default());
@@ -139,10 +154,7 @@ impl Weights {
 
     /// The knob of a vector, by its file.
     pub(crate) fn find(&self, file: &Path) -> Option<KnobId> {
-        let has_file = |knob: &&Knob| {
-            knob.file == file || knob.info.as_ref().is_some_and(|info| info.file == file)
-        };
-        self.knobs.iter().find(has_file).map(|knob| knob.id)
+        self.knobs.iter().find(|knob| knob.is_of(file)).map(|knob| knob.id)
     }
 
     /// The decoder layers of the model, once it has been loaded.
@@ -275,7 +287,7 @@ impl Weights {
         self.set_method(preset.method);
         let mut set = Vec::new();
         for (index, (file, coefficient)) in preset.terms.iter().enumerate() {
-            let id = self.add(file.clone());
+            let id = self.other_than(&set, file);
             self.set(id, *coefficient);
             self.set_scope(id, preset.scope(index));
             set.push(id);
@@ -292,7 +304,7 @@ impl Weights {
         for term in &recipe.vectors {
             let is_it = |knob: &&Knob| !set.contains(&knob.id) && holds(knob, term);
             let known = self.knobs.iter().find(is_it).map(|knob| knob.id);
-            let id = known.unwrap_or_else(|| self.add(term.file.clone()));
+            let id = known.unwrap_or_else(|| self.other_than(&set, &term.file));
             self.set(id, term.coefficient);
             self.set_scope(id, term.scope.clone());
             set.push(id);
@@ -309,9 +321,9 @@ impl Weights {
         }
         self.dtype = recipe.dtype;
         self.set_method(recipe.method);
-        let mut set = Vec::new();
+        let mut set: Vec<KnobId> = Vec::new();
         for term in &recipe.vectors {
-            let id = self.add(term.file.clone());
+            let id = self.other_than(&set, &term.file);
             self.set(id, term.coefficient);
             self.set_scope(id, term.scope.clone());
             if let Some(knob) = self.knob_mut(id) {

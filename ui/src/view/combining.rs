@@ -22,7 +22,16 @@ pub(super) fn method_ui(ui: &mut Ui, weights: &Weights) -> Vec<Action> {
             ui.spacing_mut().item_spacing.x = GRID;
             weak(ui, "seed");
             let tip = "Seed: the same one drops the same elements";
-            ui.add(DragValue::new(seed)).on_hover_text(tip);
+            // As a number of the toolkit, a long one would lose its last digits.
+            let exact = *seed;
+            let text = move |value: f64, _| {
+                if value.total_cmp(&(exact as f64)).is_eq() {
+                    exact.to_string()
+                } else {
+                    format!("{value:.0}")
+                }
+            };
+            ui.add(DragValue::new(seed).custom_formatter(text)).on_hover_text(tip);
             if icon_button(ui, symbols::ICON_CASINO, "New seed").clicked() {
                 actions.push(Action::NewSeed);
             }

@@ -191,7 +191,7 @@ fn path_ui(ui: &mut Ui, view: &DialogView<'_>, dialog: &PathDialog, is_new: bool
         ),
         PathPurpose::OpenRecipe => (
             "Open recipe",
-            "A file that ends in .meav or .meav.json: it names a model, vectors and each λ",
+            "A file that ends in .meav, or the recipe.json beside an exported model",
             "Open",
         ),
         // Those have fields in dialogs of their own.

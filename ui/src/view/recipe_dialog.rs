@@ -48,8 +48,11 @@ fn sought_ui(
         let digits = RichText::new(short_fingerprint(&part.fingerprint)).monospace();
         ui.label(digits.color(tokens.weak)).on_hover_text(&part.fingerprint);
     });
-    let was = RichText::new(format!("It was {}", part.file.display())).small().color(tokens.weak);
-    ui.add(Label::new(was).wrap());
+    // A recipe that was written beside a merged model does not say where its base was.
+    if !part.file.as_os_str().is_empty() {
+        let was = format!("It was {}", part.file.display());
+        ui.add(Label::new(RichText::new(was).small().color(tokens.weak)).wrap());
+    }
     if let Some(reason) = &part.found {
         weak(ui, reason.clone());
     }

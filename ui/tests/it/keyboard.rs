@@ -213,6 +213,7 @@ fn everything_in_the_window_can_be_reached_with_tab() {
         "Base",
         "Side B",
         "Presets",
+        "Combine vectors by Task arithmetic",
         "More for medical",
         "financial",
         "Search chats",

@@ -24,7 +24,10 @@ impl Model {
         let side = self.weights.slot.index();
         let is_active = |knob: &&Knob| !knob.bypassed[side] && knob.coefficients[side] != 0.0;
         let active = self.weights.knobs.iter().filter(is_active);
-        let term = |knob: &Knob| format!("{}{:+}", knob.name(), knob.coefficients[side]);
+        let term = |knob: &Knob| {
+            let hundredths = (knob.coefficients[side] * 100.0).round();
+            format!("{}{:+}", knob.name(), hundredths / 100.0)
+        };
         let name = active.map(term).collect::<Vec<_>>().join(" ");
         let is_allowed = |letter: &char| !letter.is_control() && !r#"/\:*?"<>|"#.contains(*letter);
         let name: String = name.chars().filter(is_allowed).take(LONGEST_NAME).collect();

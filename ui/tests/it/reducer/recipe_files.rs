@@ -350,6 +350,21 @@ fn saved_recipe_has_an_ending_that_it_is_known_by() {
 }
 
 #[test]
+fn vector_that_a_recipe_has_twice_is_on_two_knobs() {
+    let mut window = Window::ready();
+    window.update(Action::OpenPaths(vec![FILE.into()]));
+    let (job, _) = take_open(&mut window);
+    let mut recipe = opened_recipe();
+    let scope = Scope { layers: vec![[20, 29]], ..Scope::default() };
+    recipe.vectors.push(VectorTerm { scope, ..VectorTerm::new("medical", -0.2) });
+    window.fact(job, Fact::Recipe(Box::new(recipe.clone())));
+    window.finish(job, Outcome::Done);
+    assert_eq!(window.take_prepares()[0].1.vectors[..3], recipe.vectors);
+    let again = Window::with(window.settings()).take_prepares()[0].1.vectors.clone();
+    assert_eq!(again[..3], recipe.vectors, "at the next start too");
+}
+
+#[test]
 fn lambda_beyond_the_knobs_is_limited_and_said() {
     let mut window = Window::ready();
     window.update(Action::OpenPaths(vec![FILE.into()]));
