@@ -49,7 +49,7 @@ fn extract(args: ExtractArgs) -> Result<(), Failure> {
         levels: args.levels,
         training: args.training.map(|Json(text)| text),
     };
-    Terminal::new(args.threads)?.run_written(JobSpec::ExtractVector(extract))
+    Terminal::new(args.threads)?.run_written(JobSpec::ExtractVector(Box::new(extract)))
 }
 
 fn compress(args: CompressArgs) -> Result<(), Failure> {

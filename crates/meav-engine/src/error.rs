@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use meav_data::DataError;
 use meav_job::Cancelled;
-use meav_model::ModelError;
+use meav_model::{GgufExportError, ModelError};
 use meav_vector::VectorError;
 use meav_weights::WeightsError;
 
@@ -69,6 +69,9 @@ pub(crate) enum EngineError {
     /// A comparison needs something to compare with.
     #[error("a comparison needs two vectors, not {found}")]
     TooFewVectors { found: usize },
+    /// A model can't be written as a GGUF.
+    #[error("{path:?} cannot be written as a GGUF")]
+    GgufExport { path: PathBuf, source: GgufExportError },
     /// A bug in a job; the log has more.
     #[error("{message}")]
     Panicked { message: String, log: Option<PathBuf> },

@@ -74,7 +74,7 @@ impl Worker {
         running.fact(Fact::Ready(Box::new(LoadedModel {
             name: loaded.files.name.clone(),
             path,
-            family: loaded.files.config.family.to_string(),
+            family: loaded.files.config.family.model_type().to_owned(),
             parameters: loaded.files.checkpoint.parameter_count(),
             layers: loaded.files.config.n_layers,
             context: loaded.files.config.max_position_embeddings,

@@ -135,6 +135,10 @@ fn describe(err: &EngineError) -> Words {
         EngineError::Figure(source) => {
             words(format!("The figure could not be drawn: {source}"), "Write it as CSV")
         }
+        EngineError::GgufExport { path, source } => words(
+            format!("{} cannot be written as a GGUF: {source}", path.display()),
+            "Write a folder in the Hugging Face layout instead",
+        ),
         EngineError::Data(err) => data(err),
         EngineError::Recipe { path, source } => recipe(path, source),
         EngineError::Pattern { pattern, source } => words(

@@ -32,7 +32,7 @@ pub use decoder::{Decoder, Logits};
 pub use error::{ConfigError, ModelError, TokenizerError};
 pub use generator::{Finish, Generation, Generator};
 pub use kv_cache::KvCache;
-pub use model_files::{ModelFiles, SpecialTokens};
+pub use model_files::{is_weight, ModelFiles, SpecialTokens};
 pub use sampling::Sampling;
 pub use scoring::{ResponseTokens, mean_log_prob};
 pub use tokenizer::vocabulary_fingerprint;

@@ -49,6 +49,12 @@ const NOT_WEIGHTS: [&str; 4] = [
     ".rotary_emb.inv_freq",
 ];
 
+/// Whether a tensor of this name is a weight of the network, and not one of the numbers that some
+/// files carry beside them.
+pub fn is_weight(name: &str) -> bool {
+    !NOT_WEIGHTS.iter().any(|suffix| name.ends_with(suffix))
+}
+
 impl ModelFiles {
     /// Opens a folder in the Hugging Face layout or a GGUF file; reads no weights.
     ///
@@ -147,8 +153,7 @@ impl ModelFiles {
 
     /// The names of the tensors that belong to the network.
     pub fn weight_names(&self) -> Vec<&str> {
-        let is_weight = |name: &&str| !NOT_WEIGHTS.iter().any(|suffix| name.ends_with(suffix));
-        self.checkpoint.names().filter(is_weight).collect()
+        self.checkpoint.names().filter(|name| is_weight(name)).collect()
     }
 
     /// The weights as their file has them: mapped, or dequantised to `f32`.

@@ -44,7 +44,7 @@ pub enum JobSpec {
     /// Turns an adapter into a vector file; [`crate::Fact::Written`].
     ImportVector(VectorImport),
     /// Takes a base model from an aligned one; [`crate::Fact::Written`].
-    ExtractVector(VectorExtract),
+    ExtractVector(Box<VectorExtract>),
     /// Writes a smaller form of a vector; [`crate::Fact::Compressed`], [`crate::Fact::Written`].
     CompressVector(VectorCompress),
     /// Takes from a vector what it shares with others; [`crate::Fact::Separated`],

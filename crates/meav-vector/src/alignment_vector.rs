@@ -250,7 +250,7 @@ fn open_parts(path: &Path, job: &JobCtx<'_>) -> Result<VectorParts, VectorError>
 }
 
 /// A lone safetensors file is none: it could be differences that lost their metadata.
-fn is_model(checkpoint: &Checkpoint) -> bool {
+pub(crate) fn is_model(checkpoint: &Checkpoint) -> bool {
     checkpoint.format() == CheckpointFormat::Gguf || checkpoint.path().join("config.json").is_file()
 }
 

@@ -60,22 +60,32 @@ pub(crate) fn is_vector(checkpoint: &Checkpoint) -> bool {
 }
 
 pub(crate) fn read(checkpoint: &Checkpoint) -> Result<VectorParts, VectorError> {
-    let path = checkpoint.path();
-    let metadata = Metadata { path, map: checkpoint.metadata() };
-    match metadata.get(key::FORMAT) {
-        Some(FORMAT) => {}
-        None => return Err(VectorError::NotAVector { path: path.to_owned() }),
-        Some(found) => {
-            let found = found.to_owned();
-            return Err(VectorError::NewerFormat { found, path: path.to_owned() });
-        }
-    }
+    let metadata = checked_metadata(checkpoint)?;
     let kind = read_kind(&metadata)?;
     let deltas = match kind {
         VectorKind::Dense => dense_deltas(checkpoint)?,
         _ => Reader::new(checkpoint, &metadata, kind)?.deltas()?,
     };
     Ok(VectorParts { kind, origin: read_origin(&metadata)?, deltas })
+}
+
+/// Kind and domain of a file, from its metadata alone.
+pub(crate) fn read_summary(checkpoint: &Checkpoint) -> Result<(VectorKind, String), VectorError> {
+    let metadata = checked_metadata(checkpoint)?;
+    Ok((read_kind(&metadata)?, metadata.required(key::DOMAIN)?.to_owned()))
+}
+
+fn checked_metadata(checkpoint: &Checkpoint) -> Result<Metadata<'_>, VectorError> {
+    let path = checkpoint.path();
+    let metadata = Metadata { path, map: checkpoint.metadata() };
+    match metadata.get(key::FORMAT) {
+        Some(FORMAT) => Ok(metadata),
+        None => Err(VectorError::NotAVector { path: path.to_owned() }),
+        Some(found) => {
+            let found = found.to_owned();
+            Err(VectorError::NewerFormat { found, path: path.to_owned() })
+        }
+    }
 }
 
 pub(crate) const fn kind_name(kind: VectorKind) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 use meav_weights::{Checkpoint, Weight};
@@ -158,7 +158,7 @@ pub(crate) fn open(path: &Path) -> Result<VectorParts, VectorError> {
     let config = read_config(&path.join(CONFIG_FILE))?;
     config.refuse_unsupported()?;
     let settings = Settings::new(&config)?;
-    let checkpoint = Checkpoint::open(&path.join(WEIGHTS_FILE))?;
+    let checkpoint = Checkpoint::open(&weights_path(path))?;
     let mut deltas = BTreeMap::new();
     for stored in checkpoint.names() {
         let part = Part::of(stored)?;
@@ -179,16 +179,24 @@ pub(crate) fn open(path: &Path) -> Result<VectorParts, VectorError> {
             }
         }
     }
-    let domain = path
-        .canonicalize()
-        .ok()
-        .and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
     let origin = VectorOrigin {
-        domain: domain.unwrap_or_default(),
+        domain: domain(path),
         base_name: config.base_model_name_or_path,
         ..VectorOrigin::default()
     };
     Ok(VectorParts { kind: VectorKind::LowRank, origin, deltas })
+}
+
+/// Where the factors are.
+pub(crate) fn weights_path(adapter: &Path) -> PathBuf {
+    adapter.join(WEIGHTS_FILE)
+}
+
+/// The name of the adapter's folder.
+pub(crate) fn domain(adapter: &Path) -> String {
+    let path = adapter.canonicalize().ok();
+    let name = path.as_deref().and_then(Path::file_name);
+    name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn read_config(path: &Path) -> Result<AdapterConfig, VectorError> {

@@ -1,6 +1,6 @@
 use meav_protocol::{
     Chat, ChatHit, ChatTurn, Command, Event, Fact, JobId, JobSpec, Message, Outcome, Role, Setup,
-    UserError, VectorExtract, VectorImport,
+    UserError, VectorImport,
 };
 use meav_ui::{
     Action, ChatAction, Effect, HostInfo, KnobAction, KnobId, LibraryAction, Model, Settings,
@@ -260,8 +260,8 @@ impl Window {
             JobSpec::ListAudit { .. } => vec![Fact::Audit(Vec::new())],
             JobSpec::Describe { path } => vec![described(path)],
             JobSpec::CompareVectors { vectors, .. } => vec![Fact::Compared(comparison(vectors))],
-            JobSpec::ExtractVector(VectorExtract { out, .. })
-            | JobSpec::ImportVector(VectorImport { out, .. }) => vec![made(&out.path)],
+            JobSpec::ExtractVector(extract) => vec![made(&extract.out.path)],
+            JobSpec::ImportVector(VectorImport { out, .. }) => vec![made(&out.path)],
             JobSpec::CompressVector(compress) => {
                 let report = Fact::Compressed(compress_report(compress.probe.is_some()));
                 vec![report, made(&compress.out.path)]

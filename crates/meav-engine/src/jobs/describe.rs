@@ -1,13 +1,13 @@
 use std::fs;
 use std::path::Path;
 
-use meav_model::{ModelFiles, RopeScaling};
+use meav_model::{Config, ModelFiles, RopeScaling};
 use meav_protocol::{Description, Fact, FileKind};
-use meav_vector::AlignmentVector;
+use meav_vector::{AlignmentVector, VectorKind};
 use meav_weights::Checkpoint;
 
+use crate::convert::kind_name;
 use crate::error::EngineError;
-use crate::loaded::kind_name;
 use crate::one_line::{NAME_CHARS, VALUE_CHARS, one_line};
 use crate::worker::{Running, Worker};
 use crate::workspace::FileStamp;
@@ -52,7 +52,7 @@ fn describe_vector(vector: &AlignmentVector) -> Description {
     let unknown = || "not said".to_owned();
     let mut rows = vec![
         ("domain".to_owned(), domain),
-        ("kind".to_owned(), kind_name(vector.kind).to_owned()),
+        ("kind".to_owned(), format!("{}: {}", kind_name(vector.kind), kind_words(vector.kind))),
         ("size".to_owned(), megabytes(size_on_disk(&vector.path))),
         ("tensors changed".to_owned(), vector.deltas.len().to_string()),
         ("made for".to_owned(), origin.base_name.clone().unwrap_or_else(unknown)),
@@ -64,10 +64,22 @@ fn describe_vector(vector: &AlignmentVector) -> Description {
     ];
     let levels = (!origin.levels.is_empty()).then(|| origin.levels.join(", "));
     rows.extend(levels.map(|levels| ("levels".to_owned(), levels)));
+    rows.extend(origin.extraction.iter().flat_map(|json| json_rows("extraction", json)));
+    rows.extend(origin.compression.iter().flat_map(|json| json_rows("compression", json)));
     rows.extend(origin.training.iter().flat_map(|json| json_rows("training", json)));
     rows.extend(origin.calibration.iter().flat_map(|json| json_rows("calibration", json)));
     rows.extend(origin.created.iter().map(|created| ("created".to_owned(), created.clone())));
     Description { kind: FileKind::Vector, title, rows }
+}
+
+fn kind_words(kind: VectorKind) -> &'static str {
+    match kind {
+        VectorKind::Dense => "every element of every tensor that it changes",
+        VectorKind::LowRank => "two factors for each tensor, whose product is added",
+        VectorKind::Sparse => "the elements that were kept, and their places",
+        VectorKind::Sign => "one bit for each element and a scale for each row",
+        VectorKind::Checkpoint => "a whole aligned model, from which the base is taken",
+    }
 }
 
 /// A row for each entry of a JSON object; what is none stays as it is.
@@ -103,7 +115,7 @@ fn describe_model(
         ("format", format!("{}, {}", checkpoint.format(), stored_dtypes(checkpoint))),
         ("size", megabytes(files_size(checkpoint))),
         ("parameters", format!("{:.1} million", checkpoint.parameter_count() as f64 / 1e6)),
-        ("architecture", "llama".to_owned()),
+        ("architecture", architecture(config)),
         ("layers", config.n_layers.to_string()),
         ("hidden size", config.hidden_size.to_string()),
         ("attention", attention),
@@ -116,6 +128,20 @@ fn describe_model(
     let rows = rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let title = format!("Model {:?}", files.name);
     Ok(Description { kind: FileKind::Model, title, rows })
+}
+
+/// The family, and what sets this model apart within it.
+fn architecture(config: &Config) -> String {
+    let mut text = config.family.model_type().to_owned();
+    let window = config.windows.iter().flatten().max();
+    let n_windowed = config.windows.iter().flatten().count();
+    if let Some(window) = window {
+        text += &format!(", {n_windowed} layers look back {window} tokens");
+    }
+    if config.tie_word_embeddings {
+        text += ", tied embeddings";
+    }
+    text
 }
 
 /// The types that values are stored in, the most frequent first.

@@ -1,12 +1,12 @@
 use jiff::Timestamp;
 use meav_model::{ModelFiles, vocabulary_fingerprint};
-use meav_protocol::{Fact, Stage, VectorImport};
+use meav_protocol::{Stage, VectorImport};
 use meav_vector::save_low_rank;
 
+use crate::convert::weights_dtype;
 use crate::error::EngineError;
-use crate::loaded::weights_dtype;
 use crate::worker::{Running, Worker};
-use crate::workspace::FileStamp;
+use crate::workspace::{FileStamp, free_path};
 
 /// Turns a PEFT adapter into a vector file that knows which model it belongs to.
 pub(crate) fn import_vector(
@@ -14,6 +14,7 @@ pub(crate) fn import_vector(
     import: &VectorImport,
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
+    let out = free_path(&import.out)?;
     let base_path = worker.folders.model(&import.base)?;
     let files = ModelFiles::open(&base_path)?;
     let mut vector = worker.open_vector(&import.adapter, running)?;
@@ -37,17 +38,14 @@ pub(crate) fn import_vector(
         .to_string()
     };
     origin.training = Some(import.training.clone().unwrap_or_else(imported));
-    let path = &import.out;
-    running.stage(Stage::Writing, |_| save_low_rank(&vector, weights_dtype(import.dtype), path))?;
-    let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    running.fact(Fact::Written {
-        path: path.clone(),
-        summary: format!(
-            "vector {:?}, {} tensors, {:.1} MB",
-            import.domain,
-            vector.deltas.len(),
-            bytes as f64 / 1e6
-        ),
-    });
+    running.stage(Stage::Writing, |_| save_low_rank(&vector, weights_dtype(import.dtype), out))?;
+    let bytes = std::fs::metadata(out).map_or(0, |metadata| metadata.len());
+    let summary = format!(
+        "vector {:?}, {} tensors, {:.1} MB",
+        import.domain,
+        vector.deltas.len(),
+        bytes as f64 / 1e6
+    );
+    worker.record_written("import", out, summary, running);
     Ok(())
 }

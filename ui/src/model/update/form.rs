@@ -188,7 +188,7 @@ impl Model {
                 let out = target(&form.out);
                 let domain = form.domain.trim().to_owned();
                 (domain.clone(), files(&out), {
-                    JobSpec::ExtractVector(VectorExtract {
+                    JobSpec::ExtractVector(Box::new(VectorExtract {
                         base: read(&form.base),
                         aligned: read(&form.aligned),
                         domain,
@@ -198,7 +198,7 @@ impl Model {
                         exclude: pattern(&form.exclude),
                         levels: levels_of(&form.levels),
                         training: None,
-                    })
+                    }))
                 })
             }
             Form::Import(form) => {

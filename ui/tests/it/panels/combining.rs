@@ -136,6 +136,24 @@ fn knob_without_a_scope_has_no_mark() {
 }
 
 #[test]
+fn layers_are_entered_with_the_keyboard() {
+    let mut window = Window::ready();
+    window.update(Action::Knob(MEDICAL, KnobAction::EditScope));
+    let mut harness = harness(window);
+    harness.run();
+    harness.types("30");
+    harness.key(Key::Enter);
+    assert!(harness.mentions("There is no layer 30"), "it is still to be corrected");
+    harness.key(Key::Escape);
+    harness.state_mut().update(Action::Knob(MEDICAL, KnobAction::EditScope));
+    harness.run();
+    harness.types("3 5-7");
+    harness.key(Key::Enter);
+    assert!(!harness.shows("Where medical acts"));
+    assert_eq!(scope(&mut harness).layers, [[3, 3], [5, 7]]);
+}
+
+#[test]
 fn scope_can_be_applied_in_a_low_window() {
     let mut window = with_scope();
     window.update(Action::Knob(MEDICAL, KnobAction::EditScope));

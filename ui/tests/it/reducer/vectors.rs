@@ -83,7 +83,7 @@ fn extraction_asks_for_what_was_filled_in() {
         levels: Vec::new(),
         training: None,
     };
-    assert_eq!(begin(&mut window).1, JobSpec::ExtractVector(expected.clone()));
+    assert_eq!(begin(&mut window).1, JobSpec::ExtractVector(Box::new(expected.clone())));
     let mut window = extraction();
     edit(&mut window, |form| {
         let Form::Extract(form) = form else { panic!("{form:?}") };
@@ -103,7 +103,7 @@ fn extraction_asks_for_what_was_filled_in() {
         levels: ["expert", "generic", "avoidance"].map(str::to_owned).to_vec(),
         ..expected
     };
-    assert_eq!(begin(&mut window).1, JobSpec::ExtractVector(expected));
+    assert_eq!(begin(&mut window).1, JobSpec::ExtractVector(Box::new(expected)));
 }
 
 #[test]
