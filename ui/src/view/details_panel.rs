@@ -143,13 +143,12 @@ fn recipe_ui(ui: &mut Ui, weights: &Weights) -> Vec<Action> {
                 ui.label(RichText::new(&term.domain).color(tokens.domain(&term.domain)));
                 ui.label(RichText::new(signed(term.coefficient)).monospace());
                 ui.end_row();
-                if !term.scope.is_everywhere() {
-                    weak(ui, "on");
-                    weak(ui, term.scope.to_string());
-                    ui.end_row();
-                }
             }
         });
+    }
+    for term in recipe.vectors.iter().filter(|term| !term.scope.is_everywhere()) {
+        let scope = term.scope.to_string();
+        row_ui(ui, &format!("{} on", term.domain), &scope, &scope);
     }
     let rows = [
         ("model", loaded.name.clone()),

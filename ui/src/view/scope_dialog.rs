@@ -1,4 +1,7 @@
-use egui::{DragValue, Painter, Rect, Role, Sense, Stroke, TextEdit, Ui, WidgetInfo, pos2, vec2};
+use egui::{
+    Align2, Color32, DragValue, Key, Painter, Pos2, Rect, Role, Sense, Stroke, TextEdit, TextStyle,
+    Ui, WidgetInfo, pos2, vec2,
+};
 use egui_material_icons::icons as symbols;
 use meav_protocol::ModuleKind;
 
@@ -15,14 +18,14 @@ pub(super) fn scope_ui(
     dialog: &ScopeDialog,
     is_new: bool,
 ) -> Vec<Action> {
-    let name = weights.knob(dialog.knob).map_or_else(String::new, crate::model::Knob::name);
+    let name = weights.knob(dialog.knob).map_or_else(String::new, |knob| weights.name_among(knob));
     let n_layers = weights.n_layers();
     let mut draft = dialog.draft.clone();
     let mut actions = Vec::new();
     ui.heading(format!("Where {name} acts"));
     weak(ui, format!("On side {}. Elsewhere the model stays as it is.", weights.slot.name()));
     ui.add_space(GRID);
-    layers_ui(ui, &mut draft.layers, n_layers, is_new);
+    let entered = layers_ui(ui, &mut draft.layers, n_layers, is_new);
     ui.add_space(GRID);
     modules_ui(ui, &mut draft);
     ui.add_space(GRID);
@@ -37,11 +40,17 @@ pub(super) fn scope_ui(
     if draft != dialog.draft {
         actions.push(Action::Dialog(DialogAction::SetScope(draft)));
     }
+    actions.extend(entered);
     actions.extend(buttons_ui(ui, "Apply", checked.is_ok()));
     actions
 }
 
-fn layers_ui(ui: &mut Ui, layers: &mut String, n_layers: Option<usize>, is_new: bool) {
+fn layers_ui(
+    ui: &mut Ui,
+    layers: &mut String,
+    n_layers: Option<usize>,
+    is_new: bool,
+) -> Option<Action> {
     let label = title(ui, "Layers");
     let hint = match n_layers {
         Some(count) => format!("All; or such as 0–{}", count.saturating_sub(1) / 2),
@@ -56,6 +65,8 @@ fn layers_ui(ui: &mut Ui, layers: &mut String, n_layers: Option<usize>, is_new: 
         format!("This model has {count}, counted from 0 to {}. ", count.saturating_sub(1))
     });
     weak(ui, format!("{count}With layers named, what lies outside them is left alone."));
+    let is_entered = response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
+    is_entered.then_some(Action::Dialog(DialogAction::Accept))
 }
 
 fn modules_ui(ui: &mut Ui, draft: &mut ScopeDraft) {
@@ -86,7 +97,7 @@ fn kind_texts(kind: ModuleKind) -> (&'static str, &'static str) {
 }
 
 /// Factors of λ over depth as numbers, and as the curve that they make.
-fn profile_ui(ui: &mut Ui, profile: &mut Vec<f64>, color: egui::Color32) {
+fn profile_ui(ui: &mut Ui, profile: &mut Vec<f64>, color: Color32) {
     title(ui, "Strength over depth");
     let mut varies = !profile.is_empty();
     let tip = "Factors of λ at even steps from the first layer to the last, in a straight line \
@@ -129,43 +140,74 @@ fn point_name(index: usize, count: usize) -> String {
     }
 }
 
-fn curve_ui(ui: &mut Ui, profile: &[f64], color: egui::Color32) {
-    let size = vec2(ui.available_width(), 16.0 * GRID);
+fn curve_ui(ui: &mut Ui, profile: &[f64], color: Color32) {
+    let size = vec2(ui.available_width(), 18.0 * GRID);
     let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
     let values = profile.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
     let label = format!("Strength from the first layer to the last: {values}");
     response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &label));
     if ui.is_rect_visible(rect) {
-        paint_curve(ui.painter(), rect.shrink(GRID), profile, color, Tokens::of(ui.visuals()));
+        let rect = Rect::from_min_max(
+            rect.min + vec2(6.0 * GRID, 2.0 * GRID),
+            rect.max - vec2(GRID, 5.0 * GRID),
+        );
+        let plot = Plot { rect, range: range(profile) };
+        paint_axes(ui, &plot);
+        paint_curve(ui.painter(), &plot, profile, color);
+    }
+}
+
+/// Where a curve is drawn.
+struct Plot {
+    rect: Rect,
+    /// The lowest and the highest factor.
+    range: (f64, f64),
+}
+
+impl Plot {
+    fn x(&self, share: f32) -> f32 {
+        egui::lerp(self.rect.x_range(), share)
+    }
+
+    fn y(&self, factor: f64) -> f32 {
+        let (lowest, highest) = self.range;
+        let share = (factor - lowest) / (highest - lowest);
+        egui::lerp(self.rect.bottom()..=self.rect.top(), share as f32)
     }
 }
 
 /// From what is lowest to what is highest, with 0 and 1 always in sight.
-fn paint_curve(
-    painter: &Painter,
-    rect: Rect,
-    profile: &[f64],
-    color: egui::Color32,
-    tokens: &Tokens,
-) {
-    let lowest = profile.iter().copied().fold(0.0, f64::min);
-    let highest = profile.iter().copied().fold(1.0, f64::max);
-    let y = |factor: f64| {
-        let share = (factor - lowest) / (highest - lowest);
-        egui::lerp(rect.bottom()..=rect.top(), share as f32)
+fn range(profile: &[f64]) -> (f64, f64) {
+    let factors = || profile.iter().copied();
+    (factors().fold(0.0, f64::min), factors().fold(1.0, f64::max))
+}
+
+fn paint_axes(ui: &Ui, plot: &Plot) {
+    let tokens = Tokens::of(ui.visuals());
+    let font = TextStyle::Small.resolve(ui.style());
+    let write = |at: Pos2, align: Align2, text: &str| {
+        ui.painter().text(at, align, text, font.clone(), tokens.weak);
     };
-    for level in [0.0, 1.0] {
-        painter.hline(rect.x_range(), y(level), Stroke::new(1.0, tokens.line));
+    for (level, text) in [(0.0, "0"), (1.0, "1")] {
+        let y = plot.y(level);
+        ui.painter().hline(plot.rect.x_range(), y, Stroke::new(1.0, tokens.line));
+        write(pos2(plot.rect.left() - 2.0 * GRID, y), Align2::RIGHT_CENTER, text);
     }
+    let below = vec2(0.0, GRID);
+    write(plot.rect.left_bottom() + below, Align2::LEFT_TOP, "first layer");
+    write(plot.rect.right_bottom() + below, Align2::RIGHT_TOP, "last layer");
+}
+
+fn paint_curve(painter: &Painter, plot: &Plot, profile: &[f64], color: Color32) {
     let steps = profile.len().saturating_sub(1).max(1) as f32;
-    let x = |index: usize| egui::lerp(rect.x_range(), index as f32 / steps);
-    let mut points: Vec<_> =
-        profile.iter().enumerate().map(|(index, factor)| pos2(x(index), y(*factor))).collect();
+    let place =
+        |(index, factor): (usize, &f64)| pos2(plot.x(index as f32 / steps), plot.y(*factor));
+    let mut points: Vec<_> = profile.iter().enumerate().map(place).collect();
     for point in &points {
         painter.circle_filled(*point, 3.0, color);
     }
     if let [only] = points[..] {
-        points.push(pos2(rect.right(), only.y));
+        points.push(pos2(plot.x(1.0), only.y));
     }
     painter.line(points, Stroke::new(2.0, color));
 }
