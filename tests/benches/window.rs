@@ -12,7 +12,7 @@ use std::{env, fs, io, thread};
 use desktop::{Screen, Studio};
 use egui::{Key, Modifiers, pos2};
 use meav_client::{Client, EngineProcess};
-use meav_protocol::{ChatTurn, Dtype, JobSpec, KeepIn, Message, Role, SamplingSpec, Setup};
+use meav_protocol::{ChatTurn, Dtype, JobSpec, KeepIn, Message, Method, Role, SamplingSpec, Setup};
 use uuid::Uuid;
 
 /// Frames to measure.
@@ -54,7 +54,7 @@ fn keep_chat(programs: &Path, home: &Path, n_messages: usize) {
         messages.push(Message::new(messages.last().map(|message| message.id), role, text));
     }
     let turn = ChatTurn {
-        setup: Setup { model: "demo".into(), dtype: Dtype::Bf16, vectors: Vec::new() },
+        setup: Setup { model: "demo".into(), dtype: Dtype::Bf16, method: Method::default(), vectors: Vec::new() },
         system: String::new(),
         messages,
         sampling: SamplingSpec {

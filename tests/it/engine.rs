@@ -6,16 +6,21 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 
 use meav_client::{Client, Connect, ConnectError, Connection, EngineHandle, EngineProcess};
 use meav_protocol::{
-    ChatTurn, Command, Dtype, Event, Fact, JobId, JobSpec, KeepIn, Message, MessageState, Outcome,
-    Role, SamplingSpec, Setup, VectorTerm,
+    ChatTurn, Command, Dtype, Event, Fact, JobId, JobSpec, KeepIn, Message, MessageState, Method,
+    Outcome, Role, SamplingSpec, Setup, VectorTerm,
 };
 use uuid::Uuid;
 
 use crate::support::{Home, PATIENCE, client, demo_model, demo_vector, next, programs, run};
 
 fn setup(coefficient: f64) -> Setup {
-    let vectors = vec![VectorTerm { file: demo_vector("medical"), coefficient }];
-    Setup { model: demo_model().to_owned(), dtype: Dtype::Bf16, vectors }
+    let vectors = vec![VectorTerm::new(demo_vector("medical"), coefficient)];
+    Setup {
+        model: demo_model().to_owned(),
+        dtype: Dtype::Bf16,
+        method: Method::default(),
+        vectors,
+    }
 }
 
 fn turn(messages: &[Message], max_tokens: usize, keep: Option<KeepIn>) -> JobSpec {

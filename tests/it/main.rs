@@ -8,6 +8,8 @@ mod demo;
 mod disk;
 mod engine;
 mod merge;
+mod recipes;
 mod support;
+mod vectors;
 mod window;
 mod workspace;

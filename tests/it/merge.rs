@@ -21,7 +21,7 @@ fn merged_folder_answers_like_the_live_recipe() {
     };
     assert_eq!(answer(&["--model", str(&out)]), answer(&["--model", "demo", "--vector", &vector]));
     let card = fs::read_to_string(out.join("README.md")).unwrap();
-    assert!(card.contains("| medical | 1.2 | `blake3:"), "{card}");
+    assert!(card.contains("| medical | 1.2 | everywhere | `blake3:"), "{card}");
     let recipe: serde_json::Value =
         serde_json::from_slice(&fs::read(out.join("recipe.json")).unwrap()).unwrap();
     assert_eq!(recipe["vectors"][0]["lambda"], 1.2);

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use meav_client::{Client, Update};
 use meav_protocol::{
     AuditEntry, BenchSpec, Chat, ChatHit, ChatSummary, ChatTurn, Dtype, ExportTarget, Fact,
-    FileKind, FinishReason, JobSpec, KeepIn, LoadedModel, MergeSpec, Message, Outcome, Remedy,
-    Reply, Role, SamplingSpec, Setup, Stage, UserError, VectorTerm,
+    FileKind, FinishReason, JobSpec, KeepIn, LoadedModel, MergeFormat, MergeSpec, Message, Method,
+    Outcome, Remedy, Reply, Role, SamplingSpec, Setup, Stage, UserError, VectorTerm,
 };
 use meav_test_support::{TINY, tiny_adapter, tiny_dense_vector, tiny_model};
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use crate::support::{Home, client, run};
 fn tiny_setup(home: &Home) -> Setup {
     let model = home.path().join("model");
     tiny_model(&TINY).write(&model);
-    Setup { model, dtype: Dtype::F32, vectors: Vec::new() }
+    Setup { model, dtype: Dtype::F32, method: Method::default(), vectors: Vec::new() }
 }
 
 fn new_file(path: &Path) -> ExportTarget {
@@ -217,11 +217,17 @@ fn vector_that_cannot_be_used_is_named_as_the_request_named_it() {
     let adapter = home.path().join("adapter");
     tiny_adapter(&TINY, 1).write(&adapter);
     let mut about = |file: &str, coefficient: f64| {
-        let fitting = VectorTerm { file: adapter.clone(), coefficient: 0.5 };
-        setup.vectors = vec![fitting, VectorTerm { file: file.into(), coefficient }];
+        let fitting = VectorTerm::new(adapter.clone(), 0.5);
+        setup.vectors = vec![fitting, VectorTerm::new(file, coefficient)];
         let vectors = setup.vectors.clone();
-        let out = home.path().join("merged");
-        let merge = MergeSpec { model: setup.model.clone(), vectors, dtype: None, out };
+        let merge = MergeSpec {
+            model: setup.model.clone(),
+            method: Method::default(),
+            vectors,
+            dtype: None,
+            format: MergeFormat::Folder { max_shard_bytes: 1 << 30 },
+            out: ExportTarget { path: home.path().join("merged"), replace: false },
+        };
         let errors = [
             JobSpec::Prepare(setup.clone()),
             JobSpec::Merge(merge),
@@ -253,7 +259,7 @@ fn loaded_model_says_where_it_is_and_what_it_takes() {
     let mut client = client(&home);
     let adapter = home.path().join("adapter");
     tiny_adapter(&TINY, 1).write(&adapter);
-    setup.vectors = vec![VectorTerm { file: adapter.clone(), coefficient: 0.5 }];
+    setup.vectors = vec![VectorTerm::new(adapter.clone(), 0.5)];
     let mut prepare = || -> LoadedModel {
         let facts = done(&mut client, JobSpec::Prepare(setup.clone()));
         let [Fact::Ready(loaded)] = &facts[..] else { panic!("{facts:?}") };
@@ -369,7 +375,7 @@ fn hostile_metadata_is_shown_on_short_lines() {
         assert!(is_short(name, 60) && is_short(value, 500), "{name}: {value}");
     }
     assert!(description.rows.iter().any(|(_, value)| value.ends_with('…')));
-    setup.vectors = vec![VectorTerm { file: path, coefficient: 0.5 }];
+    setup.vectors = vec![VectorTerm::new(path, 0.5)];
     let facts = done(&mut client, JobSpec::Prepare(setup));
     let [Fact::Ready(loaded)] = &facts[..] else { panic!("{facts:?}") };
     assert!(is_short(&loaded.vectors[0].domain, 60), "{:?}", loaded.vectors[0]);
