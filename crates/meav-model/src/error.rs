@@ -141,3 +141,19 @@ pub enum TokenizerError {
     #[error(transparent)]
     Weights(#[from] WeightsError),
 }
+
+/// Why a model can't be written as a GGUF.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum GgufExportError {
+    /// llama.cpp would load it, and compute something else.
+    #[error("llama.cpp does not compute {feature}")]
+    Unsupported { feature: String },
+    /// Of a kind that no GGUF has, or none known here.
+    #[error("the tokenizer is of a kind that a GGUF cannot hold")]
+    Tokenizer,
+    /// A tensor that has no place in a GGUF, or a file that can't be read or written.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}

@@ -9,7 +9,7 @@ use meav_weights::{
 use serde_json::Value as Json;
 
 use crate::config::unscaled_frequency;
-use crate::tokenizer::{GgufVocabulary, TokenKind, VocabularyKind};
+use crate::tokenizer::{GgufVocabulary, SPACE, TokenKind, VocabularyKind};
 use crate::{Config, GgufExportError, ModelFiles, RopeScaling};
 
 /// What a GGUF of a model consists of, before any weight is read.
@@ -37,14 +37,12 @@ enum ExportedValues {
     Own(Weight),
 }
 
-/// How SentencePiece writes a space.
-const SPACE: &str = "▁";
-
 impl GgufExport {
     /// Plans a GGUF of the model `files`, called `name`, whose matrices are stored as `kind`.
     ///
     /// A GGUF's own metadata are kept as they are; those of a folder are derived from its
-    /// `config.json` and `tokenizer.json`.
+    /// `config.json` and `tokenizer.json`. The windows of Mistral and Phi-3 are in the file, but
+    /// llama.cpp lets their tokens see everything before them.
     ///
     /// # Errors
     ///
@@ -104,32 +102,40 @@ impl GgufExport {
 
 /// Refuses what llama.cpp has no words for, so that it would answer from another network.
 fn check(config: &Config) -> Result<(), GgufExportError> {
-    const LAYERS_OF_GEMMA_27B: [(GgufFamily, usize); 2] =
-        [(GgufFamily::Gemma2, 46), (GgufFamily::Gemma3, 62)];
-    let refuse = |feature: &str| {
-        Err(GgufExportError::Unsupported { feature: feature.to_owned() })
-    };
     let family = gguf_family(config)?;
-    let is_27b = LAYERS_OF_GEMMA_27B.contains(&(family, config.n_layers));
-    let scalar = if is_27b {
-        config.hidden_size as f64 / config.n_heads as f64
-    } else {
-        config.head_dim as f64
+    let refuse = |feature: &str| {
+        let feature = format!("{feature} of a {} model", family.architecture());
+        Err(GgufExportError::Unsupported { feature })
     };
-    if (config.query_pre_attn_scalar / scalar - 1.0).abs() > 1e-6 {
-        return refuse("this query_pre_attn_scalar");
+    if (config.query_pre_attn_scalar / assumed_query_scalar(config, family) - 1.0).abs() > 1e-6 {
+        return refuse("query_pre_attn_scalar");
     }
-    let pattern = match family {
-        GgufFamily::Gemma2 => 2,
-        GgufFamily::Gemma3 => 6,
-        _ => return Ok(()),
-    };
-    let has_window = |index: usize| !(index + 1).is_multiple_of(pattern);
     let mut windows = config.windows.iter().enumerate();
-    if !windows.all(|(index, window)| window.is_some() == has_window(index)) {
-        return refuse("windows of these layers");
+    if !windows.all(|(index, window)| has_assumed_window(family, index, window.is_some())) {
+        return refuse("sliding windows");
     }
     Ok(())
+}
+
+/// llama.cpp divides the scores of Gemma's largest models by the root of another number than `D`.
+fn assumed_query_scalar(config: &Config, family: GgufFamily) -> f64 {
+    match (family, config.n_layers) {
+        (GgufFamily::Gemma2, 46) | (GgufFamily::Gemma3, 62) => {
+            config.hidden_size as f64 / config.n_heads as f64
+        }
+        _ => config.head_dim as f64,
+    }
+}
+
+/// Which layers have a window is known from the family. Those of Mistral and Phi-3 are left out by
+/// llama.cpp, as by everybody who runs them there; Qwen's are hardly ever switched on.
+fn has_assumed_window(family: GgufFamily, index: usize, has_window: bool) -> bool {
+    match family {
+        GgufFamily::Gemma2 => has_window != (index + 1).is_multiple_of(2),
+        GgufFamily::Gemma3 => has_window != (index + 1).is_multiple_of(6),
+        GgufFamily::Qwen2 | GgufFamily::Qwen3 => !has_window,
+        GgufFamily::Llama | GgufFamily::Phi3 => true,
+    }
 }
 
 fn gguf_family(config: &Config) -> Result<GgufFamily, GgufExportError> {
@@ -341,5 +347,76 @@ fn rope_factors(config: &Config) -> Vec<(&'static str, Vec<f32>)> {
             ("rope_factors_long.weight", long.clone()),
             ("rope_factors_short.weight", short.clone()),
         ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meav_test_support::{TINY, tiny_model};
+    use meav_weights::{Checkpoint, write_file_atomically};
+    use tokenizers::Tokenizer;
+
+    use super::*;
+
+    /// The vocabulary as it comes out of a file of nothing else.
+    fn read_back(vocabulary: &GgufVocabulary, unknown: Option<u32>) -> GgufVocabulary {
+        let mut metadata = vec![("general.architecture".to_owned(), text("gemma3"))];
+        metadata.extend(vocabulary_keys(vocabulary));
+        let unknown = unknown.map(GgufValue::U32);
+        metadata.extend(unknown.map(|id| ("tokenizer.ggml.unknown_token_id".to_owned(), id)));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vocabulary.gguf");
+        write_file_atomically::<WeightsError>(&path, |file| {
+            GgufWriter::new(file, &path, &metadata, Vec::new())?.finish()
+        })
+        .unwrap();
+        GgufVocabulary::read(Checkpoint::open(&path).unwrap().gguf().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn pieces_come_back_as_they_were() {
+        use TokenKind::{Byte, Control, Normal, Unknown, Unused, UserDefined};
+        let pieces = [
+            ("<unk>", Unknown, -10.0),
+            ("<s>", Control, 0.0),
+            ("<0x0A>", Byte, 0.0),
+            ("▁▁", UserDefined, 0.0),
+            ("▁a", Normal, -1.5),
+            ("[PAD5]", Unused, f32::MIN),
+        ];
+        for (space_prefix, adds_bos, adds_eos) in [(true, true, false), (false, false, true)] {
+            let vocabulary = GgufVocabulary {
+                tokens: pieces.map(|(token, _, _)| token.to_owned()).into(),
+                token_kinds: pieces.map(|(_, kind, _)| kind).into(),
+                kind: VocabularyKind::SentencePiece {
+                    scores: pieces.map(|(_, _, score)| score).into(),
+                    unknown: Some(0),
+                    space_prefix,
+                    special_swallow_space: false,
+                },
+                adds_bos,
+                adds_eos,
+            };
+            assert_eq!(read_back(&vocabulary, Some(0)), vocabulary);
+            // llama.cpp wants spaces in what it looks for in plain text, and nowhere else.
+            let keys = vocabulary_keys(&vocabulary);
+            let tokens = keys.iter().find(|(key, _)| key == "tokenizer.ggml.tokens");
+            let tokens = format!("{:?}", tokens.unwrap().1);
+            assert!(tokens.contains("String(\"  \"), String(\"▁a\")"), "{tokens}");
+        }
+    }
+
+    #[test]
+    fn bytes_come_back_as_they_were() {
+        let tokenizer = tiny_model(&TINY).tokenizer.to_string();
+        let tokenizer = Tokenizer::from_bytes(tokenizer).unwrap();
+        let mut vocabulary = GgufVocabulary::of(&tokenizer, 310).unwrap();
+        assert_eq!(vocabulary.pre(), "smollm");
+        assert_eq!(read_back(&vocabulary, None), vocabulary);
+        // GPT-2 calls its end of text unknown.
+        vocabulary.token_kinds[0] = TokenKind::Unknown;
+        let found = read_back(&vocabulary, None);
+        assert_eq!(found.token_kinds[0], TokenKind::Control);
+        assert_eq!(found.token_kinds[1..], vocabulary.token_kinds[1..]);
     }
 }

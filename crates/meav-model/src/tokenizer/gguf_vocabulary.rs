@@ -79,7 +79,7 @@ impl TokenKind {
 }
 
 /// How `SentencePiece` writes a space.
-pub(super) const SPACE: &str = "▁";
+pub(crate) const SPACE: &str = "▁";
 
 impl GgufVocabulary {
     /// What `gguf` states.

@@ -5,7 +5,7 @@ mod sentence_piece;
 mod tokenizer_json;
 mod words;
 
-pub(crate) use gguf_vocabulary::{GgufVocabulary, TokenKind, VocabularyKind};
+pub(crate) use gguf_vocabulary::{GgufVocabulary, SPACE, TokenKind, VocabularyKind};
 pub(crate) use words::WordRule;
 
 use meav_weights::{Fingerprint, GgufFile};

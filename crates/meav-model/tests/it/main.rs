@@ -5,6 +5,7 @@
 mod families;
 mod forward;
 mod generation;
+mod gguf_export;
 mod gguf_models;
 mod model_folders;
 mod reference;
