@@ -252,6 +252,8 @@ pub enum FileKind {
     Model,
     /// An alignment vector, or an adapter that is read as one.
     Vector,
+    /// A recipe without weights; [`crate::JobSpec::OpenRecipe`].
+    Recipe,
 }
 
 /// What a file is, in words.

@@ -184,10 +184,14 @@ impl Model {
             }
             (_, kind) => kind,
         };
+        if kind == FileKind::Recipe {
+            self.notices.info("That is a recipe: use Open recipe…", now);
+            return;
+        }
         self.remember(path.clone(), kind);
         match kind {
             FileKind::Model => self.weights.set_model(path),
-            FileKind::Vector => {
+            FileKind::Vector | FileKind::Recipe => {
                 let before = self.weights.knobs.len();
                 let id = self.weights.add(path);
                 if self.weights.knobs.len() == before {

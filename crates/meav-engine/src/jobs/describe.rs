@@ -2,13 +2,15 @@ use std::fs;
 use std::path::Path;
 
 use meav_model::{Config, ModelFiles, RopeScaling};
-use meav_protocol::{Description, Fact, FileKind};
+use meav_protocol::{Description, Fact, FileKind, MissingPart, StampTerm};
 use meav_vector::{AlignmentVector, VectorKind};
 use meav_weights::Checkpoint;
 
 use crate::convert::kind_name;
 use crate::error::EngineError;
+use crate::jobs::recipe::read_recipe;
 use crate::one_line::{NAME_CHARS, VALUE_CHARS, one_line};
+use crate::recipe_file::RecipeFile;
 use crate::worker::{Running, Worker};
 use crate::workspace::FileStamp;
 
@@ -22,7 +24,9 @@ pub(crate) fn describe(
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
     let vector_path = worker.folders.vector(path);
-    let mut description = if is_vector(&vector_path) {
+    let mut description = if is_recipe(path) {
+        describe_recipe(worker, path, running)?
+    } else if is_vector(&vector_path) {
         describe_vector(&worker.open_vector(&vector_path, running)?)
     } else {
         describe_model(worker, &worker.folders.model(path)?, running)?
@@ -34,6 +38,40 @@ pub(crate) fn describe(
     }
     running.fact(Fact::Described(description));
     Ok(())
+}
+
+/// A recipe is a JSON file, whatever its ending.
+fn is_recipe(path: &Path) -> bool {
+    let endings = ["meav", "json"];
+    let has_ending = |ending: &&str| path.extension().is_some_and(|it| it == *ending);
+    path.is_file() && endings.iter().any(has_ending)
+}
+
+fn describe_recipe(
+    worker: &Worker,
+    path: &Path,
+    running: &Running<'_>,
+) -> Result<Description, EngineError> {
+    let stamp = RecipeFile::open(path)?.stamp;
+    let opened = read_recipe(worker, path, running)?;
+    let row = |name: &str, value: String| (name.to_owned(), value);
+    let mut rows = vec![
+        row("model", stamp.model.clone()),
+        row("base fingerprint", stamp.base.clone()),
+        row("dtype", stamp.dtype.to_string()),
+        row("method", stamp.method.to_string()),
+    ];
+    for StampTerm { domain, coefficient, scope, fingerprint, file } in &stamp.vectors {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let value = format!("λ = {coefficient}, {scope}, {name}, {fingerprint}");
+        rows.push((format!("vector {domain}"), value));
+    }
+    for MissingPart { name, file, found, .. } in opened.missing {
+        let found = found.map(|it| format!(": {it}")).unwrap_or_default();
+        rows.push(row("missing", format!("{name}, was {}{found}", file.display())));
+    }
+    rows.push(row("fingerprint", stamp.fingerprint.clone()));
+    Ok(Description { kind: FileKind::Recipe, title: format!("Recipe {stamp}"), rows })
 }
 
 /// A folder with an adapter's configuration, or a safetensors file that stands alone.

@@ -54,13 +54,24 @@ fn at(path: &Path) -> impl Fn(RecipeFileError) -> EngineError {
     move |source| EngineError::Recipe { path: path.clone(), source }
 }
 
-/// Reads a recipe and looks for its parts: where they were, beside the file, among the demo's, and
-/// wherever the workspace has seen them.
+/// Reads a recipe and looks for its parts.
 pub(crate) fn open_recipe(
     worker: &Worker,
     path: &Path,
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
+    let opened = read_recipe(worker, path, running)?;
+    running.fact(Fact::Recipe(Box::new(opened)));
+    Ok(())
+}
+
+/// Looks for the parts of a recipe where they were, beside the file, among the demo's, and wherever
+/// the workspace has seen them.
+pub(super) fn read_recipe(
+    worker: &Worker,
+    path: &Path,
+    running: &Running<'_>,
+) -> Result<OpenedRecipe, EngineError> {
     let RecipeFile { model_file, stamp, .. } = RecipeFile::open(path)?;
     let parse = |text: &str| {
         text.parse::<Fingerprint>().map_err(|_| at(path)(RecipeFileError::Fingerprint(text.to_owned())))
@@ -86,9 +97,7 @@ pub(crate) fn open_recipe(
         }
     }
     let (dtype, method) = (stamp.dtype, stamp.method);
-    let opened = OpenedRecipe { model, dtype, method, vectors, missing };
-    running.fact(Fact::Recipe(Box::new(opened)));
-    Ok(())
+    Ok(OpenedRecipe { model, dtype, method, vectors, missing })
 }
 
 /// Where a part is, or what lies where it was.

@@ -158,9 +158,13 @@ impl Model {
     ) -> Option<Effect> {
         let sought = self.sought(index).filter(|it| it.job == Some(job))?;
         let is_model = description.kind == FileKind::Model;
-        if is_model != sought.part.is_model {
-            let (found, wanted) =
-                if is_model { ("a model", "a vector") } else { ("a vector", "a model") };
+        if is_model != sought.part.is_model || description.kind == FileKind::Recipe {
+            let found = match description.kind {
+                FileKind::Model => "a model",
+                FileKind::Vector => "a vector",
+                FileKind::Recipe => "a recipe",
+            };
+            let wanted = if sought.part.is_model { "a model" } else { "a vector" };
             sought.error = Some(format!("That is {found}; the recipe wants {wanted} here"));
             return None;
         }

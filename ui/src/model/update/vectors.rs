@@ -172,7 +172,7 @@ impl Model {
                 self.weights.set_model(path);
                 Vec::new()
             }
-            FileKind::Vector => self.put_on_knob(path, now),
+            FileKind::Vector | FileKind::Recipe => self.put_on_knob(path, now),
         }
     }
 }

@@ -466,15 +466,12 @@ fn dropped_model_may_become_a_vector() {
         window.update(Action::Dialog(DialogAction::UseAs(kind)));
         let kept = window.settings();
         let files: Vec<_> = kept.knobs.into_iter().map(|knob| knob.file).collect();
-        match kind {
-            FileKind::Model => {
-                assert_eq!(kept.model, Path::new("/m/two.gguf"));
-                assert_eq!(files.len(), 2);
-            }
-            FileKind::Vector => {
-                assert_eq!(kept.model, Path::new("demo"));
-                assert_eq!(files[2..], [PathBuf::from("/m/one.gguf"), "/m/two.gguf".into()]);
-            }
+        if kind == FileKind::Model {
+            assert_eq!(kept.model, Path::new("/m/two.gguf"));
+            assert_eq!(files.len(), 2);
+        } else {
+            assert_eq!(kept.model, Path::new("demo"));
+            assert_eq!(files[2..], [PathBuf::from("/m/one.gguf"), "/m/two.gguf".into()]);
         }
     }
 }
