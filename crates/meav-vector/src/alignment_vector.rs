@@ -209,9 +209,9 @@ impl AlignmentVector {
                 return Err(VectorError::ShapeMismatch {
                     domain: domain(),
                     name: name.clone(),
-                    found: delta.shape().to_vec(),
-                    expected: info.shape,
-                    base: base_name(base),
+                    found: delta.shape().into(),
+                    expected: info.shape.into(),
+                    base: base_name(base).into(),
                 });
             }
         }

@@ -45,9 +45,9 @@ pub enum VectorError {
     ShapeMismatch {
         domain: String,
         name: String,
-        found: Vec<usize>,
-        expected: Vec<usize>,
-        base: String,
+        found: Box<[usize]>,
+        expected: Box<[usize]>,
+        base: Box<str>,
     },
 
     /// A whole model used as a vector lacks a tensor that the base model has.
@@ -63,7 +63,13 @@ pub enum VectorError {
 
     /// Two vectors give a tensor different dimensions.
     #[error("tensor {name:?} has shape {a_shape:?} in {a:?} and {b_shape:?} in {b:?}")]
-    VectorsDiffer { name: String, a: String, a_shape: Vec<usize>, b: String, b_shape: Vec<usize> },
+    VectorsDiffer {
+        name: Box<str>,
+        a: Box<str>,
+        a_shape: Box<[usize]>,
+        b: Box<str>,
+        b_shape: Box<[usize]>,
+    },
 
     /// What was asked of a compression or separation is outside its range.
     #[error("{setting} must be {range}, not {found}")]

@@ -131,9 +131,9 @@ fn paired_names<'a>(extraction: &Extraction<'a>) -> Result<Vec<&'a str>, VectorE
                 return Err(VectorError::ShapeMismatch {
                     domain: base_name(aligned),
                     name: (*name).to_owned(),
-                    found: other.shape,
-                    expected: own.shape,
-                    base: base_name(base),
+                    found: other.shape.into(),
+                    expected: own.shape.into(),
+                    base: base_name(base).into(),
                 });
             }
             (Some(_), None) => (base, aligned),

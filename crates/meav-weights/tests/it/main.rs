@@ -9,4 +9,5 @@ mod broken_files;
 mod checkpoints;
 mod gguf;
 mod hostile_bytes;
+mod integers;
 mod safetensors_writer;
