@@ -38,7 +38,7 @@ mod term;
 pub use alignment_vector::{AlignmentVector, Delta, LowRank, VectorKind, VectorOrigin};
 pub use compare::{Cell, Interference, Pair, compare};
 pub use compress::{CompressReport, Compression, TensorError, compress};
-pub use error::{AdapterConfigError, VectorError};
+pub use error::{AdapterConfigError, VectorError, VectorName};
 pub use extract::{ExtractReport, Extraction, extract};
 pub use live_weights::{LiveWeights, MergeReport, merge_tensor};
 pub use method::Method;

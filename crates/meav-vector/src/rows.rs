@@ -39,11 +39,11 @@ impl<'a> DeltaRows<'a> {
                 let weight = base.load(name)?;
                 if weight.shape() != aligned.shape() {
                     return Err(VectorError::ShapeMismatch {
-                        domain: domain(),
+                        vector: vector.name().into(),
                         name: name.to_owned(),
-                        found: aligned.shape().into(),
-                        expected: weight.shape().into(),
-                        base: base_name(base).into(),
+                        found: aligned.shape().to_vec(),
+                        expected: weight.shape().to_vec(),
+                        base: base_name(base),
                     });
                 }
                 Some(weight)
