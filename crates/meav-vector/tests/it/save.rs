@@ -276,6 +276,7 @@ fn parts_that_contradict_each_other_are_refused_by_name() {
         "[2, 0]",
         "[0, 4]",
         "[1, 2, 1]",
+        "[2, 4294967297]",
         "[4294967296, 4294967296, 4294967296]",
     ] {
         check("sparse", shape, &sparse_entries());
