@@ -6,7 +6,7 @@ use meav_weights::{Checkpoint, CheckpointFormat, Fingerprint, Fingerprinter, Val
 use rayon::prelude::*;
 
 use crate::rows::base_name;
-use crate::{Sign, Sparse, VectorError, format, peft};
+use crate::{Sign, Sparse, VectorError, VectorName, format, peft};
 
 /// `aligned weights − base weights` for one preference dimension.
 #[derive(Debug)]
@@ -203,11 +203,11 @@ impl AlignmentVector {
         for (name, delta) in &self.deltas {
             let Some(info) = base.info(name) else {
                 let (name, base) = (name.clone(), base_name(base));
-                return Err(VectorError::MissingTensor { domain: domain(), name, base });
+                return Err(VectorError::MissingTensor { vector: self.name().into(), name, base });
             };
             if info.shape != delta.shape() {
                 return Err(VectorError::ShapeMismatch {
-                    domain: domain(),
+                    vector: self.name().into(),
                     name: name.clone(),
                     found: delta.shape().to_vec(),
                     expected: info.shape,
@@ -228,6 +228,14 @@ impl AlignmentVector {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl AlignmentVector {
+    /// What errors call it.
+    pub(crate) fn name(&self) -> VectorName {
+        let VectorOrigin { domain, base_name, .. } = &self.origin;
+        VectorName { domain: domain.clone(), made_for: base_name.clone() }
     }
 }
 

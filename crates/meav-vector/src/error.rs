@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::PathBuf;
 
 use meav_job::Cancelled;
@@ -32,18 +33,18 @@ pub enum VectorError {
 
     /// The vector changes a tensor that the base model does not have.
     #[error(
-        "the base model {base:?} has no tensor {name:?}, which {domain:?} changes: it was made \
-         for a model of another architecture or size, and is not transferred between them"
+        "the base model {base:?} has no tensor {name:?}, which {vector} changes: a vector is not \
+         transferred between models of another architecture or size"
     )]
-    MissingTensor { domain: String, name: String, base: String },
+    MissingTensor { vector: Box<VectorName>, name: String, base: String },
 
     /// The vector and the base model give a tensor different dimensions.
     #[error(
-        "tensor {name:?} has shape {found:?} in {domain:?}, the base model {base:?} has \
+        "tensor {name:?} has shape {found:?} in {vector}, the base model {base:?} has \
          {expected:?}: a vector is not transferred between models of another architecture or size"
     )]
     ShapeMismatch {
-        domain: String,
+        vector: Box<VectorName>,
         name: String,
         found: Vec<usize>,
         expected: Vec<usize>,
@@ -63,7 +64,13 @@ pub enum VectorError {
 
     /// Two vectors give a tensor different dimensions.
     #[error("tensor {name:?} has shape {a_shape:?} in {a:?} and {b_shape:?} in {b:?}")]
-    VectorsDiffer { name: String, a: String, a_shape: Vec<usize>, b: String, b_shape: Vec<usize> },
+    VectorsDiffer {
+        name: Box<str>,
+        a: Box<str>,
+        a_shape: Box<[usize]>,
+        b: Box<str>,
+        b_shape: Box<[usize]>,
+    },
 
     /// What was asked of a compression or separation is outside its range.
     #[error("{setting} must be {range}, not {found}")]
@@ -135,6 +142,25 @@ pub enum VectorError {
     /// See [`Cancelled`].
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+/// What a vector calls itself, and the model that it was made for, as far as it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VectorName {
+    /// The preference dimension, or the name of a model.
+    pub domain: String,
+    /// The name of its base model.
+    pub made_for: Option<String>,
+}
+
+impl fmt::Display for VectorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.domain)?;
+        match &self.made_for {
+            Some(made_for) => write!(f, " (made for {made_for:?})"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Why `adapter_config.json` could not be used.

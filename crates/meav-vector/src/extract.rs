@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::format::{key, origin_metadata};
 use crate::rows::{base_name, widen};
-use crate::{VectorError, VectorKind, VectorOrigin};
+use crate::{VectorError, VectorKind, VectorName, VectorOrigin};
 
 /// What to extract.
 pub struct Extraction<'a> {
@@ -129,7 +129,7 @@ fn paired_names<'a>(extraction: &Extraction<'a>) -> Result<Vec<&'a str>, VectorE
             (Some(own), Some(other)) if own.shape == other.shape => continue,
             (Some(own), Some(other)) => {
                 return Err(VectorError::ShapeMismatch {
-                    domain: base_name(aligned),
+                    vector: VectorName { domain: base_name(aligned), made_for: None }.into(),
                     name: (*name).to_owned(),
                     found: other.shape,
                     expected: own.shape,

@@ -7,10 +7,12 @@
 //!
 //! Source: Shahriar et al., 2024, arXiv:2410.19206, Eq. 1 to 3.
 //!
-//! [`AlignmentVector::open`] reads one from a file of format 1 or from a PEFT adapter folder,
+//! [`extract`] writes one as a file of format 1, [`AlignmentVector::open`] reads one from such a
+//! file, from a PEFT adapter folder, or from an aligned model,
 //! [`LiveWeights`] holds the weights that a model computes with and moves them to any λ, and
 //! [`merge_tensor`] does the same for one tensor that is on its way to a file. [`Method`] has other
-//! ways to combine vectors than their sum, and a [`Scope`] applies one to a part of the model.
+//! ways to combine vectors than their sum, and a [`Scope`] applies one to a part of the model. [`compress`] makes one smaller, [`separate`]
+//! takes from one what others have too, and [`compare`] shows where vectors pull apart.
 
 mod alignment_vector;
 mod compare;
@@ -37,7 +39,7 @@ mod term;
 pub use alignment_vector::{AlignmentVector, Delta, LowRank, VectorKind, VectorOrigin};
 pub use compare::{Cell, Interference, Pair, compare};
 pub use compress::{CompressReport, Compression, TensorError, compress};
-pub use error::{AdapterConfigError, VectorError};
+pub use error::{AdapterConfigError, VectorError, VectorName};
 pub use extract::{ExtractReport, Extraction, extract};
 pub use header::VectorHeader;
 pub use live_weights::{LiveWeights, MergeReport, merge_tensor};

@@ -6,6 +6,7 @@ use half::slice::HalfFloatSliceExt as _;
 use meav_weights::{Checkpoint, Dtype, Integers, Values, Weight};
 use rayon::prelude::*;
 
+use crate::kernels::read_product;
 use crate::save::narrowest;
 use crate::{AlignmentVector, Delta, LowRank, Sparse, VectorError};
 
@@ -38,7 +39,7 @@ impl<'a> DeltaRows<'a> {
                 let weight = base.load(name)?;
                 if weight.shape() != aligned.shape() {
                     return Err(VectorError::ShapeMismatch {
-                        domain: domain(),
+                        vector: vector.name().into(),
                         name: name.to_owned(),
                         found: aligned.shape().to_vec(),
                         expected: weight.shape().to_vec(),
@@ -143,10 +144,7 @@ impl<'a> DeltaRows<'a> {
                     subtract(base.values(), rows.start * row_len, &mut out);
                 }
             }
-            Delta::LowRank(factors) => out
-                .par_chunks_mut(row_len)
-                .zip(rows)
-                .for_each(|(out, row)| read_product(factors, row, out)),
+            Delta::LowRank(factors) => read_product(factors, rows, &mut out),
             Delta::Sparse(sparse) => out
                 .par_chunks_mut(row_len)
                 .zip(rows)
@@ -171,11 +169,11 @@ pub(crate) fn check_same_shape(
         return Ok(());
     }
     Err(VectorError::VectorsDiffer {
-        name: name.to_owned(),
-        a: a.0.origin.domain.clone(),
-        a_shape: a.1.shape().to_vec(),
-        b: b.0.origin.domain.clone(),
-        b_shape: b.1.shape().to_vec(),
+        name: name.into(),
+        a: a.0.origin.domain.as_str().into(),
+        a_shape: a.1.shape().into(),
+        b: b.0.origin.domain.as_str().into(),
+        b_shape: b.1.shape().into(),
     })
 }
 
@@ -205,16 +203,6 @@ fn subtract(values: Values<'_>, start: usize, from: &mut [f32]) {
     let mut subtrahend = vec![0.0; from.len()];
     widen(values, start, &mut subtrahend);
     from.par_iter_mut().zip(subtrahend).for_each(|(value, subtrahend)| *value -= subtrahend);
-}
-
-fn read_product(factors: &LowRank, row: usize, out: &mut [f32]) {
-    let LowRank { a, b, rank, shape: [_, n_in], .. } = factors;
-    let coefficients = &b[row * rank..][..*rank];
-    for (coefficient, a) in coefficients.iter().zip(a.chunks(*n_in)) {
-        for (out, a) in out.iter_mut().zip(a) {
-            *out = coefficient.mul_add(*a, *out);
-        }
-    }
 }
 
 fn read_sparse(sparse: &Sparse, row: usize, out: &mut [f32]) {

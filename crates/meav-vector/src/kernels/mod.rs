@@ -11,6 +11,7 @@ mod draw;
 mod element;
 mod fused;
 mod low_rank;
+mod read;
 mod select;
 mod sign;
 mod sparse;
@@ -23,6 +24,7 @@ use crate::Delta;
 
 pub(crate) use draw::Draw;
 pub(crate) use element::Element;
+pub(crate) use read::read_product;
 pub(crate) use trim::{Cut, find_cut};
 
 /// One addend of a tensor's sum.

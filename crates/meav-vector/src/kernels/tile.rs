@@ -60,11 +60,15 @@ impl Layout {
     pub(super) fn new<'a>(base: &Weight, deltas: impl IntoIterator<Item = &'a Delta>) -> Self {
         let has_rows = |delta: &Delta| !matches!(delta, Delta::Dense(_) | Delta::Aligned(_));
         if deltas.into_iter().any(has_rows) {
-            let row_len = base.row_len();
-            return Self { row_len, task_len: TASK.div_ceil(row_len) * row_len };
+            return Self::of_rows(base.row_len());
         }
         // Otherwise rows mean nothing, and one long one is read fastest.
         Self { row_len: base.len(), task_len: TASK }
+    }
+
+    /// Tasks of whole rows.
+    pub(super) fn of_rows(row_len: usize) -> Self {
+        Self { row_len, task_len: TASK.div_ceil(row_len) * row_len }
     }
 
     /// The tiles of the task that is `len` elements from `start`, row by row.

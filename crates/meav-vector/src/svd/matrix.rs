@@ -170,7 +170,7 @@ impl Matrix {
         target.par_chunks_mut(CHUNK).enumerate().for_each(|(index, target)| {
             for (other, share) in before.chunks(cols).zip(&shares) {
                 for (value, other) in target.iter_mut().zip(&other[index * CHUNK..]) {
-                    *value = (-share).mul_add(*other, *value);
+                    *value -= share * other;
                 }
             }
         });

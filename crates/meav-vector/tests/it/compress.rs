@@ -187,7 +187,7 @@ fn scales_of_signs_are_of_least_squared_error() {
         let error = |factor: f32| {
             let mut found = vec![0.0; 70];
             sign.read_row(row, &mut found);
-            found.iter_mut().for_each(|value| *value *= factor);
+            let found: Vec<_> = found.into_iter().map(|value| factor * value).collect();
             distance(values, &found)
         };
         assert!(error(1.0) < error(1.01) && error(1.0) < error(0.99));

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use meav_job::{CancelToken, JobCtx};
@@ -232,7 +233,7 @@ fn misfits_are_refused_by_the_first_name() {
         )
     );
     assert_eq!(
-        refused(&[b.clone()], &[a.clone(), b.clone()], None),
+        refused(from_ref(&b), &[a.clone(), b.clone()], None),
         format!(
             "tensor \"a\" is in \"/aligned.safetensors\" and not in \"/base.safetensors\": {difference}"
         )
@@ -257,11 +258,11 @@ fn misfits_are_refused_by_the_first_name() {
     // 10⁵ is beyond f16.
     let large = of("b", &[1e5]);
     assert_eq!(
-        refused(&[b.clone()], &[large], Some(Dtype::F16)),
+        refused(from_ref(&b), &[large], Some(Dtype::F16)),
         "tensor \"b\" has values that are not finite numbers in \"/aligned.safetensors\""
     );
     let same = "the models have no difference in the tensors that were asked for";
-    assert_eq!(refused(&[a.clone()], &[a], None), same);
+    assert_eq!(refused(from_ref(&a), from_ref(&a), None), same);
 }
 
 #[test]

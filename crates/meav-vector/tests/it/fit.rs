@@ -12,7 +12,9 @@ fn fit(file: &VectorFile) -> Result<(), VectorError> {
     let path = folder.path().join("tiny");
     tiny_model(&TINY).write(&path);
     let base = Checkpoint::open(&path).unwrap();
-    opened(file).check_fit(&base, Fingerprint::of_bytes(b"vocabulary"))
+    let mut file = file.clone();
+    file.metadata.insert("meav.base".to_owned(), "other".to_owned());
+    opened(&file).check_fit(&base, Fingerprint::of_bytes(b"vocabulary"))
 }
 
 fn check(file: &VectorFile, expected: &str) {
@@ -40,14 +42,15 @@ fn vectors_of_the_same_layout_fit() {
 fn tensor_that_the_base_lacks_is_named() {
     check(
         &tiny_dense_vector(&TinyModel { tie_word_embeddings: false, ..TINY }, "medical", 5),
-        "the base model \"tiny\" has no tensor \"lm_head.weight\", which \"medical\" changes: it was \
-         made for a model of another architecture or size, and is not transferred between them",
+        "the base model \"tiny\" has no tensor \"lm_head.weight\", which \"medical\" (made for \
+         \"other\") changes: a vector is not transferred between models of another architecture or \
+         size",
     );
     check(
         &tiny_low_rank_vector(&TinyModel { n_layers: 3, ..TINY }, "legal", 5),
         "the base model \"tiny\" has no tensor \"model.layers.2.mlp.down_proj.weight\", which \
-         \"legal\" changes: it was made for a model of another architecture or size, and is not \
-         transferred between them",
+         \"legal\" (made for \"other\") changes: a vector is not transferred between models of \
+         another architecture or size",
     );
 }
 
@@ -55,21 +58,21 @@ fn tensor_that_the_base_lacks_is_named() {
 fn tensor_of_another_shape_is_named() {
     check(
         &tiny_dense_vector(&TinyModel { intermediate_size: 128, ..TINY }, "medical", 5),
-        "tensor \"model.layers.0.mlp.down_proj.weight\" has shape [64, 128] in \"medical\", \
-         the base model \"tiny\" has [64, 96]: a vector is not transferred between models of \
-         another architecture or size",
+        "tensor \"model.layers.0.mlp.down_proj.weight\" has shape [64, 128] in \"medical\" \
+         (made for \"other\"), the base model \"tiny\" has [64, 96]: a vector is not transferred \
+         between models of another architecture or size",
     );
     check(
         &tiny_low_rank_vector(&TinyModel { n_kv_heads: 4, ..TINY }, "medical", 5),
-        "tensor \"model.layers.0.self_attn.k_proj.weight\" has shape [64, 64] in \"medical\", \
-         the base model \"tiny\" has [32, 64]: a vector is not transferred between models of \
-         another architecture or size",
+        "tensor \"model.layers.0.self_attn.k_proj.weight\" has shape [64, 64] in \"medical\" \
+         (made for \"other\"), the base model \"tiny\" has [32, 64]: a vector is not transferred \
+         between models of another architecture or size",
     );
     let mut file = dense();
     tensor(&mut file, "model.norm.weight").shape = vec![8, 8];
     check(
         &file,
-        "tensor \"model.norm.weight\" has shape [8, 8] in \"medical\", the base \
+        "tensor \"model.norm.weight\" has shape [8, 8] in \"medical\" (made for \"other\"), the base \
          model \"tiny\" has [64]: a vector is not transferred between models of another architecture \
          or size",
     );

@@ -276,6 +276,7 @@ fn parts_that_contradict_each_other_are_refused_by_name() {
         "[2, 0]",
         "[0, 4]",
         "[1, 2, 1]",
+        "[2, 4294967297]",
         "[4294967296, 4294967296, 4294967296]",
     ] {
         check("sparse", shape, &sparse_entries());
@@ -318,6 +319,35 @@ fn parts_of_other_types_and_values_that_are_no_numbers_are_refused_by_name() {
     assert!(matches!(&err, VectorError::NonFiniteValues { name, .. } if name == "w"), "{err:?}");
     let err = open_file("sparse", "\"two\"", &sparse_entries()).unwrap_err();
     assert!(matches!(&err, VectorError::Metadata { key, .. } if key == "meav.shapes"), "{err:?}");
+}
+
+proptest! {
+    /// Whatever stands in a file, it is refused or can be added to a model.
+    #[test]
+    fn damaged_files_are_refused_or_sound(
+        stored in stored(),
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        in_header in any::<bool>(),
+    ) {
+        let before = vector("medical", [("w", delta(stored, [3, 40], 1))]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("saved.safetensors");
+        save(&before, None, &path, &JobCtx::detached()).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        let data = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+        for (index, value) in damage {
+            let place = if in_header {
+                index.index(data)
+            } else {
+                data + index.index(bytes.len() - data)
+            };
+            bytes[place] = value;
+        }
+        fs::write(&path, bytes).unwrap();
+        if let Ok(vector) = open(&path) {
+            added(vector);
+        }
+    }
 }
 
 /// Rows of more than 65,536 columns have wider places.

@@ -12,5 +12,6 @@ mod gguf_blocks;
 mod gguf_families;
 mod gguf_writer;
 mod hostile_bytes;
+mod integers;
 mod safetensors_writer;
 mod sharded_writer;
