@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::slice;
 
 use candle_core::{Device, Tensor};
-use meav_job::JobCtx;
-use meav_model::{Activation, Config, Decoder, Family, KvCache, Logits, RopeScaling};
+use meav_job::{CancelToken, JobCtx};
+use meav_model::{Activation, Config, Decoder, Family, KvCache, Logits, ModelError, RopeScaling};
 use meav_test_support::{FamilyCase, TINY, assert_close, families, tolerance};
 use serde_json::json;
 
@@ -196,6 +196,23 @@ fn long_context_is_read_again_when_it_outgrows_the_original_and_when_it_shrinks(
         assert_eq!(cache.len(), end);
         assert_close(&found.concat(), &whole(end)[start..].concat(), tolerance::F32_LOGITS);
     }
+}
+
+#[test]
+fn cancelled_second_reading_leaves_a_cache_that_can_be_read_on() {
+    let decoder = decoder(families().case("phi3 longrope"));
+    let tokens = &families().tokens;
+    let mut cache = cache(&decoder);
+    logits(&decoder, &tokens[..24], &mut cache);
+    let cancel = CancelToken::default();
+    cancel.cancel();
+    let job = JobCtx::new(cancel, &|_| {});
+    let result = decoder.forward(&tokens[24..30], &mut cache, Logits::All, &job);
+    assert!(matches!(result, Err(ModelError::Cancelled(_))));
+    assert_eq!(cache.len(), 24);
+    let found = logits(&decoder, &tokens[24..30], &mut cache).concat();
+    let whole = logits(&decoder, &tokens[..30], &mut self::cache(&decoder));
+    assert_close(&found, &whole[24..].concat(), tolerance::F32_LOGITS);
 }
 
 #[test]
