@@ -233,6 +233,7 @@ fn tokenizer(files: &ModelFiles) -> Result<Vec<(String, GgufValue)>, GgufExportE
     let id = |token: &str| files.tokenizer.token_to_id(token);
     let special = &files.special;
     let eos = special.eos.as_deref().and_then(id).or(special.stop.first().copied());
+    let mut other_stops = special.stop.iter().copied().filter(|stop| Some(*stop) != eos);
     let unknown = match &vocabulary.kind {
         VocabularyKind::SentencePiece { unknown, .. } => *unknown,
         VocabularyKind::BytePairs { .. } => None,
@@ -240,8 +241,9 @@ fn tokenizer(files: &ModelFiles) -> Result<Vec<(String, GgufValue)>, GgufExportE
     let ids = [
         ("bos", special.bos_id),
         ("eos", eos),
-        // Whatever else ends an answer; llama.cpp knows the usual ones by their texts too.
-        ("eot", special.stop.iter().copied().find(|stop| Some(*stop) != eos)),
+        // Whatever else ends an answer, a turn or a message; llama.cpp knows more by their texts.
+        ("eot", other_stops.next()),
+        ("eom", other_stops.next()),
         ("unknown", unknown),
         ("padding", padding_token(&files.path).as_deref().and_then(id)),
     ];

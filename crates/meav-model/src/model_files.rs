@@ -222,9 +222,9 @@ fn stop_ids(gguf: &GgufFile, tokenizer: &Tokenizer) -> Vec<u32> {
     let known = (END_OF_TURN.into_iter())
         .filter_map(|token| tokenizer.token_to_id(token))
         .filter(|id| special.get(id).is_some_and(|token| token.special));
-    let named = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"]
-        .into_iter()
-        .filter_map(|key| u32::try_from(gguf.usize(key).ok()?).ok());
+    let named = ["eos", "eot", "eom"].into_iter().filter_map(|name| {
+        u32::try_from(gguf.usize(&format!("tokenizer.ggml.{name}_token_id")).ok()?).ok()
+    });
     let ids: BTreeSet<u32> = named.chain(known).collect();
     ids.into_iter().collect()
 }

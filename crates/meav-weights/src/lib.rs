@@ -5,6 +5,9 @@
 //! them, and hands out [`Weight`]s: memory-mapped where the file holds plain floats, dequantised to
 //! `f32` where it is a GGUF.
 //!
+//! What is written is written one tensor at a time: safetensors in one file or in shards, and GGUF
+//! for llama.cpp.
+//!
 //! Files are hostile until checked: every offset and length is compared with the size of the file
 //! before it is used.
 

@@ -156,7 +156,7 @@ impl Metadata<'_> {
         let window = self.usize_or("attention.sliding_window", default)?;
         let window = Some(window).filter(|window| *window > 0);
         let pattern = "attention.sliding_window_pattern";
-        let n_layers = n_layers.min(super::MAX_SIZE);
+        let n_layers = n_layers.min(super::MAX_LAYERS);
         if let Some(GgufValue::Array(layers)) = self.gguf.get(&self.key(pattern)) {
             let has_window = |index: usize| {
                 layers.get(index).is_some_and(|value| value.to_bool().unwrap_or(false))

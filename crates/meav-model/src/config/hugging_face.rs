@@ -2,7 +2,7 @@ use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::{Map, Value as Json, json};
 
-use super::{Activation, MAX_SIZE, divide, windows};
+use super::{Activation, MAX_LAYERS, divide, windows};
 use crate::{Config, ConfigError, Family, RopeScaling};
 
 /// `config.json`, as far as it decides the network.
@@ -36,8 +36,10 @@ struct HfConfig {
     sliding_window: Option<usize>,
     use_sliding_window: Option<bool>,
     max_window_layers: Option<usize>,
-    #[serde(alias = "_sliding_window_pattern")]
     sliding_window_pattern: Option<usize>,
+    /// What later versions call it.
+    #[serde(rename = "_sliding_window_pattern")]
+    private_window_pattern: Option<usize>,
     layer_types: Option<Vec<String>>,
 
     query_pre_attn_scalar: Option<f64>,
@@ -116,7 +118,8 @@ fn with_defaults(family: Family, mut json: Map<String, Json>) -> Json {
         "sliding_window": 4096, "hidden_activation": "gelu_pytorch_tanh",
     });
     let defaults = match family {
-        Family::Llama | Family::Phi3 => json!({}),
+        Family::Llama => json!({}),
+        Family::Phi3 => json!({ "original_max_position_embeddings": 4096 }),
         Family::Mistral => json!({ "sliding_window": 4096, "num_key_value_heads": 8 }),
         Family::Qwen2 => json!({ "sliding_window": 4096, "max_window_layers": 28 }),
         Family::Qwen3 => {
@@ -230,7 +233,8 @@ impl HfConfig {
 
     fn windows(&self, family: Family) -> Result<Vec<Option<usize>>, ConfigError> {
         let n_layers = self.num_hidden_layers;
-        if n_layers > MAX_SIZE {
+        // Before room is made for a number that a file claims.
+        if n_layers > MAX_LAYERS {
             let (field, value) = ("num_hidden_layers", n_layers as f64);
             return Err(ConfigError::Number { field, value });
         }
@@ -248,7 +252,8 @@ impl HfConfig {
         if let (Family::Qwen2 | Family::Qwen3, Some(first)) = (family, self.max_window_layers) {
             return Ok((0..n_layers).map(|index| window.filter(|_| index >= first)).collect());
         }
-        let pattern = match (family, self.sliding_window_pattern) {
+        let pattern = self.sliding_window_pattern.or(self.private_window_pattern);
+        let pattern = match (family, pattern) {
             (Family::Gemma3, Some(pattern)) if pattern > 1 => pattern,
             _ => family.window_pattern(),
         };

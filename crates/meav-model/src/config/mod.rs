@@ -96,6 +96,9 @@ impl Activation {
 /// Above what any model has of anything; sums and products of such numbers stay in range.
 const MAX_SIZE: usize = 1 << 30;
 
+/// Far above the depth of any model.
+const MAX_LAYERS: usize = 1 << 16;
+
 impl Config {
     /// What sets a family apart, with dimensions yet to be filled in.
     fn of_family(family: Family) -> Self {
@@ -148,7 +151,8 @@ impl Config {
         .into_iter()
         .chain(self.windows.iter().flatten().map(|window| ("sliding_window", *window)))
         {
-            if value == 0 || value > MAX_SIZE {
+            let limit = if field == "num_hidden_layers" { MAX_LAYERS } else { MAX_SIZE };
+            if value == 0 || value > limit {
                 return Err(ConfigError::Number { field, value: value as f64 });
             }
         }
@@ -235,6 +239,15 @@ mod tests {
         assert_eq!((gemma.attention_softcap, gemma.logit_softcap), (Some(50.0), Some(30.0)));
         assert_eq!((gemma.head_dim, gemma.query_pre_attn_scalar), (256, 256.0));
         assert!(gemma.tie_word_embeddings);
+        let phi = |json: &mut serde_json::Value| {
+            json["rope_scaling"] =
+                json!({ "type": "su", "short_factor": [1.0], "long_factor": [2.0] });
+        };
+        let RopeScaling::LongRope { original, .. } = config_of("phi3", phi).unwrap().rope_scaling
+        else {
+            panic!("Phi-3's factors are read");
+        };
+        assert_eq!(original, 4096);
         let gemma = config_of("gemma3_text", |_| {}).unwrap();
         assert_eq!((gemma.rope_theta, gemma.local_rope_theta), (1e6, Some(1e4)));
         assert_eq!((gemma.attention_softcap, gemma.logit_softcap), (None, None));
@@ -274,6 +287,31 @@ mod tests {
         assert_eq!(outer.rope_scaling, RopeScaling::Linear { factor: 8.0 });
     }
 
+    #[test]
+    fn pattern_of_windows_may_go_by_either_name() {
+        for (keys, expected) in [
+            (json!({}), [Some(4096); 3]),
+            (json!({ "sliding_window_pattern": 2 }), [Some(4096), None, Some(4096)]),
+            (json!({ "_sliding_window_pattern": 3 }), [Some(4096), Some(4096), None]),
+            (
+                json!({ "sliding_window_pattern": 2, "_sliding_window_pattern": 2 }),
+                [Some(4096), None, Some(4096)],
+            ),
+            (
+                json!({
+                    "sliding_window_pattern": 2,
+                    "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+                }),
+                [None, Some(4096), None],
+            ),
+        ] {
+            let change = |json: &mut serde_json::Value| {
+                json.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+            };
+            assert_eq!(config_of("gemma3_text", change).unwrap().windows, expected, "{keys}");
+        }
+    }
+
     /// What a configuration is refused with.
     fn refusal(model_type: &str, change: Change) -> String {
         config_of(model_type, change).unwrap_err().to_string()
@@ -292,8 +330,8 @@ mod tests {
             ),
             (|json| json["vocab_size"] = (1_u64 << 40).into(), "vocab_size is 1099511627776"),
             (
-                |json| json["num_hidden_layers"] = (1_u64 << 40).into(),
-                "num_hidden_layers is 1099511627776",
+                |json| json["num_hidden_layers"] = (1_u64 << 30).into(),
+                "num_hidden_layers is 1073741824",
             ),
             (|json| json["sliding_window"] = 0.into(), "sliding_window is 0"),
             (

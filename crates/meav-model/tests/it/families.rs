@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::slice;
 
 use candle_core::{Device, Tensor};
-use meav_job::JobCtx;
-use meav_model::{Config, Decoder, Family, KvCache, Logits, RopeScaling};
+use meav_job::{CancelToken, JobCtx};
+use meav_model::{Activation, Config, Decoder, Family, KvCache, Logits, ModelError, RopeScaling};
 use meav_test_support::{FamilyCase, TINY, assert_close, families, tolerance};
 use serde_json::json;
 
@@ -199,6 +199,23 @@ fn long_context_is_read_again_when_it_outgrows_the_original_and_when_it_shrinks(
 }
 
 #[test]
+fn cancelled_second_reading_leaves_a_cache_that_can_be_read_on() {
+    let decoder = decoder(families().case("phi3 longrope"));
+    let tokens = &families().tokens;
+    let mut cache = cache(&decoder);
+    logits(&decoder, &tokens[..24], &mut cache);
+    let cancel = CancelToken::default();
+    cancel.cancel();
+    let job = JobCtx::new(cancel, &|_| {});
+    let result = decoder.forward(&tokens[24..30], &mut cache, Logits::All, &job);
+    assert!(matches!(result, Err(ModelError::Cancelled(_))));
+    assert_eq!(cache.len(), 24);
+    let found = logits(&decoder, &tokens[24..30], &mut cache).concat();
+    let whole = logits(&decoder, &tokens[..30], &mut self::cache(&decoder));
+    assert_close(&found, &whole[24..].concat(), tolerance::F32_LOGITS);
+}
+
+#[test]
 fn model_folders_of_every_family_are_opened() {
     for case in &families().cases {
         let running = Running::of(&case.model());
@@ -217,4 +234,126 @@ fn batch_of_one_is_a_pass_of_its_own() {
     let batch =
         running.decoder.forward_batch(slice::from_ref(&tokens), &JobCtx::detached()).unwrap();
     assert!(flat(&batch) == running.logits(&tokens, &mut running.cache()));
+}
+
+/// A feature of a family, and how it is switched off.
+type Feature = (&'static str, fn(&mut Config));
+
+/// Each case's features: a fixture that didn't depend on one of them would not notice its loss.
+const FEATURES: [(&str, &[Feature]); 12] = [
+    ("llama", &[("base of rotations", |it| it.rope_theta = 1e5)]),
+    ("llama 3", &[("llama3 scaling", |it| it.rope_scaling = RopeScaling::None)]),
+    (
+        "llama with biases",
+        &[
+            ("biases of queries, keys and values", |it| it.qkv_bias = false),
+            ("bias behind the attention", |it| it.o_bias = false),
+            ("biases of the feed-forward layer", |it| it.mlp_bias = false),
+        ],
+    ),
+    (
+        "mistral",
+        &[
+            ("window", |it| it.windows.fill(None)),
+            ("length of the window", |it| it.windows.fill(Some(9))),
+        ],
+    ),
+    ("mistral without window", &[("no window", |it| it.windows.fill(Some(43)))]),
+    (
+        "qwen2",
+        &[("biases", |it| it.qkv_bias = false), ("no window", |it| it.windows.fill(Some(8)))],
+    ),
+    (
+        "qwen2 with window",
+        &[
+            ("layers with a window", |it| it.windows.fill(None)),
+            ("layers without", |it| it.windows.fill(Some(8))),
+        ],
+    ),
+    ("qwen3", &[("norms of queries and keys", |it| it.qk_norm = false)]),
+    (
+        "gemma2",
+        &[
+            ("offset of the norms", |it| it.norm_offset = 0.0),
+            ("scaled embeddings", |it| it.scaled_embeddings = false),
+            ("norms behind", |it| it.post_norms = false),
+            ("activation", |it| it.activation = Activation::Silu),
+            ("divisor of the scores", |it| it.query_pre_attn_scalar = 16.0),
+            ("soft cap of the scores", |it| it.attention_softcap = None),
+            ("soft cap of the logits", |it| it.logit_softcap = None),
+            ("layers with a window", |it| it.windows.fill(None)),
+            ("layers without", |it| it.windows.fill(Some(8))),
+        ],
+    ),
+    (
+        "gemma3",
+        &[
+            ("offset of the norms", |it| it.norm_offset = 0.0),
+            ("scaled embeddings", |it| it.scaled_embeddings = false),
+            ("norms of queries and keys", |it| it.qk_norm = false),
+            ("norms behind", |it| it.post_norms = false),
+            ("activation", |it| it.activation = Activation::Silu),
+            ("divisor of the scores", |it| it.query_pre_attn_scalar = 16.0),
+            ("local rotations", |it| it.local_rope_theta = None),
+            ("base of local rotations", |it| it.local_rope_theta = Some(1e4)),
+            ("linear scaling", |it| it.rope_scaling = RopeScaling::None),
+            ("layers with a window", |it| it.windows.fill(None)),
+        ],
+    ),
+    ("phi3", &[("window", |it| it.windows.fill(None))]),
+    (
+        "phi3 longrope",
+        &[
+            ("part that is turned", |it| {
+                it.rotary_dim = 16;
+                it.rope_scaling = RopeScaling::None;
+            }),
+            ("short factors", |it| {
+                change_long_rope(it, |short, long, _, _| long.clone_into(short));
+            }),
+            ("long factors", |it| {
+                change_long_rope(it, |short, long, _, _| short.clone_into(long));
+            }),
+            ("original length", |it| change_long_rope(it, |_, _, original, _| *original = 44)),
+            ("factor of the angles", |it| change_long_rope(it, |_, _, _, factor| *factor = 1.0)),
+        ],
+    ),
+];
+
+fn change_long_rope(
+    config: &mut Config,
+    change: impl FnOnce(&mut Vec<f32>, &mut Vec<f32>, &mut usize, &mut f64),
+) {
+    let RopeScaling::LongRope { short, long, original, attention_factor } =
+        &mut config.rope_scaling
+    else {
+        panic!("the case has factors");
+    };
+    change(short, long, original, attention_factor);
+}
+
+#[test]
+fn every_feature_is_noticed_when_it_is_lost() {
+    let fixture = families();
+    let names: Vec<&str> = fixture.cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names, FEATURES.map(|(name, _)| name));
+    for (name, features) in FEATURES {
+        let case = fixture.case(name);
+        for (feature, lose) in features {
+            let mut config = config(case);
+            lose(&mut config);
+            let decoder = Decoder::new(&config, &tensors(case, "")).unwrap();
+            let all = logits(&decoder, &fixture.tokens, &mut cache(&decoder));
+            let decoded = logits(&decoder, &fixture.tokens[..24], &mut cache(&decoder));
+            // One pass over all tokens, and for what short contexts have, the step behind 24.
+            let at = fixture.decode_lengths.iter().position(|len| *len == 24).unwrap();
+            let deviation = [(&all[43], &case.prefill[7]), (&decoded[23], &case.decode[at])]
+                .into_iter()
+                .flat_map(|(found, expected)| columns(found).into_iter().zip(expected))
+                .map(|(found, expected)| (found - expected).abs())
+                .fold(0.0, f32::max);
+            let needed = 50.0 * tolerance::F32_LOGITS;
+            assert!(deviation > needed, "{name} without its {feature}: {deviation}");
+        }
+    }
 }

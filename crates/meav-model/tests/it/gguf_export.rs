@@ -119,6 +119,45 @@ fn everything_beside_the_weights_comes_along() {
     assert!(found == folder.logits(&tokens, &mut folder.cache()));
 }
 
+/// Llama 3.1 has three tokens that end an answer; none of these is known by its text.
+#[test]
+fn three_tokens_that_end_an_answer_come_along() {
+    let mut model = tiny_model(&TINY);
+    model.generation_config["eos_token_id"] = json!([40, 50, special::IM_END]);
+    let folder = Running::of(&model);
+    let found = exported(&folder.files, GgufType::F32).files.special;
+    assert_eq!(folder.files.special.stop, [special::IM_END, 40, 50]);
+    assert!([special::IM_END, 40, 50].iter().all(|id| found.stop.contains(id)), "{found:?}");
+    assert_eq!(found.eos.as_deref(), Some("<|im_end|>"));
+}
+
+/// Its text model has a prefix in the folder and none in the GGUF; the other networks stay behind.
+#[test]
+fn gemma_that_sees_is_exported_without_its_eyes() {
+    let mut text = model(families().case("gemma3"));
+    let expected = Running::of(&text);
+    for tensor in &mut text.tensors {
+        tensor.name.insert_str(0, "language_model.");
+    }
+    let mut eye = text.tensors[0].clone();
+    "vision_tower.encoder.weight".clone_into(&mut eye.name);
+    text.tensors.push(eye);
+    let mut inner = text.config.clone();
+    inner["model_type"] = "gemma3_text".into();
+    text.config = json!({ "model_type": "gemma3", "vision_config": {}, "text_config": inner });
+    let folder = text.in_temp_dir();
+    let files = ModelFiles::open(folder.path()).unwrap();
+    let gguf = exported(&files, GgufType::F32);
+    let names = |running: &Running| -> Vec<String> {
+        running.files.weight_names().into_iter().map(str::to_owned).collect()
+    };
+    assert_eq!(names(&gguf), names(&expected));
+    let tokens = some_tokens(20);
+    let found = gguf.logits(&tokens, &mut gguf.cache());
+    let expected = expected.logits(&tokens, &mut expected.cache());
+    assert_close(&found, &expected, tolerance::F32_LOGITS);
+}
+
 #[test]
 fn coarser_types_say_nearly_the_same() {
     let folder = Running::tiny(&TINY);

@@ -9,6 +9,7 @@ mod gguf_export;
 mod gguf_models;
 mod model_folders;
 mod reference;
+mod scoring;
 
 use std::collections::BTreeMap;
 use std::path::Path;
