@@ -213,6 +213,10 @@ fn weights(err: &WeightsError) -> Words {
             format!("The tensor {name} in {} has the type {dtype}", path.display()),
             "Only F32, F16 and BF16 weights can be used; convert the file",
         ),
+        WeightsError::UnsupportedGgufType { name, dtype, path } => words(
+            format!("The tensor {name} in {} is stored as {dtype}", path.display()),
+            "Quantise the model as Q4_0 to Q8_0 or one of the K types, or convert it to F16",
+        ),
         WeightsError::MissingTensor { name, path } => words(
             format!("{} lacks the tensor {name}", path.display()),
             "Download the model again, or choose another",
@@ -276,7 +280,7 @@ fn first_line(text: &str) -> &str {
 fn architecture_words(architecture: &str, path: &std::path::Path) -> Words {
     words(
         format!("The architecture {architecture:?} of {} is not supported", path.display()),
-        "Choose a model of the Llama architecture",
+        "Choose a model of the Llama, Mistral, Qwen 2 or 3, Gemma 2 or 3, or Phi-3 family",
     )
 }
 
@@ -334,9 +338,30 @@ fn vector(err: &VectorError) -> Words {
         | VectorError::TokenizerMismatch { .. } => {
             words(format!("The vector does not fit the model: {err}"), other_model)
         }
+        VectorError::MissingInAligned { .. }
+        | VectorError::Unpaired { .. }
+        | VectorError::VectorsDiffer { .. } => words(
+            format!("These do not belong together: {err}"),
+            "Choose models and vectors of one architecture and size",
+        ),
+        VectorError::Density { .. }
+        | VectorError::DropRate { .. }
+        | VectorError::Layers { .. }
+        | VectorError::Profile { .. }
+        | VectorError::Setting { .. } => {
+            words(capitalised(&err.to_string()), "Choose a value in that range")
+        }
+        VectorError::BaseNeeded { .. } => words(
+            capitalised(&err.to_string()),
+            "Name the model that it was trained from as the base",
+        ),
+        VectorError::NoDifference => words(
+            "The two models are the same in all tensors that were asked for",
+            "Choose another model, or widen the filter",
+        ),
         VectorError::NotAVector { path } => words(
             format!("{} is no alignment vector", path.display()),
-            "Choose a vector file or a PEFT adapter folder",
+            "Choose a vector file, a PEFT adapter folder, or a folder with a whole aligned model",
         ),
         VectorError::NewerFormat { found, path } => words(
             format!("{} has the vector format {found:?}", path.display()),

@@ -83,7 +83,7 @@ mod tests {
     }
 
     fn fixture() -> Fixture {
-        let text = include_str!("../../../meav-test-support/fixtures/tokenizers.json");
+        let text = include_str!("../../../meav-test-support/fixtures/gguf_tokenizers.json");
         serde_json::from_str(text).unwrap()
     }
 
