@@ -8,7 +8,7 @@ use std::sync::Arc;
 use candle_core::Device;
 use meav_job::JobCtx;
 use meav_model::{Decoder, KvCache, Logits, ModelFiles};
-use meav_vector::{AlignmentVector, LiveWeights, Term};
+use meav_vector::{AlignmentVector, LiveWeights, Method, Term};
 use meav_weights::Dtype;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -33,8 +33,8 @@ impl Demo {
     }
 
     fn apply(&mut self, vector: &Arc<AlignmentVector>, coefficient: f64) {
-        let term = Term { vector: Arc::clone(vector), coefficient };
-        self.live.apply(&[term], &JobCtx::detached()).unwrap();
+        let term = Term::new(Arc::clone(vector), coefficient);
+        self.live.apply(Method::default(), &[term], &JobCtx::detached()).unwrap();
     }
 
     fn logits(&self, ids: &[u32]) -> Vec<Vec<f32>> {
@@ -137,8 +137,8 @@ fn lambda_zero_gives_the_logits_of_the_base_bit_for_bit() {
         demo.apply(&vectors[0], -0.7);
         demo.apply(&vectors[1], 1.3);
         assert_ne!(bits(&demo), base, "{dtype}");
-        let terms = vectors.clone().map(|vector| Term { vector, coefficient: 0.0 });
-        demo.live.apply(&terms, &job).unwrap();
+        let terms = vectors.clone().map(|vector| Term::new(vector, 0.0));
+        demo.live.apply(Method::default(), &terms, &job).unwrap();
         assert!(bits(&demo) == base, "{dtype}");
     }
 }

@@ -62,8 +62,11 @@ fn methods_and_scopes_change_the_weights_that_they_name_and_the_recipe() {
 #[test]
 fn saved_recipe_gives_the_same_answer_and_says_what_is_missing() {
     let home = Home::with_demo();
-    let vector = home.path().join("medical.safetensors");
-    fs::copy(demo_vector("medical"), &vector).unwrap();
+    // One that does not come with the demo, where it would be found.
+    let vector = home.path().join("smaller.safetensors");
+    let medical = demo_vector("medical");
+    let compress = ["vector", "compress", str(&medical), "--rank", "4", "--out", str(&vector)];
+    home.stdout(&compress);
     let recipe = home.path().join("ward.meav");
     let term = format!("{}=0.9", vector.display());
     let setup = ["--model", "demo", "--vector", &term, "--profile", "0.5,1"];
@@ -85,7 +88,7 @@ fn saved_recipe_gives_the_same_answer_and_says_what_is_missing() {
     fs::remove_file(&moved).unwrap();
     fs::copy(demo_vector("financial"), &vector).unwrap();
     let words = home.failure(&["chat", "--recipe", str(&recipe), "--prompt", "a"]);
-    for part in ["lacks medical", "medical.safetensors", "other values", "blake3:"] {
+    for part in ["lacks medical", "smaller.safetensors", "other values", "blake3:"] {
         assert!(words.contains(part), "{part} in {words}");
     }
     let info = home.stdout(&["info", str(&recipe)]);

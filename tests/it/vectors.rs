@@ -34,7 +34,7 @@ fn assert_same_weights(a: &Path, b: &Path, tolerance: f32) {
     for name in a.names() {
         let (a, b) = (a.load(name).unwrap().to_f32_vec(), b.load(name).unwrap().to_f32_vec());
         for (a, b) in a.iter().zip(&b) {
-            assert!((a - b).abs() <= tolerance * a.abs().max(b.abs()), "{name}: {a} and {b}");
+            assert!((a - b).abs() <= tolerance * a.abs().max(0.01), "{name}: {a} and {b}");
         }
     }
 }
@@ -114,14 +114,15 @@ fn every_compression_says_what_it_costs_and_can_be_merged() {
         let bytes = |key: &str| report[key].as_u64().unwrap();
         assert_eq!(bytes("bytes_after") < bytes("bytes_before"), smaller, "{name}: {report}");
         let error = report["relative_error"].as_f64().unwrap();
-        assert!(error > 0.0 && error.is_finite(), "{name}: {report}");
+        // Factors of rank 8 are smaller than signs: they stay.
+        assert!((error > 0.0) == smaller && error.is_finite(), "{name}: {report}");
         let shifts = report["shifts"].as_array().unwrap();
         let lambdas: Vec<f64> = shifts.iter().map(|it| it["lambda"].as_f64().unwrap()).collect();
         assert_eq!(lambdas, if measured { vec![-1.5, -1.0, 0.5, 1.0, 1.5] } else { vec![] });
         let term = format!("{}=0.5", out.display());
         let chat = ["--prompt", "Hello", "--temperature", "0", "--max-tokens", "2"];
         home.stdout(&[&["chat", "--model", "demo", "--vector", &term], &chat[..]].concat());
-        assert!(home.stdout(&["info", str(&out)]).contains("compression"), "{name}");
+        assert!(home.stdout(&["info", str(&out)]).contains("compression: method"), "{name}");
     }
 }
 

@@ -85,6 +85,9 @@ fn show(
 
 fn say_written(facts: &[Fact], json: Option<&JsonTarget>) -> Result<(), Failure> {
     for fact in facts {
+        if let Fact::Note(note) = fact {
+            writeln!(io::stderr(), "note: {note}")?;
+        }
         if let Fact::Written { path, summary } = fact {
             if !json.is_some_and(JsonTarget::is_stdout) {
                 writeln!(io::stdout(), "{}", path.display())?;

@@ -63,11 +63,16 @@ pub fn read_frame<T: DeserializeOwned>(reader: &mut impl Read) -> Result<Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Command, Dtype, JobId, JobSpec, Setup, VectorTerm};
+    use crate::{Command, Dtype, JobId, JobSpec, Method, Setup, VectorTerm};
 
     fn prepare(coefficient: f64) -> Command {
-        let vectors = vec![VectorTerm { file: "medical".into(), coefficient }];
-        let spec = JobSpec::Prepare(Setup { model: "demo".into(), dtype: Dtype::Bf16, vectors });
+        let vectors = vec![VectorTerm::new("medical", coefficient)];
+        let spec = JobSpec::Prepare(Setup {
+            model: "demo".into(),
+            dtype: Dtype::Bf16,
+            method: Method::Ties { density: 0.2 },
+            vectors,
+        });
         Command::Start { job_id: JobId(3), spec }
     }
 

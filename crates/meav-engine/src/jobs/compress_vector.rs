@@ -37,6 +37,10 @@ pub(crate) fn compress_vector(
         report.bytes_after as f64 / 1e6,
         report.relative_error * 100.0,
     );
+    if report.bytes_after >= report.bytes_before {
+        let note = "nothing became smaller: what would not shrink in this form was left as it is";
+        running.fact(Fact::Note(note.to_owned()));
+    }
     let worst = report.worst().map(|it| (it.name.clone(), it.relative_error));
     running.fact(Fact::Compressed(CompressReport {
         bytes_before: report.bytes_before,

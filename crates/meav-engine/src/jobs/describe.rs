@@ -147,7 +147,7 @@ fn describe_model(
     );
     let rope = match &config.rope_scaling {
         RopeScaling::None => format!("base {}", config.rope_theta),
-        scaling => format!("base {}, {scaling:?}", config.rope_theta),
+        scaling => format!("base {}, {scaling}", config.rope_theta),
     };
     let rows = [
         ("format", format!("{}, {}", checkpoint.format(), stored_dtypes(checkpoint))),

@@ -144,7 +144,7 @@ fn audit_csv(entries: &[AuditEntry]) -> String {
 mod tests {
     use std::fs;
 
-    use meav_protocol::{Dtype, RecipeStamp, StampTerm};
+    use meav_protocol::{Dtype, Method, RecipeStamp, Scope, StampTerm};
 
     use super::*;
 
@@ -154,11 +154,13 @@ mod tests {
             base: "blake3:00".to_owned(),
             model: "Tiny".to_owned(),
             dtype: Dtype::Bf16,
+            method: Method::default(),
             vectors: vec![StampTerm {
                 domain: "medical".to_owned(),
                 file: "medical.safetensors".into(),
                 fingerprint: "blake3:01".to_owned(),
                 coefficient: -0.7,
+                scope: Scope::default(),
             }],
         }
     }

@@ -25,7 +25,7 @@ fn metadata(text: &str) -> BTreeMap<String, String> {
 fn write(
     path: &Path,
     specs: Vec<StoredSpec>,
-    push: impl FnOnce(SafetensorsWriter<'_>) -> Result<(), WeightsError>,
+    push: impl FnOnce(SafetensorsWriter<&mut std::fs::File>) -> Result<(), WeightsError>,
 ) -> Result<(), WeightsError> {
     write_file_atomically(path, |file| {
         push(SafetensorsWriter::with_integers(file, path, specs, metadata(&" ".repeat(64)))?)
@@ -104,7 +104,7 @@ fn values_come_in_parts_and_metadata_at_last() {
 fn parts_that_are_no_tensor_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vector.safetensors");
-    let check = |push: fn(SafetensorsWriter<'_>) -> Result<(), WeightsError>, expected: &str| {
+    let check = |push: fn(SafetensorsWriter<&mut std::fs::File>) -> Result<(), WeightsError>, expected: &str| {
         let specs = vec![spec("a", F32, &[2]), spec("b", F32, &[1])];
         assert_eq!(write(&path, specs, push).unwrap_err().to_string(), expected);
         assert!(!path.exists());
@@ -137,7 +137,7 @@ fn parts_that_are_no_tensor_are_refused() {
     );
     let is_header = |err: WeightsError| err.to_string().starts_with("tensor \"(header)\" was");
     let specs = vec![spec("a", F32, &[0])];
-    let long = |writer: SafetensorsWriter<'_>| writer.finish_with(metadata(&" ".repeat(200)));
+    let long = |writer: SafetensorsWriter<&mut std::fs::File>| writer.finish_with(metadata(&" ".repeat(200)));
     assert!(is_header(write(&path, specs, long).unwrap_err()));
     assert!(!path.exists());
 }
