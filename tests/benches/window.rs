@@ -54,7 +54,12 @@ fn keep_chat(programs: &Path, home: &Path, n_messages: usize) {
         messages.push(Message::new(messages.last().map(|message| message.id), role, text));
     }
     let turn = ChatTurn {
-        setup: Setup { model: "demo".into(), dtype: Dtype::Bf16, method: Method::default(), vectors: Vec::new() },
+        setup: Setup {
+            model: "demo".into(),
+            dtype: Dtype::Bf16,
+            method: Method::default(),
+            vectors: Vec::new(),
+        },
         system: String::new(),
         messages,
         sampling: SamplingSpec {

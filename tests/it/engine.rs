@@ -15,12 +15,7 @@ use crate::support::{Home, PATIENCE, client, demo_model, demo_vector, next, prog
 
 fn setup(coefficient: f64) -> Setup {
     let vectors = vec![VectorTerm::new(demo_vector("medical"), coefficient)];
-    Setup {
-        model: demo_model().to_owned(),
-        dtype: Dtype::Bf16,
-        method: Method::default(),
-        vectors,
-    }
+    Setup { model: demo_model().to_owned(), dtype: Dtype::Bf16, method: Method::default(), vectors }
 }
 
 fn turn(messages: &[Message], max_tokens: usize, keep: Option<KeepIn>) -> JobSpec {

@@ -7,6 +7,7 @@ mod chat;
 mod demo;
 mod disk;
 mod engine;
+mod fuzz_seeds;
 mod merge;
 mod recipes;
 mod support;

@@ -30,9 +30,8 @@ fn methods_and_scopes_change_the_weights_that_they_name_and_the_recipe() {
     let (plain, plain_stamp) = merged("plain", &[]);
     let (none, _) = merged("dare-0", &["--method", "dare", "--drop", "0"]);
     let differing = |other: &Checkpoint| -> Vec<String> {
-        let differs = |name: &&str| {
-            plain.load(name).unwrap().bytes() != other.load(name).unwrap().bytes()
-        };
+        let differs =
+            |name: &&str| plain.load(name).unwrap().bytes() != other.load(name).unwrap().bytes();
         plain.names().filter(differs).map(str::to_owned).collect()
     };
     assert!(differing(&none).is_empty(), "dropping nothing changes nothing");
@@ -99,11 +98,9 @@ fn saved_recipe_gives_the_same_answer_and_says_what_is_missing() {
 fn files_that_are_no_recipes_are_refused_with_a_reason() {
     let home = Home::empty();
     let file = home.path().join("no.meav");
-    for (text, reason) in [
-        ("{", "no recipe"),
-        ("{}", "no recipe"),
-        (r#"{"meav.recipe": 2}"#, "newest known here"),
-    ] {
+    for (text, reason) in
+        [("{", "no recipe"), ("{}", "no recipe"), (r#"{"meav.recipe": 2}"#, "newest known here")]
+    {
         fs::write(&file, text).unwrap();
         let words = home.failure(&["chat", "--recipe", str(&file), "--prompt", "a"]);
         assert!(words.contains(reason), "{reason} in {words}");

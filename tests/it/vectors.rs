@@ -50,7 +50,8 @@ fn extracted_vector_leads_back_to_the_aligned_model_and_says_what_it_is() {
     assert_same_weights(&aligned, &back, 2.0 * f32::EPSILON);
 
     let info = home.stdout(&["info", str(&vector)]);
-    for words in ["dense: every element", "expert, generic, avoidance", "max relative error", "base"]
+    for words in
+        ["dense: every element", "expert, generic, avoidance", "max relative error", "base"]
     {
         assert!(info.contains(words), "{words} in {info}");
     }
@@ -154,7 +155,8 @@ fn separated_parts_add_up_to_the_vector() {
     let base = home.path().join("base");
     tiny_model(&TINY).write(&base);
     let file = |name: &str| home.path().join(name).with_extension("safetensors");
-    let (medical, legal, own, shared) = (file("medical"), file("legal"), file("own"), file("shared"));
+    let (medical, legal, own, shared) =
+        (file("medical"), file("legal"), file("own"), file("shared"));
     tiny_dense_vector(&TINY, "medical", 1).write(&medical);
     tiny_dense_vector(&TINY, "legal", 2).write(&legal);
     let parts = ["--out", str(&own), "--shared", str(&shared)];

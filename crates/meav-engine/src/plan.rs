@@ -63,12 +63,8 @@ fn parts(files: &ModelFiles, dtype: Dtype, vectors: &[PlannedVector]) -> Vec<Pla
         part("base model", format!("{millions}, {}", checkpoint.dtype()), Place::MappedFile, bytes)
     };
     let element = weights_dtype(dtype).size_bytes() as u64;
-    let live = part(
-        "live weights",
-        format!("{millions}, {dtype}"),
-        Place::Memory,
-        parameters * element,
-    );
+    let live =
+        part("live weights", format!("{millions}, {dtype}"), Place::Memory, parameters * element);
     let vector = |PlannedVector { header, .. }: &PlannedVector| {
         let name = one_line(&header.domain, NAME_CHARS);
         let kind = kind_name(header.kind).to_owned();

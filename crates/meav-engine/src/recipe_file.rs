@@ -70,8 +70,8 @@ impl RecipeFile {
     ///
     /// [`EngineError::Recipe`].
     pub(crate) fn open(path: &Path) -> Result<Self, EngineError> {
-        let mut recipe = read(path)
-            .map_err(|source| EngineError::Recipe { path: path.to_owned(), source })?;
+        let mut recipe =
+            read(path).map_err(|source| EngineError::Recipe { path: path.to_owned(), source })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let files = recipe.stamp.vectors.iter_mut().map(|term| &mut term.file);
         for file in files.chain([&mut recipe.model_file]) {

@@ -34,7 +34,7 @@ pub use error::{ConfigError, GgufExportError, ModelError, TokenizerError};
 pub use generator::{Finish, Generation, Generator};
 pub use gguf_export::GgufExport;
 pub use kv_cache::KvCache;
-pub use model_files::{is_weight, ModelFiles, SpecialTokens};
+pub use model_files::{ModelFiles, SpecialTokens, is_weight};
 pub use sampling::Sampling;
 pub use scoring::{ResponseTokens, mean_log_prob};
 pub use tokenizer::vocabulary_fingerprint;

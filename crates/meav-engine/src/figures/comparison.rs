@@ -56,10 +56,15 @@ pub(crate) fn comparison_svg(comparison: &Comparison) -> String {
         let mut bottom = top;
         for measure in measures {
             let whole = measure.of(overall).map_or("none".to_owned(), |it| format!("{it:+.3}"));
-            let heading =
-                format!("{} and {}: {} {whole}", names[overall.a], names[overall.b], measure.name());
+            let heading = format!(
+                "{} and {}: {} {whole}",
+                names[overall.a],
+                names[overall.b],
+                measure.name()
+            );
             drawing.text(left, top, TITLE, Anchor::Start, INK, &heading);
-            let (right, lower) = heat_map(&mut drawing, comparison, index, measure, left, top + 12.0);
+            let (right, lower) =
+                heat_map(&mut drawing, comparison, index, measure, left, top + 12.0);
             left = right.max(left + 8.0 * heading.chars().count() as f64 * 0.8) + 32.0;
             bottom = lower;
         }
@@ -134,7 +139,14 @@ fn heat_map(
             let (fill, ink) = colours(measure.signed(value));
             drawing.rect(x, y, CELL_WIDTH - 1.0, CELL_HEIGHT - 1.0, &fill);
             let middle = x + CELL_WIDTH / 2.0;
-            drawing.text(middle, base_line, TEXT - 1.0, Anchor::Middle, ink, &format!("{value:.2}"));
+            drawing.text(
+                middle,
+                base_line,
+                TEXT - 1.0,
+                Anchor::Middle,
+                ink,
+                &format!("{value:.2}"),
+            );
         }
     }
     let right = left + LABEL_WIDTH + modules.len() as f64 * CELL_WIDTH;
@@ -191,7 +203,8 @@ mod tests {
     #[test]
     fn drawing_is_valid_names_every_part_and_becomes_a_picture() {
         let svg = comparison_svg(&comparison());
-        for text in ["layer 0", "layer 1", "attention", "MLP", "0.90", "-1.00", "=legal &amp; &lt;"] {
+        for text in ["layer 0", "layer 1", "attention", "MLP", "0.90", "-1.00", "=legal &amp; &lt;"]
+        {
             assert!(svg.contains(text), "{text}");
         }
         let png = png(&svg).unwrap();

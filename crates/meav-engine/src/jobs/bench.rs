@@ -157,9 +157,8 @@ fn seeded_vector(
 }
 
 fn seeded_delta(kind: SeededKind, shape: &[usize], random: &mut fastrand::Rng) -> Option<Delta> {
-    let mut values = |len: usize| -> Vec<f32> {
-        (0..len).map(|_| random.f32() * 0.02 - 0.01).collect()
-    };
+    let mut values =
+        |len: usize| -> Vec<f32> { (0..len).map(|_| random.f32() * 0.02 - 0.01).collect() };
     let len = shape.iter().product();
     match (kind, shape) {
         (SeededKind::Dense, _) => {
@@ -180,7 +179,8 @@ fn seeded_delta(kind: SeededKind, shape: &[usize], random: &mut fastrand::Rng) -
                     *value = 0.0;
                 }
             });
-            Sparse::from_dense(shape.to_vec(), &values, meav_weights::Dtype::Bf16).map(Delta::Sparse)
+            Sparse::from_dense(shape.to_vec(), &values, meav_weights::Dtype::Bf16)
+                .map(Delta::Sparse)
         }
         (SeededKind::Sign, &[_, _]) => {
             Sign::from_dense(shape.to_vec(), &values(len)).map(Delta::Sign)

@@ -36,9 +36,10 @@ pub(crate) fn compare_vectors(
         norms,
         pairs: pairs.iter().map(pair).collect(),
     };
-    let cells = found.cells.iter().map(|it| {
-        cell(it.layer, Some(protocol_module(it.module)), it.norms.clone(), &it.pairs)
-    });
+    let cells = found
+        .cells
+        .iter()
+        .map(|it| cell(it.layer, Some(protocol_module(it.module)), it.norms.clone(), &it.pairs));
     running.fact(Fact::Compared(Comparison {
         vectors: vectors.iter().map(compared).collect(),
         overall: cell(None, None, found.norms.clone(), &found.pairs),

@@ -2,9 +2,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use meav_model::ModelFiles;
-use meav_protocol::{
-    ExportTarget, Fact, MissingPart, OpenedRecipe, Setup, StampTerm, VectorTerm,
-};
+use meav_protocol::{ExportTarget, Fact, MissingPart, OpenedRecipe, Setup, StampTerm, VectorTerm};
 use meav_vector::Term;
 use meav_weights::{Fingerprint, write_file_atomically};
 
@@ -74,7 +72,8 @@ pub(super) fn read_recipe(
 ) -> Result<OpenedRecipe, EngineError> {
     let RecipeFile { model_file, stamp, .. } = RecipeFile::open(path)?;
     let parse = |text: &str| {
-        text.parse::<Fingerprint>().map_err(|_| at(path)(RecipeFileError::Fingerprint(text.to_owned())))
+        text.parse::<Fingerprint>()
+            .map_err(|_| at(path)(RecipeFileError::Fingerprint(text.to_owned())))
     };
     let mut missing = Vec::new();
     let base = parse(&stamp.base)?;
@@ -82,7 +81,13 @@ pub(super) fn read_recipe(
         Ok(model) => Some(model),
         Err(found) => {
             let (name, fingerprint) = (stamp.model.clone(), stamp.base.clone());
-            missing.push(MissingPart { name, is_model: true, file: model_file, fingerprint, found });
+            missing.push(MissingPart {
+                name,
+                is_model: true,
+                file: model_file,
+                fingerprint,
+                found,
+            });
             None
         }
     };
@@ -129,7 +134,9 @@ impl Worker {
         let mut candidates = self.candidates(wanted, file, recipe, FileStamp::of_vector);
         let name = file.file_name().unwrap_or_default();
         candidates.extend(self.folders.demo_vectors.as_ref().map(|folder| folder.join(name)));
-        self.find(wanted, file, &candidates, |path| Ok(self.open_vector(path, running)?.fingerprint))
+        self.find(wanted, file, &candidates, |path| {
+            Ok(self.open_vector(path, running)?.fingerprint)
+        })
     }
 
     fn candidates(
@@ -161,7 +168,9 @@ impl Worker {
             match fingerprint(path) {
                 Ok(fingerprint) if fingerprint == wanted => return Ok(Ok(path.clone())),
                 Err(err) if is_cancelled(&err) => return Err(err),
-                Ok(_) if path == file => found = Some("what lies there has other values".to_owned()),
+                Ok(_) if path == file => {
+                    found = Some("what lies there has other values".to_owned())
+                }
                 Err(err) if path == file => found = Some(err.to_string()),
                 _ => {}
             }

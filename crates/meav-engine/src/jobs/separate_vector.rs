@@ -37,7 +37,8 @@ pub(crate) fn separate_vector(
         let Some(path) = path else { continue };
         check_disk(path, part.size_bytes())?;
         running.stage(Stage::Writing, |job| save(part, None, path, job))?;
-        let summary = format!("{words} of vector {domain:?}; {percent:.1} % of its squared norm is shared");
+        let summary =
+            format!("{words} of vector {domain:?}; {percent:.1} % of its squared norm is shared");
         worker.record_written("separate", path, summary, running);
     }
     Ok(())

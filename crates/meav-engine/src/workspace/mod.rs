@@ -8,7 +8,7 @@ mod librarian;
 mod migrations;
 mod search;
 
-pub(crate) use export::free_path;
 pub(crate) use database::{Workspace, WorkspaceError};
+pub(crate) use export::free_path;
 pub(crate) use file_stamp::FileStamp;
 pub(crate) use librarian::Librarian;

@@ -104,7 +104,8 @@ fn values_come_in_parts_and_metadata_at_last() {
 fn parts_that_are_no_tensor_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vector.safetensors");
-    let check = |push: fn(SafetensorsWriter<&mut std::fs::File>) -> Result<(), WeightsError>, expected: &str| {
+    let check = |push: fn(SafetensorsWriter<&mut std::fs::File>) -> Result<(), WeightsError>,
+                 expected: &str| {
         let specs = vec![spec("a", F32, &[2]), spec("b", F32, &[1])];
         assert_eq!(write(&path, specs, push).unwrap_err().to_string(), expected);
         assert!(!path.exists());
@@ -137,7 +138,9 @@ fn parts_that_are_no_tensor_are_refused() {
     );
     let is_header = |err: WeightsError| err.to_string().starts_with("tensor \"(header)\" was");
     let specs = vec![spec("a", F32, &[0])];
-    let long = |writer: SafetensorsWriter<&mut std::fs::File>| writer.finish_with(metadata(&" ".repeat(200)));
+    let long = |writer: SafetensorsWriter<&mut std::fs::File>| {
+        writer.finish_with(metadata(&" ".repeat(200)))
+    };
     assert!(is_header(write(&path, specs, long).unwrap_err()));
     assert!(!path.exists());
 }

@@ -40,9 +40,8 @@ pub(super) fn write(
     let weights = files.checkpoint.parameter_count() * dtype.size_bytes() as u64;
     let folder = AtomicDir::create(out)?;
     check_disk(out, weights + COMPANION_BYTES)?;
-    running.stage(Stage::Writing, |job| {
-        write_weights(merged, folder.path(), max_shard_bytes, job)
-    })?;
+    running
+        .stage(Stage::Writing, |job| write_weights(merged, folder.path(), max_shard_bytes, job))?;
     write_companions(files, *dtype, recipe, folder.path())?;
     Ok(folder.commit()?)
 }
