@@ -1,8 +1,12 @@
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use meav_job::JobCtx;
-use meav_weights::{Checkpoint, CheckpointFormat, Fingerprint, Fingerprinter, Values, Weight};
+use meav_weights::{
+    Checkpoint, CheckpointFormat, Fingerprint, Fingerprinter, Values, Weight, is_copied_head,
+    is_weight,
+};
 use rayon::prelude::*;
 
 use crate::rows::base_name;
@@ -128,7 +132,7 @@ impl Delta {
         }
     }
 
-    fn is_finite(&self) -> bool {
+    pub(crate) fn is_finite(&self) -> bool {
         match self {
             Self::Dense(weight) | Self::Aligned(weight) => is_finite(weight),
             Self::Sparse(sparse) => is_finite(sparse.weight()),
@@ -155,8 +159,9 @@ impl AlignmentVector {
     ///
     /// The domain of an adapter or a model is the name of its folder or file. A model is a vector
     /// whose values are its difference from the base model at hand; its fingerprint is that of its
-    /// tensors. A GGUF is dequantised into memory. `known_fingerprint`, kept from an earlier
-    /// reading of the same unchanged file, saves reading all of a large vector.
+    /// weights, without what else its files hold. A GGUF is dequantised into memory.
+    /// `known_fingerprint`, kept from an earlier reading of the same unchanged file, saves reading
+    /// all of a large vector but the places of sparse values.
     ///
     /// # Errors
     ///
@@ -168,7 +173,10 @@ impl AlignmentVector {
     ) -> Result<Self, VectorError> {
         let VectorParts { kind, origin, deltas } = open_parts(path, job)?;
         let fingerprint = match known_fingerprint {
-            Some(fingerprint) => fingerprint,
+            Some(fingerprint) => {
+                check_places(&deltas, path)?;
+                fingerprint
+            }
             None => check_and_fingerprint(&deltas, path, job)?,
         };
         Ok(Self { path: path.to_owned(), kind, origin, fingerprint, deltas })
@@ -191,7 +199,10 @@ impl AlignmentVector {
     }
 
     /// Checks that every tensor can be added to the base model's tensor of that name, and that a
-    /// whole model has all tensors of the base model.
+    /// whole model has all weights of the base model.
+    ///
+    /// A whole model may have an output projection that the base model has not, as long as it is
+    /// the copy of its own embeddings; it is not applied.
     ///
     /// # Errors
     ///
@@ -202,6 +213,9 @@ impl AlignmentVector {
         let domain = || self.origin.domain.clone();
         for (name, delta) in &self.deltas {
             let Some(info) = base.info(name) else {
+                if self.is_copied_head(name) {
+                    continue;
+                }
                 let (name, base) = (name.clone(), base_name(base));
                 return Err(VectorError::MissingTensor { vector: self.name().into(), name, base });
             };
@@ -215,7 +229,7 @@ impl AlignmentVector {
                 });
             }
         }
-        let is_missing = |name: &&str| !self.deltas.contains_key(*name);
+        let is_missing = |name: &&str| is_weight(name) && !self.deltas.contains_key(*name);
         if self.kind == VectorKind::Checkpoint
             && let Some(name) = base.names().find(is_missing)
         {
@@ -229,9 +243,17 @@ impl AlignmentVector {
             _ => Ok(()),
         }
     }
-}
 
-impl AlignmentVector {
+    /// Whether the tensor is one of a whole model's that is there twice.
+    pub(crate) fn is_copied_head(&self, name: &str) -> bool {
+        let aligned = |name: &str| match self.deltas.get(name) {
+            Some(Delta::Aligned(weight)) => Some(weight.clone()),
+            _ => None,
+        };
+        let Ok(is_copied) = is_copied_head(name, |name| Ok::<_, Infallible>(aligned(name)));
+        is_copied
+    }
+
     /// What errors call it.
     pub(crate) fn name(&self) -> VectorName {
         let VectorOrigin { domain, base_name, .. } = &self.origin;
@@ -247,7 +269,7 @@ fn open_parts(path: &Path, job: &JobCtx<'_>) -> Result<VectorParts, VectorError>
     if format::is_vector(&checkpoint) || !is_model(&checkpoint) {
         return format::read(&checkpoint);
     }
-    let names: Vec<_> = checkpoint.names().collect();
+    let names: Vec<_> = checkpoint.names().filter(|name| is_weight(name)).collect();
     let mut deltas = BTreeMap::new();
     for (index, name) in names.iter().enumerate() {
         job.tick(index, names.len())?;
@@ -269,12 +291,24 @@ pub(crate) struct VectorParts {
     pub(crate) deltas: BTreeMap<String, Delta>,
 }
 
+/// Refuses values outside their row: places are not checked again where they are added.
+fn check_places(deltas: &BTreeMap<String, Delta>, path: &Path) -> Result<(), VectorError> {
+    let is_broken = |delta: &Delta| matches!(delta, Delta::Sparse(it) if !it.columns_fit());
+    match deltas.iter().find(|(_, delta)| is_broken(delta)) {
+        Some((name, _)) => {
+            Err(VectorError::Parts { name: name.clone(), path: path.to_owned() })
+        }
+        None => Ok(()),
+    }
+}
+
 /// The identity of a vector: that of what it adds to each tensor. Refuses NaN and infinity.
 fn check_and_fingerprint(
     deltas: &BTreeMap<String, Delta>,
     path: &Path,
     job: &JobCtx<'_>,
 ) -> Result<Fingerprint, VectorError> {
+    check_places(deltas, path)?;
     let mut fingerprinter = Fingerprinter::default();
     for (index, (name, delta)) in deltas.iter().enumerate() {
         job.tick(index, deltas.len())?;
@@ -284,10 +318,6 @@ fn check_and_fingerprint(
         match delta {
             Delta::Dense(weight) | Delta::Aligned(weight) => fingerprinter.add(name, weight),
             Delta::Sparse(sparse) => {
-                if !sparse.columns_fit() {
-                    let (name, path) = (name.clone(), path.to_owned());
-                    return Err(VectorError::Parts { name, path });
-                }
                 let (offsets, columns, values) = sparse.parts();
                 fingerprinter.add(name, values);
                 add_shape(&mut fingerprinter, b"sparse", sparse.shape());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use meav_job::{CancelToken, JobCtx};
-use meav_test_support::{GgufType, TINY, TinyModel, tiny_gguf, tiny_model};
+use meav_test_support::{GgufType, TINY, Tensor, TinyModel, tiny_gguf, tiny_model};
 use meav_vector::{AlignmentVector, Delta, VectorError, VectorKind, save};
 use meav_weights::{Checkpoint, Dtype, Fingerprint};
 use tempfile::TempDir;
@@ -60,6 +60,57 @@ fn one_gives_the_model_and_half_of_it_is_half_way() {
             assert!((half[i] - f32::midpoint(from[i], to[i])).abs() <= f32::EPSILON * size);
         }
     }
+}
+
+/// A copy of the embeddings under the name of the output projection, with one value changed by
+/// `change`.
+fn head(tensors: &[Tensor], change: f32) -> Tensor {
+    let mut head = tensors[0].clone();
+    assert_eq!(head.name, "model.embed_tokens.weight");
+    "lm_head.weight".clone_into(&mut head.name);
+    head.values[7] += change;
+    head
+}
+
+#[test]
+fn what_is_no_weight_is_left_out_on_either_side() {
+    let (aligned, base) = (tiny_model(&ALIGNED), tiny_model(&TINY));
+    let inv_freq = Tensor {
+        name: "model.layers.0.self_attn.rotary_emb.inv_freq".to_owned(),
+        shape: vec![8],
+        values: vec![1.0; 8],
+        dtype: meav_test_support::Dtype::F32,
+    };
+    for name in ["rope_freqs.weight", "rope_factors_long.weight", inv_freq.name.as_str()] {
+        let extra = || Tensor { name: name.to_owned(), ..inv_freq.clone() };
+        for (in_aligned, in_base) in [(true, false), (false, true)] {
+            let (mut aligned, mut base) = (aligned.clone(), base.clone());
+            aligned.tensors.extend(in_aligned.then(extra));
+            base.tensors.extend(in_base.then(extra));
+            let (aligned, base) = (aligned.in_temp_dir(), base.in_temp_dir());
+            let vector = open(aligned.path());
+            assert!(!vector.deltas.contains_key(name));
+            let base = Checkpoint::open(base.path()).unwrap();
+            vector.check_fit(&base, Fingerprint::of_bytes(b"vocabulary")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn output_projection_fits_a_base_without_one_if_it_is_the_embeddings() {
+    let base = tiny_model(&TINY).in_temp_dir();
+    let base = Checkpoint::open(base.path()).unwrap();
+    let fit = |change: f32| {
+        let mut aligned = tiny_model(&ALIGNED);
+        aligned.tensors.push(head(&aligned.tensors, change));
+        let vector = open(aligned.in_temp_dir().path());
+        vector.check_fit(&base, Fingerprint::of_bytes(b"vocabulary"))
+    };
+    fit(0.0).unwrap();
+    let err = fit(1.0).unwrap_err();
+    let is_head =
+        matches!(&err, VectorError::MissingTensor { name, .. } if name == "lm_head.weight");
+    assert!(is_head, "{err:?}");
 }
 
 #[test]
