@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use meav_job::Cancelled;
-use meav_weights::WeightsError;
+use meav_weights::{Dtype, WeightsError};
 
 /// Why an alignment vector could not be read or applied.
 #[derive(Debug, thiserror::Error)]
@@ -13,8 +13,8 @@ pub enum VectorError {
     #[error("the coefficient of {domain:?} is {coefficient}, which is not a finite number")]
     NonFiniteCoefficient { domain: String, coefficient: f64 },
 
-    /// TIES is to keep nothing, more than everything, or NaN.
-    #[error("the density of TIES is {density}, which is not above 0 and up to 1")]
+    /// TIES or a compression is to keep nothing, more than everything, or NaN.
+    #[error("the density is {density}, which is not above 0 and up to 1")]
     Density { density: f64 },
 
     /// DARE is to drop everything, less than nothing, or NaN.
@@ -37,6 +37,14 @@ pub enum VectorError {
          transferred between models of another architecture or size"
     )]
     MissingTensor { vector: Box<VectorName>, name: String, base: String },
+
+    /// The vector was made for a file that calls all tensors otherwise.
+    #[error(
+        "the base model {base:?} calls {found:?} what {vector} calls {name:?}: the vector was made \
+         for another form of the model, such as the GGUF of a model that sees, which holds its \
+         text part only"
+    )]
+    OtherNames { vector: Box<VectorName>, name: Box<str>, found: Box<str>, base: Box<str> },
 
     /// The vector and the base model give a tensor different dimensions.
     #[error(
@@ -62,7 +70,7 @@ pub enum VectorError {
     #[error("{domain:?} is a whole model: its base model is needed too")]
     BaseNeeded { domain: String },
 
-    /// Two vectors give a tensor different dimensions.
+    /// Two vectors, or the two models of a difference, give a tensor different dimensions.
     #[error("tensor {name:?} has shape {a_shape:?} in {a:?} and {b_shape:?} in {b:?}")]
     VectorsDiffer {
         name: Box<str>,
@@ -118,6 +126,10 @@ pub enum VectorError {
     /// A sparse or one-bit tensor lacks a part, or its parts contradict each other.
     #[error("the stored parts of tensor {name:?} don't fit together in {path:?}")]
     Parts { name: String, path: PathBuf },
+
+    /// Values that are numbers become infinite in the type that they are to be stored in.
+    #[error("tensor {name:?} has values that are too large for {dtype}")]
+    TooLargeForDtype { name: String, dtype: Dtype },
 
     /// The vector has NaN or infinite values, e.g. from a training run that diverged.
     #[error("tensor {name:?} has values that are not finite numbers in {path:?}")]

@@ -10,9 +10,10 @@ use meav_weights::{
 use rayon::prelude::*;
 use serde_json::json;
 
+use crate::alignment_vector::is_finite;
 use crate::format::{key, origin_metadata};
 use crate::rows::{base_name, widen};
-use crate::{VectorError, VectorKind, VectorName, VectorOrigin};
+use crate::{VectorError, VectorKind, VectorOrigin};
 
 /// What to extract.
 pub struct Extraction<'a> {
@@ -65,8 +66,9 @@ const CHUNK: usize = 1 << 20;
 ///
 /// # Errors
 ///
-/// [`VectorError::Unpaired`], [`VectorError::ShapeMismatch`] or [`VectorError::NonFiniteValues`]
-/// for the first such tensor in name order; [`VectorError::NoDifference`];
+/// [`VectorError::Unpaired`], [`VectorError::VectorsDiffer`], [`VectorError::NonFiniteValues`] or
+/// [`VectorError::TooLargeForDtype`] for the first such tensor in name order;
+/// [`VectorError::NoDifference`];
 /// [`VectorError::Weights`] if a file can't be read or written; [`VectorError::Cancelled`] between
 /// two chunks. Whatever was at `path` is then still there.
 pub fn extract(
@@ -123,20 +125,25 @@ const MAX_NAME: usize = 60;
 fn paired_names<'a>(extraction: &Extraction<'a>) -> Result<Vec<&'a str>, VectorError> {
     let Extraction { aligned, base, includes, .. } = extraction;
     let names: BTreeSet<&str> = aligned.names().chain(base.names()).collect();
-    let names: Vec<_> = names.into_iter().filter(|name| includes(name)).collect();
+    let mut names: Vec<_> = names.into_iter().filter(|name| includes(name)).collect();
+    let mut copied_heads = BTreeSet::new();
     for name in &names {
         let (found, missing) = match (base.info(name), aligned.info(name)) {
             (Some(own), Some(other)) if own.shape == other.shape => continue,
             (Some(own), Some(other)) => {
-                return Err(VectorError::ShapeMismatch {
-                    vector: VectorName { domain: base_name(aligned), made_for: None }.into(),
-                    name: (*name).to_owned(),
-                    found: other.shape,
-                    expected: own.shape,
-                    base: base_name(base),
+                return Err(VectorError::VectorsDiffer {
+                    name: (*name).into(),
+                    a: base_name(aligned).into(),
+                    a_shape: other.shape.into(),
+                    b: base_name(base).into(),
+                    b_shape: own.shape.into(),
                 });
             }
             (Some(_), None) => (base, aligned),
+            (None, _) if aligned.is_copied_head(name)? => {
+                copied_heads.insert(*name);
+                continue;
+            }
             (None, _) => (aligned, base),
         };
         return Err(VectorError::Unpaired {
@@ -145,6 +152,7 @@ fn paired_names<'a>(extraction: &Extraction<'a>) -> Result<Vec<&'a str>, VectorE
             missing: missing.path().to_owned(),
         });
     }
+    names.retain(|name| !copied_heads.contains(name));
     Ok(names)
 }
 
@@ -204,8 +212,10 @@ impl<'a> Pair<'a> {
                 aligned.par_iter().zip(&base).map(|(aligned, base)| aligned - base).collect();
             let delta = Weight::from_f32(vec![delta.len()], delta).to_dtype(self.dtype);
             let rounded = delta.to_f32_vec();
-            // What is too large for the dtype has become infinite.
-            self.check_finite(self.extraction.aligned, &rounded)?;
+            if !is_finite(&delta) {
+                let (name, dtype) = (self.name.to_owned(), self.dtype);
+                return Err(VectorError::TooLargeForDtype { name, dtype });
+            }
             errors.add(&aligned, &base, &rounded);
             errors.size_bytes += delta.bytes().len() as u64;
             writer.push_part(delta.bytes())?;

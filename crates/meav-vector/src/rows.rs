@@ -24,16 +24,30 @@ pub(crate) struct DeltaRows<'a> {
 
 impl<'a> DeltaRows<'a> {
     /// `None` where the vector does not change the tensor.
+    ///
+    /// # Errors
+    ///
+    /// [`VectorError::BaseNeeded`] or [`VectorError::ShapeMismatch`] for the weight of a whole
+    /// model; [`VectorError::Parts`] for sparse values outside their rows.
     pub(crate) fn of(
         vector: &'a AlignmentVector,
         name: &str,
         base: Option<&Checkpoint>,
     ) -> Result<Option<Self>, VectorError> {
         let Some(delta) = vector.deltas.get(name) else { return Ok(None) };
-        let domain = || vector.origin.domain.clone();
         let base = match (delta, base) {
+            (Delta::Sparse(sparse), _) if !sparse.columns_fit() => {
+                let (name, path) = (name.to_owned(), vector.path.clone());
+                return Err(VectorError::Parts { name, path });
+            }
             (Delta::Aligned(_), None) => {
-                return Err(VectorError::BaseNeeded { domain: domain() });
+                let domain = vector.origin.domain.clone();
+                return Err(VectorError::BaseNeeded { domain });
+            }
+            (Delta::Aligned(_), Some(base))
+                if base.info(name).is_none() && vector.is_copied_head(name) =>
+            {
+                return Ok(None);
             }
             (Delta::Aligned(aligned), Some(base)) => {
                 let weight = base.load(name)?;

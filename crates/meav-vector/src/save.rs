@@ -23,7 +23,7 @@ use crate::{AlignmentVector, Delta, VectorError, VectorKind};
 /// # Errors
 ///
 /// [`VectorError::UnsupportedKind`] for a plain checkpoint, whose difference must be extracted;
-/// [`VectorError::NonFiniteValues`] for the first tensor with a value that `dtype` can't hold;
+/// [`VectorError::TooLargeForDtype`] for the first tensor with a value that `dtype` can't hold;
 /// [`VectorError::Weights`] if it can't be written; [`VectorError::Cancelled`] between two tensors.
 /// Nothing is left then.
 pub fn save(
@@ -46,7 +46,7 @@ pub fn save(
         let mut writer = SafetensorsWriter::with_integers(file, path, specs, metadata(vector))?;
         for (index, piece) in pieces.iter().enumerate() {
             job.tick(index, pieces.len())?;
-            piece.write(&mut writer, vector)?;
+            piece.write(&mut writer)?;
         }
         Ok::<_, VectorError>(writer.finish()?)
     })
@@ -61,13 +61,14 @@ pub fn save_low_rank(
     vector: &AlignmentVector,
     dtype: Dtype,
     path: &Path,
+    job: &JobCtx<'_>,
 ) -> Result<(), VectorError> {
     match vector.deltas.values().find(|delta| !matches!(delta, Delta::LowRank(_))) {
         Some(delta) => {
             let kind = kind_name(form(delta)).to_owned();
             Err(VectorError::UnsupportedKind { kind, path: vector.path.clone() })
         }
-        None => save(vector, Some(dtype), path, &JobCtx::detached()),
+        None => save(vector, Some(dtype), path, job),
     }
 }
 
@@ -170,7 +171,6 @@ impl Piece<'_> {
     fn write(
         &self,
         writer: &mut SafetensorsWriter<impl std::io::Write>,
-        vector: &AlignmentVector,
     ) -> Result<(), VectorError> {
         let weight = match (&self.values, self.spec.dtype) {
             (PieceValues::Integers(values), _) => return Ok(writer.push(values.bytes())?),
@@ -181,8 +181,8 @@ impl Piece<'_> {
             (_, StoredDtype::Integer(_)) => unreachable!("weights are floats"),
         };
         if !is_finite(&weight) {
-            let (name, path) = (self.spec.name.clone(), vector.path.clone());
-            return Err(VectorError::NonFiniteValues { name, path });
+            let (name, dtype) = (self.spec.name.clone(), weight.dtype());
+            return Err(VectorError::TooLargeForDtype { name, dtype });
         }
         Ok(writer.push(weight.bytes())?)
     }

@@ -16,8 +16,9 @@ pub struct Sparse {
 /// Rows of at most this many columns have theirs in 16 bits.
 const MAX_U16_ROW: usize = 1 << 16;
 
-/// And those of longer rows could not be told.
-const MAX_U32_ROW: usize = 1 << 32;
+/// No tensor of a model has longer rows; a small file that names some is after the memory that
+/// reading a row takes.
+const MAX_ROW: usize = 1 << 24;
 
 impl Sparse {
     /// Takes the parts as a file holds them.
@@ -42,7 +43,7 @@ impl Sparse {
         let is_rising = starts
             .windows(2)
             .all(|pair| pair[0] <= pair[1] && (pair[1] - pair[0]) as usize <= row_len);
-        let fits = row_len <= MAX_U32_ROW
+        let fits = row_len <= MAX_ROW
             && starts.len() == n_rows + 1
             && starts.first() == Some(&0)
             && starts.last().is_some_and(|end| *end as usize == n_values)

@@ -38,7 +38,7 @@ impl Task<'_> {
         let (Factors { left, right }, scale) = match self.source.delta() {
             Delta::LowRank(LowRank { a, b, rank: own, scale, .. }) => {
                 let (a, b) = (Matrix::new(*own, n, a.clone()), Matrix::new(m, *own, b.clone()));
-                (truncate_product(&b, &a, rank), *scale)
+                (truncate_product(&b, &a, rank, job)?, *scale)
             }
             _ => (truncate(self.source, rank, SEED, job)?, 1.0),
         };

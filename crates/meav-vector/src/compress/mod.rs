@@ -79,12 +79,12 @@ impl CompressReport {
 /// A smaller vector of nearly the same effect, in memory; [`save`](crate::save) writes it.
 ///
 /// Takes vectors of any form, reading them a few rows at a time. `base` is needed for a whole model
-/// only. The result has no calibration: its sweep was another vector's.
+/// only. The result has no calibration and no extraction: those were measured of another vector.
 ///
 /// # Errors
 ///
 /// [`VectorError::Density`] or [`VectorError::Setting`] before any work;
-/// [`VectorError::BaseNeeded`]; [`VectorError::NonFiniteValues`] where dividing by a small density
+/// [`VectorError::BaseNeeded`]; [`VectorError::TooLargeForDtype`] where dividing by a small density
 /// goes beyond the dtype; [`VectorError::Cancelled`] between two tensors.
 pub fn compress(
     vector: &AlignmentVector,
@@ -110,6 +110,7 @@ pub fn compress(
     let origin = VectorOrigin {
         compression: Some(compression.metadata(&report).to_string()),
         calibration: None,
+        extraction: None,
         ..vector.origin.clone()
     };
     let parts = VectorParts { kind: compression.kind(), origin, deltas };
@@ -179,7 +180,13 @@ impl Task<'_> {
             Compression::Dare { density, seed } => self.drawn(density, seed, job)?,
             Compression::Sign => self.signs(job)?,
         };
-        Ok(smaller.unwrap_or_else(|| self.as_it_is()))
+        match smaller {
+            Some(delta) if !delta.is_finite() => {
+                let (name, dtype) = (self.name.to_owned(), self.source.dtype());
+                Err(VectorError::TooLargeForDtype { name, dtype })
+            }
+            smaller => Ok(smaller.unwrap_or_else(|| self.as_it_is())),
+        }
     }
 
     fn as_it_is(&self) -> Delta {

@@ -1,3 +1,5 @@
+use meav_job::{Cancelled, JobCtx};
+
 /// Eigenvalues, largest first, and eigenvectors.
 pub(super) struct Eigen {
     pub(super) values: Vec<f64>,
@@ -11,9 +13,13 @@ const MAX_SWEEPS: usize = 40;
 
 /// All eigenvalues of a symmetric matrix `(n, n)`, by Jacobi's cyclic rotations.
 ///
-/// Slow for thousands of rows, and as exact as `f64` allows for every eigenvector. Source: Golub
+/// Slow for thousands of rows, so that it can be cancelled at every row, and as exact as `f64` allows for every eigenvector. Source: Golub
 /// and Van Loan, 2013, Matrix Computations, 4th edition, Sec. 8.5.
-pub(super) fn symmetric(mut a: Vec<f64>, n: usize) -> Eigen {
+pub(super) fn symmetric(
+    mut a: Vec<f64>,
+    n: usize,
+    job: &JobCtx<'_>,
+) -> Result<Eigen, Cancelled> {
     assert_eq!(a.len(), n * n, "matrix");
     let mut vectors = vec![0.0; n * n];
     vectors.iter_mut().step_by(n + 1).for_each(|diagonal| *diagonal = 1.0);
@@ -22,6 +28,7 @@ pub(super) fn symmetric(mut a: Vec<f64>, n: usize) -> Eigen {
     for _ in 0..MAX_SWEEPS {
         let mut n_rotations = 0;
         for p in 0..n {
+            job.check()?;
             for q in p + 1..n {
                 if a[p * n + q].abs() > negligible {
                     rotate(&mut a, &mut vectors, n, (p, q));
@@ -33,7 +40,7 @@ pub(super) fn symmetric(mut a: Vec<f64>, n: usize) -> Eigen {
             break;
         }
     }
-    sorted(&a, &vectors, n)
+    Ok(sorted(&a, &vectors, n))
 }
 
 /// Turns element `(p, q)` to zero.
@@ -70,9 +77,13 @@ fn sorted(a: &[f64], vectors: &[f64], n: usize) -> Eigen {
 mod tests {
     use super::*;
 
+    fn of(matrix: Vec<f64>, n: usize) -> Eigen {
+        symmetric(matrix, n, &JobCtx::detached()).unwrap()
+    }
+
     #[test]
     fn matrix_of_two_has_the_eigenvalues_of_its_formula() {
-        let Eigen { values, vectors } = symmetric(vec![2.0, 1.0, 1.0, 2.0], 2);
+        let Eigen { values, vectors } = of(vec![2.0, 1.0, 1.0, 2.0], 2);
         assert!((values[0] - 3.0).abs() < 1e-15 && (values[1] - 1.0).abs() < 1e-15, "{values:?}");
         assert!((vectors[0] - vectors[1]).abs() < 1e-15 && (vectors[2] + vectors[3]).abs() < 1e-15);
     }
@@ -82,7 +93,7 @@ mod tests {
         for n in [1, 2, 3, 10, 41] {
             let value = |i: usize, j: usize| ((i * j + i + j) as f64).sin();
             let matrix: Vec<f64> = (0..n * n).map(|at| value(at / n, at % n)).collect();
-            let Eigen { values, vectors } = symmetric(matrix.clone(), n);
+            let Eigen { values, vectors } = of(matrix.clone(), n);
             assert!(values.is_sorted_by(|a, b| a >= b));
             for i in 0..n {
                 for j in 0..n {
@@ -99,10 +110,10 @@ mod tests {
 
     #[test]
     fn zeros_and_equal_values_are_no_trouble() {
-        let Eigen { values, .. } = symmetric(vec![0.0; 9], 3);
+        let Eigen { values, .. } = of(vec![0.0; 9], 3);
         assert!(values.iter().all(|value| *value == 0.0));
         let identity = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
-        assert_eq!(symmetric(identity.to_vec(), 3).values, [1.0; 3]);
-        assert!(symmetric(Vec::new(), 0).values.is_empty());
+        assert_eq!(of(identity.to_vec(), 3).values, [1.0; 3]);
+        assert!(of(Vec::new(), 0).values.is_empty());
     }
 }

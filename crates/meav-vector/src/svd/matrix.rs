@@ -1,5 +1,6 @@
 use std::ops::Range;
 
+use meav_job::{Cancelled, JobCtx};
 use rayon::prelude::*;
 
 use super::kernels::{Output, View, matmul};
@@ -104,20 +105,21 @@ impl Matrix {
     }
 
     /// The dot products of all pairs of rows, summed in `f64`.
-    pub(super) fn gram_of_rows(&self) -> Vec<f64> {
+    pub(super) fn gram_of_rows(&self, job: &JobCtx<'_>) -> Result<Vec<f64>, Cancelled> {
         let n = self.rows;
         let mut gram = vec![0.0; n * n];
-        gram.par_chunks_mut(n.max(1)).enumerate().for_each(|(i, out)| {
+        gram.par_chunks_mut(n.max(1)).enumerate().try_for_each(|(i, out)| {
             for (j, out) in out.iter_mut().enumerate().take(i + 1) {
                 *out = dot(self.row(i), self.row(j));
             }
-        });
+            job.check()
+        })?;
         for i in 0..n {
             for j in i + 1..n {
                 gram[i * n + j] = gram[j * n + i];
             }
         }
-        gram
+        Ok(gram)
     }
 
     fn row(&self, row: usize) -> &[f32] {
@@ -149,8 +151,9 @@ impl Matrix {
     /// zero.
     ///
     /// Source: Giraud et al., 2005, Numerische Mathematik 101: "twice is enough".
-    pub(super) fn orthonormalise(&mut self) {
+    pub(super) fn orthonormalise(&mut self, job: &JobCtx<'_>) -> Result<(), Cancelled> {
         for row in 0..self.rows {
+            job.check()?;
             let length = self.row_norm(row);
             for _ in 0..2 {
                 self.take_away_rows_before(row);
@@ -159,6 +162,7 @@ impl Matrix {
             let is_independent = rest > (DEPENDENT * length).max(TINY);
             self.scale_row(row, if is_independent { (1.0 / rest) as f32 } else { 0.0 });
         }
+        Ok(())
     }
 
     fn take_away_rows_before(&mut self, row: usize) {

@@ -61,13 +61,13 @@ pub(crate) fn truncate(
     let rank = rank.min(m).min(n);
     if n <= EXACT && n <= m {
         // A = A V Vᵀ for all eigenvectors V of AᵀA; the first are the singular vectors wanted.
-        let vectors = leading(gram_of_columns(source, job)?, n, rank);
+        let vectors = leading(gram_of_columns(source, job)?, n, rank, job)?;
         let left = times_transposed(source, &vectors, job)?;
         return Ok(balanced(left.transposed(), vectors));
     }
     let basis = range(source, rank, seed, job)?;
     let inside = basis_times(source, &basis, job)?;
-    let vectors = leading(inside.gram_of_rows(), inside.rows(), rank);
+    let vectors = leading(inside.gram_of_rows(job)?, inside.rows(), rank, job)?;
     let left = vectors.times(&basis).transposed();
     Ok(balanced(left, vectors.times(&inside)))
 }
@@ -81,7 +81,7 @@ pub(crate) fn left_subspace(
     job: &JobCtx<'_>,
 ) -> Result<Matrix, Cancelled> {
     let mut left = truncate(source, rank, seed, job)?.left.transposed();
-    left.orthonormalise();
+    left.orthonormalise(job)?;
     left.drop_zero_rows();
     Ok(left)
 }
@@ -91,28 +91,38 @@ pub(crate) fn left_subspace(
 /// ```text
 /// B = Q_b R_b,   Aᵀ = Q_a R_a,   B A = Q_b (R_b R_aᵀ) Q_aᵀ
 /// ```
-pub(crate) fn truncate_product(b: &Matrix, a: &Matrix, rank: usize) -> Factors {
+pub(crate) fn truncate_product(
+    b: &Matrix,
+    a: &Matrix,
+    rank: usize,
+    job: &JobCtx<'_>,
+) -> Result<Factors, Cancelled> {
     let (mut q_b, mut q_a) = (b.transposed(), a.clone());
-    q_b.orthonormalise();
-    q_a.orthonormalise();
+    q_b.orthonormalise(job)?;
+    q_a.orthonormalise(job)?;
     let core = q_b.times(b).times(&q_a.times(&a.transposed()).transposed());
     // C = U Uᵀ C for all eigenvectors U of C Cᵀ.
-    let vectors = leading(core.gram_of_rows(), core.rows(), rank);
+    let vectors = leading(core.gram_of_rows(job)?, core.rows(), rank, job)?;
     let left = vectors.times(&q_b).transposed();
     let right = vectors.times(&core).times(&q_a);
-    balanced(left, right)
+    Ok(balanced(left, right))
 }
 
 /// Eigenvectors of the largest eigenvalues of a Gram matrix `(n, n)`, as rows. Their roots
 /// are singular values; leaves out what is [`NEGLIGIBLE`], but for the first.
-fn leading(gram: Vec<f64>, n: usize, rank: usize) -> Matrix {
-    let eigen = eigen::symmetric(gram, n);
+fn leading(
+    gram: Vec<f64>,
+    n: usize,
+    rank: usize,
+    job: &JobCtx<'_>,
+) -> Result<Matrix, Cancelled> {
+    let eigen = eigen::symmetric(gram, n, job)?;
     let values: Vec<f64> = eigen.values.iter().map(|value| value.max(0.0).sqrt()).collect();
     let is_wanted =
         |(k, value): &(usize, &f64)| *k == 0 || (*k < rank && **value > NEGLIGIBLE * values[0]);
     let rank = values.iter().enumerate().take_while(is_wanted).count();
     let vectors = eigen.vectors[..rank * n].iter().map(|value| *value as f32).collect();
-    Matrix::new(rank, n, vectors)
+    Ok(Matrix::new(rank, n, vectors))
 }
 
 /// Makes the columns of `left` and the rows of `right` of one size each; one of both has unit size.
@@ -142,12 +152,12 @@ fn range(
     let n_vectors = (rank + OVERSAMPLING).min(m).min(n);
     let probes = Matrix::normal(n_vectors, n, seed);
     let mut basis = times_transposed(source, &probes, job)?;
-    basis.orthonormalise();
+    basis.orthonormalise(job)?;
     for _ in 0..POWER_ITERATIONS {
         let mut back = basis_times(source, &basis, job)?;
-        back.orthonormalise();
+        back.orthonormalise(job)?;
         basis = times_transposed(source, &back, job)?;
-        basis.orthonormalise();
+        basis.orthonormalise(job)?;
     }
     Ok(basis)
 }
@@ -160,7 +170,10 @@ fn times_transposed(
 ) -> Result<Matrix, Cancelled> {
     let (m, _) = source.dimensions();
     let mut out = Matrix::zeros(w.rows(), m);
-    for_blocks(source, job, |rows, block| out.set_columns(rows.start, w, block))?;
+    for_blocks(source, job, |rows, block| {
+        out.set_columns(rows.start, w, block);
+        Ok(())
+    })?;
     Ok(out)
 }
 
@@ -172,7 +185,10 @@ pub(crate) fn basis_times(
 ) -> Result<Matrix, Cancelled> {
     let (_, n) = source.dimensions();
     let mut out = Matrix::zeros(q.rows(), n);
-    for_blocks(source, job, |rows, block| out.add_product(q, rows, block))?;
+    for_blocks(source, job, |rows, block| {
+        out.add_product(q, rows, block);
+        Ok(())
+    })?;
     Ok(out)
 }
 
@@ -181,8 +197,9 @@ fn gram_of_columns(source: &dyn RowSource, job: &JobCtx<'_>) -> Result<Vec<f64>,
     let (_, n) = source.dimensions();
     let mut sums = vec![0.0; n * n];
     for_blocks(source, job, |_, block| {
-        let gram = block.transposed().gram_of_rows();
+        let gram = block.transposed().gram_of_rows(job)?;
         sums.iter_mut().zip(gram).for_each(|(sum, value)| *sum += value);
+        Ok(())
     })?;
     Ok(sums)
 }
@@ -190,7 +207,7 @@ fn gram_of_columns(source: &dyn RowSource, job: &JobCtx<'_>) -> Result<Vec<f64>,
 fn for_blocks(
     source: &dyn RowSource,
     job: &JobCtx<'_>,
-    mut visit: impl FnMut(Range<usize>, &Matrix),
+    mut visit: impl FnMut(Range<usize>, &Matrix) -> Result<(), Cancelled>,
 ) -> Result<(), Cancelled> {
     let (m, n) = source.dimensions();
     let step = (BLOCK / n.max(1)).max(1);
@@ -198,7 +215,7 @@ fn for_blocks(
         job.check()?;
         let rows = start..m.min(start + step);
         let block = Matrix::new(rows.len(), n, source.read(rows.clone()));
-        visit(rows, &block);
+        visit(rows, &block)?;
     }
     Ok(())
 }

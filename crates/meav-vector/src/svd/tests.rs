@@ -31,12 +31,16 @@ fn truncated(matrix: &Matrix, rank: usize) -> Factors {
     truncate(&Dense(matrix.clone()), rank, 1, &JobCtx::detached()).unwrap()
 }
 
+fn product_truncated(b: &Matrix, a: &Matrix, rank: usize) -> Factors {
+    truncate_product(b, a, rank, &JobCtx::detached()).unwrap()
+}
+
 /// A matrix with these singular values.
 fn with_singular_values(m: usize, n: usize, values: &[f32], seed: u64) -> Matrix {
     let mut left = Matrix::normal(values.len(), m, seed);
-    left.orthonormalise();
+    left.orthonormalise(&JobCtx::detached()).unwrap();
     let mut right = Matrix::normal(values.len(), n, seed + 1);
-    right.orthonormalise();
+    right.orthonormalise(&JobCtx::detached()).unwrap();
     for (k, value) in values.iter().enumerate() {
         right.scale_row(k, *value);
     }
@@ -111,7 +115,7 @@ fn very_small_and_very_large_values_stay_numbers() {
         let matrix = Matrix::new(150, 140, values);
         let unit = Matrix::identity(140);
         for Factors { left, right } in
-            [truncated(&matrix, 140), truncate_product(&matrix, &unit, 140)]
+            [truncated(&matrix, 140), product_truncated(&matrix, &unit, 140)]
         {
             let product = left.times(&right);
             assert!(product.values().iter().all(|value| value.is_finite()), "{factor}");
@@ -126,7 +130,7 @@ fn product_is_truncated_as_its_elements_are() {
     let matrix = with_singular_values(90, 70, &values, 9);
     let Factors { left, right } = truncated(&matrix, 5);
     for rank in 1..=5 {
-        let found = truncate_product(&left, &right, rank);
+        let found = product_truncated(&left, &right, rank);
         let expected = truncated(&matrix, rank);
         let (found, expected) =
             (found.left.times(&found.right), expected.left.times(&expected.right));
@@ -141,7 +145,7 @@ fn left_subspace_is_orthonormal_and_holds_the_columns() {
         let matrix = with_singular_values(m, n, &[3.0, 2.0, 1.0][..rank], 11);
         let subspace = left_subspace(&Dense(matrix.clone()), 5, 1, &JobCtx::detached()).unwrap();
         assert_eq!(subspace.rows(), rank, "{m} by {n}");
-        for (at, value) in subspace.gram_of_rows().iter().enumerate() {
+        for (at, value) in subspace.gram_of_rows(&JobCtx::detached()).unwrap().iter().enumerate() {
             let expected = f64::from(u8::from(at / rank == at % rank));
             assert!((value - expected).abs() < 1e-5);
         }
@@ -151,9 +155,14 @@ fn left_subspace_is_orthonormal_and_holds_the_columns() {
 }
 
 #[test]
-fn cancelled_decomposition_ends() {
+fn cancelled_decomposition_ends_in_each_of_its_parts() {
     let cancel = meav_job::CancelToken::default();
     cancel.cancel();
     let job = JobCtx::new(cancel, &|_| {});
-    assert!(truncate(&Dense(Matrix::normal(3, 3, 1)), 1, 1, &job).is_err());
+    let mut matrix = Matrix::normal(3, 3, 1);
+    assert!(truncate(&Dense(matrix.clone()), 1, 1, &job).is_err());
+    assert!(truncate_product(&matrix, &matrix, 1, &job).is_err());
+    assert!(matrix.gram_of_rows(&job).is_err());
+    assert!(eigen::symmetric(vec![1.0; 9], 3, &job).is_err());
+    assert!(matrix.orthonormalise(&job).is_err());
 }

@@ -1,7 +1,9 @@
 use meav_job::{CancelToken, JobCtx};
 use meav_test_support::{TINY, TinyModel, tiny_dense_vector, tiny_low_rank_vector, tiny_model};
-use meav_vector::{AlignmentVector, Delta, Interference, ModuleKind, Pair, VectorError, compare};
-use meav_weights::{Checkpoint, Weight};
+use meav_vector::{
+    AlignmentVector, Delta, Interference, ModuleKind, Pair, Sparse, VectorError, compare,
+};
+use meav_weights::{Checkpoint, IntegerTensor, Weight};
 
 use crate::reference::{DTYPES, Stored, delta};
 use crate::{opened, vector};
@@ -136,4 +138,17 @@ fn misfits_are_refused_by_name_and_work_can_be_cancelled() {
     cancel.cancel();
     let err = compare(&[&a], None, &JobCtx::new(cancel, &|_| {})).unwrap_err();
     assert!(matches!(err, VectorError::Cancelled(_)), "{err:?}");
+}
+
+/// A file that was changed after it was read once, with its fingerprint kept, may hold such.
+#[test]
+fn sparse_values_outside_their_rows_are_refused_by_name() {
+    let offsets = IntegerTensor::from_u32(vec![2], vec![0, 1]);
+    let columns = IntegerTensor::from_u16(vec![1], vec![7]);
+    let values = Weight::from_f32(vec![1], vec![1.0]);
+    let sparse = Sparse::new(vec![1, 4], offsets, columns, values).unwrap();
+    let mut broken = vector("medical", [("w", dense(&[1.0; 4]))]);
+    broken.deltas.insert("w".to_owned(), Delta::Sparse(sparse));
+    let err = compare(&[&broken, &broken], None, &JobCtx::detached()).unwrap_err();
+    assert!(matches!(&err, VectorError::Parts { name, .. } if name == "w"), "{err:?}");
 }

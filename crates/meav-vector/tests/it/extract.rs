@@ -240,8 +240,7 @@ fn misfits_are_refused_by_the_first_name() {
     );
     assert_eq!(
         refused(&[a.clone(), b.clone()], &[of("a", &[3.0]), b.clone()], None),
-        "tensor \"a\" has shape [1] in \"aligned\", the base model \"base\" has [2]: a vector is \
-         not transferred between models of another architecture or size"
+        "tensor \"a\" has shape [1] in \"aligned\" and [2] in \"base\""
     );
     for value in [f32::NAN, f32::INFINITY] {
         let not_finite = of("b", &[value]);
@@ -259,10 +258,27 @@ fn misfits_are_refused_by_the_first_name() {
     let large = of("b", &[1e5]);
     assert_eq!(
         refused(from_ref(&b), &[large], Some(Dtype::F16)),
-        "tensor \"b\" has values that are not finite numbers in \"/aligned.safetensors\""
+        "tensor \"b\" has values that are too large for f16"
     );
     let same = "the models have no difference in the tensors that were asked for";
     assert_eq!(refused(from_ref(&a), from_ref(&a), None), same);
+}
+
+#[test]
+fn embeddings_that_are_there_twice_are_taken_once() {
+    let of = |name: &str, values: &[f32]| tensor(name, FileDtype::F32, values);
+    let (embeddings, head) = ("model.embed_tokens.weight", "lm_head.weight");
+    let base = of(embeddings, &[1.0, 2.0]);
+    let aligned = of(embeddings, &[1.0, 3.0]);
+    let models = Models::new(from_ref(&base), &[aligned.clone(), of(head, &[1.0, 3.0])]);
+    let report = models.extract(None).unwrap();
+    assert_eq!((report.tensors, report.unchanged), (1, 0));
+    assert!(models.vector().deltas.keys().eq([embeddings]));
+    assert_eq!(
+        refused(from_ref(&base), &[aligned, of(head, &[1.0, 3.5])], None),
+        "tensor \"lm_head.weight\" is in \"/aligned.safetensors\" and not in \
+         \"/base.safetensors\": only models of the same architecture and size have a difference"
+    );
 }
 
 #[test]

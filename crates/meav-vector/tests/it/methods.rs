@@ -141,7 +141,7 @@ fn settings_out_of_range_are_refused_by_name() {
         assert!(matches!(err, VectorError::Density { .. }), "{err:?}");
         assert_eq!(
             err.to_string(),
-            format!("the density of TIES is {density}, which is not above 0 and up to 1")
+            format!("the density is {density}, which is not above 0 and up to 1")
         );
     }
     for drop in [1.0, -0.1, f64::NAN] {
