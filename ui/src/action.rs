@@ -51,6 +51,8 @@ pub enum Action {
     Dismiss(u64),
     /// Undoes what a message on the screen tells of.
     Undo(u64),
+    /// Opens the dialog again whose job failed, as a message on the screen tells.
+    ShowAgain(u64),
     /// Puts text on the clipboard.
     Copy(String),
     /// Light or dark.

@@ -226,8 +226,12 @@ impl Form {
         }
     }
 
-    /// What is still wanted before it can begin; `None` if nothing is.
-    pub fn missing(&self) -> Option<&'static str> {
+    /// What is still wanted before it can begin; `None` if nothing is. `is_there` tells whether
+    /// there is such a knob.
+    pub(crate) fn missing(&self, is_there: impl Fn(KnobId) -> bool) -> Option<&'static str> {
+        if self.knob().is_some_and(|knob| !is_there(knob)) {
+            return Some("The vector is no longer on a knob");
+        }
         let wanted: &[(&str, &'static str)] = match self {
             Self::Extract(form) => &[
                 (&form.base, "Name the base model"),
@@ -245,7 +249,7 @@ impl Form {
                 (&form.out, "Say where to save the vector"),
                 (if form.measures { &form.data } else { "-" }, "Name the file with the data"),
             ],
-            Self::Separate(form) if form.others.is_empty() => {
+            Self::Separate(form) if !form.others.iter().any(|knob| is_there(*knob)) => {
                 return Some("Choose what it shares something with");
             }
             Self::Separate(form) => &[

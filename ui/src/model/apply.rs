@@ -5,7 +5,7 @@ use meav_protocol::{
 use std::path::{Path, PathBuf};
 
 use super::jobs::{Job, Purpose};
-use super::{Dialog, EngineState, Model};
+use super::{Dialog, EngineState, Model, PathDialog};
 use crate::action::KnobId;
 use crate::effect::Effect;
 
@@ -101,7 +101,7 @@ impl Model {
                 self.recipe_read(job_id, path, *recipe, now);
             }
             (Purpose::Locate { index, path }, Fact::Described(found)) => {
-                return Vec::from_iter(self.located(job_id, index, path, &found, now));
+                return self.located(job_id, index, path, &found, now);
             }
             (Purpose::Plan, Fact::Plan(plan)) => self.planned(job_id, plan),
             (Purpose::SaveRecipe, Fact::Written { path, summary }) => {
@@ -132,12 +132,12 @@ impl Model {
             (Purpose::Make { .. }, Fact::Written { path, summary }) => {
                 self.vectors.found.entry(job_id).or_default().written.push((path, summary));
             }
-            (Purpose::Convert, Fact::Written { path, .. }) => {
+            (Purpose::Convert(_), Fact::Written { path, .. }) => {
                 let text = format!("Converted as {}; it is in the menu of models", path.display());
                 self.notices.info(text, now);
                 self.remember(path, FileKind::Model);
             }
-            (Purpose::Merge | Purpose::Export, Fact::Written { path, summary }) => {
+            (Purpose::Merge(_) | Purpose::Export, Fact::Written { path, summary }) => {
                 self.notices.info(format!("Saved {summary} as {}", path.display()), now);
             }
             (_, Fact::Unloaded) => self.weights.forget_held(),
@@ -172,8 +172,7 @@ impl Model {
     fn opened(&mut self, path: PathBuf, expected: Option<FileKind>, found: Description, now: f64) {
         let kind = match (expected, found.kind) {
             (None, FileKind::Model) if self.has_other_model(&path) => {
-                self.vectors.undecided.push(path);
-                self.ask_undecided();
+                self.ask_later(Dialog::UseAs { path });
                 return;
             }
             // A model can stand for what it has beyond the one that is loaded.
@@ -262,25 +261,23 @@ impl Model {
                 self.library.error = Some(err);
             }
             (Purpose::Compare, outcome) => self.end_comparison(job.id, outcome),
-            (Purpose::Make { form, name, files }, outcome) => {
-                self.end_making(job.id, (*form, name, files), outcome, now);
+            (Purpose::Make { dialog, name, files }, outcome) => {
+                self.end_making(job.id, (dialog, name, files), outcome, now);
                 effects.push(self.list_audit(now));
             }
             (Purpose::Locate { index, .. }, outcome) => self.end_look(job.id, index, outcome),
             (Purpose::Plan, outcome) => self.end_plan(job.id, outcome),
             (Purpose::OpenRecipe { .. }, outcome) => {
-                self.end_reread(job.id);
-                self.end_path_dialog(job.id, outcome);
+                if !self.end_reread(job.id, &outcome) {
+                    self.end_path_dialog(job.id, None, outcome);
+                }
             }
-            (
-                Purpose::Open { .. }
-                | Purpose::Export
-                | Purpose::Merge
-                | Purpose::Convert
-                | Purpose::SaveRecipe,
-                outcome,
-            ) => {
-                self.end_path_dialog(job.id, outcome);
+            (Purpose::Merge(dialog) | Purpose::Convert(dialog), outcome) => {
+                self.end_path_dialog(job.id, Some(*dialog), outcome);
+                effects.push(self.list_audit(now));
+            }
+            (Purpose::Open { .. } | Purpose::Export | Purpose::SaveRecipe, outcome) => {
+                self.end_path_dialog(job.id, None, outcome);
                 effects.push(self.list_audit(now));
             }
             _ => {}
@@ -288,8 +285,9 @@ impl Model {
         effects
     }
 
-    /// Closes the dialog that asked for a path, or says in it what is wrong with it.
-    fn end_path_dialog(&mut self, job: JobId, outcome: Outcome) {
+    /// Closes the dialog that asked for a path, or says in it what is wrong with it; where it has
+    /// closed before, `begun` is what was entered.
+    fn end_path_dialog(&mut self, job: JobId, begun: Option<PathDialog>, outcome: Outcome) {
         let asked = match &mut self.dialog {
             Some(Dialog::Path(dialog)) if dialog.job == Some(job) => Some(dialog),
             _ => None,
@@ -297,7 +295,13 @@ impl Model {
         match (asked, outcome) {
             (Some(dialog), Outcome::Failed(err)) => (dialog.job, dialog.error) = (None, Some(err)),
             (Some(_), _) => self.dialog = None,
-            (None, Outcome::Failed(err)) => self.notices.error(err),
+            (None, Outcome::Failed(err)) => match begun {
+                Some(dialog) => {
+                    let dialog = PathDialog { error: Some(err.clone()), ..dialog };
+                    self.notices.failed(err, Dialog::Path(dialog));
+                }
+                None => self.notices.error(err),
+            },
             (None, _) => {}
         }
     }

@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use crate::Effect;
 use crate::action::KnobId;
-use crate::form::{Form, FormFiles};
+use crate::form::FormFiles;
+
+use super::dialog::{FormDialog, PathDialog};
 
 /// What a job was started for.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,11 +24,11 @@ pub(crate) enum Purpose {
     /// Looks at the vector of a knob, for the details.
     Describe(KnobId),
     /// Writes the merged model.
-    Merge,
+    Merge(Box<PathDialog>),
     /// Writes the model without vectors.
-    Convert,
+    Convert(Box<PathDialog>),
     /// Makes a vector.
-    Make { form: Box<Form>, name: String, files: FormFiles },
+    Make { dialog: Box<FormDialog>, name: String, files: FormFiles },
     /// Looks at vectors side by side.
     Compare,
     /// Writes a recipe.
@@ -85,9 +87,9 @@ impl Job {
             Purpose::OpenRecipe { .. } => Some("Opening a recipe"),
             Purpose::Locate { .. } => Some("Looking at a file"),
             Purpose::Plan => Some("Planning the memory"),
-            Purpose::Merge => Some("Writing the merged model"),
-            Purpose::Convert => Some("Converting the model"),
-            Purpose::Make { form, .. } => Some(form.job_title()),
+            Purpose::Merge(_) => Some("Writing the merged model"),
+            Purpose::Convert(_) => Some("Converting the model"),
+            Purpose::Make { dialog, .. } => Some(dialog.form.job_title()),
             Purpose::Compare => Some("Comparing vectors"),
             Purpose::Describe(_)
             | Purpose::Export
@@ -123,8 +125,8 @@ impl Job {
             self.purpose,
             Purpose::Answer { .. }
                 | Purpose::FetchDemo
-                | Purpose::Merge
-                | Purpose::Convert
+                | Purpose::Merge(_)
+                | Purpose::Convert(_)
                 | Purpose::Make { .. }
         )
     }

@@ -17,6 +17,7 @@ mod update;
 mod vectors;
 mod weights;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use meav_protocol::{FileKind, JobSpec, UserError};
@@ -34,8 +35,8 @@ pub(crate) use scope::{FACTOR_LIMIT, MOST_POINTS, ScopeDialog};
 
 use update::legible;
 pub(crate) use vectors::{Made, Vectors};
-pub(crate) use weights::file_name;
 pub(crate) use weights::{COEFFICIENT_LIMIT, DARE_DROP, Knob, TIES_DENSITY, Weights};
+pub(crate) use weights::{file_name, with_ending};
 
 use crate::effect::Effect;
 use crate::form::Form;
@@ -120,6 +121,8 @@ pub struct Model {
     pub(crate) vectors: Vectors,
     pub(crate) notices: Notices,
     pub(crate) dialog: Option<Dialog>,
+    /// Dialogs that open by themselves, once nothing else is asked.
+    waiting: VecDeque<Dialog>,
     pub(crate) focus: Option<Focus>,
     /// The order in which side panels were last asked for, the newest last: where not all fit, the
     /// newest do.
@@ -166,6 +169,7 @@ impl Model {
             vectors: Vectors::default(),
             notices,
             dialog: None,
+            waiting: VecDeque::new(),
             focus: Some(Focus::of(screen)),
             panel_order: vec![Panel::Details, Panel::Chats, Panel::Knobs],
             shown_panels,
@@ -216,7 +220,7 @@ impl Model {
     /// before each frame.
     pub fn tick(&mut self, now: f64) -> Vec<Effect> {
         self.notices.expire(now);
-        self.ask_undecided();
+        self.ask_waiting();
         let mut effects = Vec::new();
         self.collect_settings();
         if self.settings != self.kept.0 && now - self.kept.1 >= SECS_BETWEEN_SAVES {

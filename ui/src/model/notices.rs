@@ -1,6 +1,8 @@
 use meav_protocol::UserError;
 use uuid::Uuid;
 
+use super::Dialog;
+
 /// Seconds that a message stays, where it is only to be read.
 const SECS_SHOWN: f64 = 6.0;
 
@@ -25,6 +27,13 @@ pub(crate) enum NoticeBody {
     Info(String),
     /// Something that failed, whose control is not in sight.
     Error(UserError),
+    /// A job that failed after its dialog was closed.
+    Failed {
+        /// Why.
+        err: UserError,
+        /// The dialog as it was filled in, to begin again.
+        dialog: Box<Dialog>,
+    },
     /// A chat that was deleted, and can be brought back.
     Deleted {
         /// Which.
@@ -51,6 +60,10 @@ impl Notices {
 
     pub(crate) fn error(&mut self, err: UserError) {
         self.push(NoticeBody::Error(err), None);
+    }
+
+    pub(crate) fn failed(&mut self, err: UserError, dialog: Dialog) {
+        self.push(NoticeBody::Failed { err, dialog: Box::new(dialog) }, None);
     }
 
     pub(crate) fn deleted(&mut self, chat: Uuid, title: String, now: f64) {

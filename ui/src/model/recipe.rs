@@ -82,6 +82,16 @@ impl RecipeDialog {
         self.recipe = recipe;
     }
 
+    /// The recipe could not be read once more: vectors that were found since are in none.
+    pub(super) fn lose_found(&mut self, reason: &str) {
+        for sought in self.parts.iter_mut().filter(|sought| !sought.part.is_model) {
+            let is_missing = self.recipe.missing.contains(&sought.part);
+            if sought.found.take_if(|_| is_missing).is_some() {
+                sought.error = Some(reason.to_owned());
+            }
+        }
+    }
+
     /// What it has come to.
     pub(super) fn into_recipe(self) -> OpenedRecipe {
         let mut recipe = self.recipe;

@@ -29,8 +29,6 @@ pub(crate) struct Vectors {
     pub(crate) found: BTreeMap<JobId, Found>,
     /// The vector that was made last.
     pub(crate) made: Option<Made>,
-    /// Models that were dropped onto the window: to be opened, or to be used as vectors.
-    pub(crate) undecided: Vec<PathBuf>,
 }
 
 /// What a job that makes a vector has found so far.

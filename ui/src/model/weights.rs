@@ -6,6 +6,7 @@ use meav_protocol::{
 };
 
 use crate::action::KnobId;
+use crate::form::Form;
 use crate::settings::{KnobSettings, Preset, Settings, Slot, random_seed};
 
 use super::scope::sound_scope;
@@ -57,6 +58,13 @@ impl Knob {
 /// A path's last part, without its ending.
 pub(crate) fn file_name(path: &Path) -> String {
     path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// A path whose name is longer by an ending.
+pub(crate) fn with_ending(path: PathBuf, ending: &str) -> PathBuf {
+    let mut name = path.into_os_string();
+    name.push(ending);
+    name.into()
 }
 
 /// The model, the knobs, and what the engine's weights really hold.
@@ -223,6 +231,11 @@ impl Weights {
         } else {
             name
         }
+    }
+
+    /// What is still wanted before a form can begin; `None` if nothing is.
+    pub(crate) fn missing_for(&self, form: &Form) -> Option<&'static str> {
+        form.missing(|id| self.knob(id).is_some())
     }
 
     /// Puts another vector on a knob, at the same λ.

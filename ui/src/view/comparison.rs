@@ -110,7 +110,11 @@ impl<'a> Map<'a> {
         let name = |ui: &mut Ui, index: usize| {
             let color = tokens.domain(self.domain(index));
             ui.horizontal(|ui| {
-                ui.label(RichText::new(self.name(index)).small().color(color));
+                let label = ui.label(RichText::new(self.name(index)).small().color(color));
+                // Files in two folders may be called the same.
+                if let Some(vector) = self.comparison.vectors.get(index) {
+                    label.on_hover_text(vector.file.display().to_string());
+                }
                 ui.add_space(GRID);
             });
         };

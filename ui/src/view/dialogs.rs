@@ -8,7 +8,7 @@ use super::design_tokens::GRID;
 use super::export_options::{advanced_ui, format_ui};
 use super::form_dialog::{FormView, form_ui};
 use super::palette::palette_ui;
-use super::parts::{icon_button, is_new, named, primary_button, user_error_ui, weak};
+use super::parts::{group_ui, icon_button, is_new, named, primary_button, user_error_ui, weak};
 use super::plan_dialog::plan_ui;
 use super::recipe_dialog::recipe_dialog_ui;
 use super::scope_dialog::scope_ui;
@@ -89,7 +89,7 @@ fn contents_ui(ui: &mut Ui, view: &DialogView<'_>, is_new: bool) -> Vec<Action> 
         Dialog::PresetName { text } => preset_ui(ui, text, is_new),
         Dialog::Scope(dialog) => scope_ui(ui, view.weights, dialog, is_new),
         Dialog::Recipe(dialog) => recipe_dialog_ui(ui, dialog, view.system_dialogs, is_new),
-        Dialog::Plan(dialog) => plan_ui(ui, dialog),
+        Dialog::Plan(dialog) => plan_ui(ui, dialog, view.weights),
         Dialog::Settings => settings_ui(ui, view.settings),
         Dialog::About => about_ui(ui, view),
         Dialog::Close => close_ui(ui, view, is_new),
@@ -305,7 +305,7 @@ fn settings_ui(ui: &mut Ui, settings: &Settings) -> Vec<Action> {
     ui.add_space(2.0 * GRID);
     egui::Grid::new("settings").num_columns(2).spacing([6.0 * GRID, 2.0 * GRID]).show(ui, |ui| {
         ui.label("Theme");
-        ui.horizontal(|ui| {
+        group_ui(ui, "Theme", |ui| {
             for (theme, name) in
                 [(Theme::System, "System"), (Theme::Light, "Light"), (Theme::Dark, "Dark")]
             {
@@ -319,7 +319,7 @@ fn settings_ui(ui: &mut Ui, settings: &Settings) -> Vec<Action> {
         ui.horizontal(|ui| actions.extend(size_ui(ui, settings.text_scale)));
         ui.end_row();
         ui.label("Send a message with");
-        ui.horizontal(|ui| {
+        group_ui(ui, "Send a message with", |ui| {
             for (key, name) in [(SendKey::Enter, "Enter"), (SendKey::CtrlEnter, "Ctrl+Enter")] {
                 if ui.selectable_label(settings.send_key == key, name).clicked() {
                     actions.push(Action::SetSendKey(key));

@@ -2,14 +2,14 @@ use egui::{DragValue, Ui};
 use meav_protocol::{Dtype, GgufForm, MergeFormat};
 
 use super::design_tokens::GRID;
-use super::parts::{parse_number, weak};
+use super::parts::{group_ui, parse_number, weak};
 use crate::action::{Action, DialogAction};
 use crate::model::{PathDialog, SHARD_BYTES};
 
 /// What an exported model is written as.
 pub(super) fn format_ui(ui: &mut Ui, dialog: &PathDialog, dtype: Dtype) -> Vec<Action> {
     let mut format = dialog.format;
-    ui.horizontal_wrapped(|ui| {
+    group_ui(ui, "Format", |ui| {
         let is_folder = matches!(format, MergeFormat::Folder { .. });
         let tip = "config.json, tokenizer and safetensors, for Transformers and most others";
         if ui.selectable_label(is_folder, "Hugging Face folder").on_hover_text(tip).clicked() {
@@ -41,7 +41,7 @@ fn form_ui(ui: &mut Ui, form: &mut GgufForm) {
         (GgufForm::Bf16, "BF16", "Brain floating point: 2 bytes, coarser, with a wider range"),
         (GgufForm::Q8_0, "Q8_0", "Blocks of 32 in 8 bits each: about half the size of F16"),
     ];
-    ui.horizontal_wrapped(|ui| {
+    group_ui(ui, "Numbers", |ui| {
         for (choice, name, tip) in forms {
             if ui.selectable_label(*form == choice, name).on_hover_text(tip).clicked() {
                 *form = choice;

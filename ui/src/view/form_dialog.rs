@@ -3,7 +3,7 @@ use meav_protocol::Dtype;
 
 use super::design_tokens::GRID;
 use super::dialogs::{at_the_right, buttons_ui, progress_ui};
-use super::parts::{parse_number, user_error_ui, weak};
+use super::parts::{group_ui, parse_number, user_error_ui, weak};
 use crate::action::{Action, DialogAction, KnobId};
 use crate::form::{
     CompressForm, CompressMethod, ExtractForm, Form, FormField, ImportForm, SeparateForm,
@@ -57,7 +57,7 @@ pub(super) fn form_ui(ui: &mut Ui, view: &FormView<'_>) -> Vec<Action> {
 
 fn accept_ui(ui: &mut Ui, view: &FormView<'_>) -> Vec<Action> {
     let form = &view.dialog.form;
-    let missing = form.missing();
+    let missing = view.weights.missing_for(form);
     if let Some(missing) = missing {
         ui.add_space(GRID);
         weak(ui, missing);
@@ -193,7 +193,7 @@ fn separate_ui(ui: &mut Ui, view: &FormView<'_>, form: &mut SeparateForm) -> Vec
 
 /// A name on the left, and what belongs to it.
 fn row_ui(ui: &mut Ui, name: &str, add: impl FnOnce(&mut Ui)) {
-    ui.horizontal_wrapped(|ui| {
+    group_ui(ui, name, |ui| {
         name_ui(ui, name);
         add(ui);
     });

@@ -1,5 +1,6 @@
 use egui::{Align2, Area, Frame, Id, Order, Ui, vec2};
 use egui_material_icons::icons as symbols;
+use meav_protocol::UserError;
 
 use super::design_tokens::GRID;
 use super::parts::{icon_button, user_error_ui};
@@ -38,11 +39,19 @@ fn notice_ui(ui: &mut Ui, notice: &Notice) -> Vec<Action> {
         if matches!(notice.body, NoticeBody::Deleted { .. }) && ui.button("Undo").clicked() {
             actions.push(Action::Undo(notice.id));
         }
+        if matches!(notice.body, NoticeBody::Failed { .. }) && ui.button("Show").clicked() {
+            actions.push(Action::ShowAgain(notice.id));
+        }
         ui.with_layout(egui::Layout::top_down(egui::Align::Min), |ui| match &notice.body {
             NoticeBody::Info(text) => {
                 ui.add(egui::Label::new(text).wrap());
             }
             NoticeBody::Error(err) => actions.extend(user_error_ui(ui, err)),
+            // What would help is in the dialog.
+            NoticeBody::Failed { err, .. } => {
+                let err = UserError { remedy: None, ..err.clone() };
+                actions.extend(user_error_ui(ui, &err));
+            }
             NoticeBody::Deleted { title, .. } => {
                 ui.add(egui::Label::new(format!("Deleted “{title}”")).wrap());
             }

@@ -2,7 +2,8 @@
 
 use egui::containers::menu::MenuButton;
 use egui::{
-    Button, Color32, Id, Label, Response, RichText, Role, Ui, WidgetInfo, WidgetText, vec2,
+    Button, Color32, Id, Label, Response, RichText, Role, Ui, UiBuilder, WidgetInfo, WidgetText,
+    vec2,
 };
 use egui_material_icons::{MaterialIcon, icons as symbols};
 use meav_protocol::{Method, RecipeStamp, Remedy, UserError};
@@ -121,6 +122,12 @@ pub(crate) fn weak(ui: &mut Ui, text: impl Into<String>) -> Response {
 pub(crate) fn title(ui: &mut Ui, text: &str) -> Response {
     let color = Tokens::of(ui.visuals()).strong;
     ui.label(RichText::new(text).color(color).strong())
+}
+
+/// A row of choices, with a name by which screen readers announce it.
+pub(crate) fn group_ui<R>(ui: &mut Ui, name: &str, add: impl FnOnce(&mut Ui) -> R) -> R {
+    let group = UiBuilder::new().accessibility_role(Role::Group).accessibility_label(name);
+    ui.scope_builder(group, |ui| ui.horizontal_wrapped(add).inner).inner
 }
 
 /// Text that takes one line and ends in `…` where there is no room; hovering shows all of it.

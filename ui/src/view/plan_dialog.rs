@@ -5,10 +5,10 @@ use super::design_tokens::{GRID, Tokens};
 use super::dialogs::done_ui;
 use super::parts::{bytes, named, title, user_error_ui, weak};
 use crate::action::{Action, DialogAction};
-use crate::model::PlanDialog;
+use crate::model::{PlanDialog, Weights};
 
 /// What the model with its vectors takes of the memory, and what would make it less.
-pub(super) fn plan_ui(ui: &mut Ui, dialog: &PlanDialog) -> Vec<Action> {
+pub(super) fn plan_ui(ui: &mut Ui, dialog: &PlanDialog, weights: &Weights) -> Vec<Action> {
     let mut actions = Vec::new();
     ui.heading("Memory plan");
     ui.label("What the model takes with the knobs as they are, told from the files.");
@@ -20,7 +20,7 @@ pub(super) fn plan_ui(ui: &mut Ui, dialog: &PlanDialog) -> Vec<Action> {
         Some(plan) => {
             parts_ui(ui, plan);
             verdict_ui(ui, plan);
-            actions.extend(ways_out_ui(ui, plan, dialog.job.is_none()));
+            actions.extend(ways_out_ui(ui, plan, weights, dialog.job.is_none()));
         }
         None if dialog.job.is_some() => {
             weak(ui, "Reading the files…");
@@ -98,7 +98,7 @@ fn verdict_ui(ui: &mut Ui, plan: &MemoryPlan) {
     ui.label(RichText::new(text).color(color));
 }
 
-fn ways_out_ui(ui: &mut Ui, plan: &MemoryPlan, is_settled: bool) -> Vec<Action> {
+fn ways_out_ui(ui: &mut Ui, plan: &MemoryPlan, weights: &Weights, is_settled: bool) -> Vec<Action> {
     let mut actions = Vec::new();
     if plan.ways_out.is_empty() {
         if !plan.fits() {
@@ -110,9 +110,19 @@ fn ways_out_ui(ui: &mut Ui, plan: &MemoryPlan, is_settled: bool) -> Vec<Action> 
     title(ui, if plan.fits() { "What would make it smaller" } else { "What would help" });
     for way in &plan.ways_out {
         ui.horizontal_top(|ui| {
-            ui.add_enabled_ui(is_settled, |ui| {
+            let has_gone = match &way.change {
+                PlanChange::CompressVector { file } => weights.find(file).is_none(),
+                PlanChange::Dtype(_) | PlanChange::ConvertModel => false,
+            };
+            ui.add_enabled_ui(is_settled && !has_gone, |ui| {
                 let (face, name) = texts(&way.change);
-                if named(ui.button(face), &name).clicked() {
+                let button = ui.button(face);
+                let button = if has_gone {
+                    button.on_disabled_hover_text("The vector is no longer on a knob")
+                } else {
+                    button
+                };
+                if named(button, &name).clicked() {
                     let change = way.change.clone();
                     actions.push(Action::Dialog(DialogAction::TakeWayOut(change)));
                 }

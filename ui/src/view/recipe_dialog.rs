@@ -74,8 +74,9 @@ fn path_ui(
     let mut act = |action| actions.push(Action::Dialog(action));
     let mut text = sought.text.clone();
     let hint = format!("Where {name} is now");
-    let field = TextEdit::singleline(&mut text).hint_text(hint).desired_width(f32::INFINITY);
+    let field = TextEdit::singleline(&mut text).hint_text(&hint).desired_width(f32::INFINITY);
     let response = ui.add(field);
+    ui.ctx().accesskit_node_builder(response.id, |node| node.set_label(hint));
     if takes_focus {
         response.request_focus();
     }

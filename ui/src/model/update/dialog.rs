@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::action::{DialogAction, KnobId, PathPurpose};
 use crate::effect::{Effect, PickKind, PickRequest};
 use crate::model::jobs::Purpose;
-use crate::model::{Dialog, Focus, Model, PathDialog, ScopeDialog, ScopeDraft};
+use crate::model::{Dialog, Focus, Model, NoticeBody, PathDialog, ScopeDialog, ScopeDraft};
 use crate::settings::is_recipe;
 
 /// What the files of llama.cpp end in.
@@ -77,6 +77,27 @@ impl Model {
             }
         }
         Vec::new()
+    }
+
+    /// Opens a dialog that nobody has just asked for, once nothing else is asked.
+    pub(in crate::model) fn ask_later(&mut self, dialog: Dialog) {
+        self.waiting.push_back(dialog);
+        self.ask_waiting();
+    }
+
+    pub(in crate::model) fn ask_waiting(&mut self) {
+        if self.dialog.is_none() {
+            self.dialog = self.waiting.pop_front();
+        }
+    }
+
+    /// Opens the dialog again whose job a message tells of.
+    pub(super) fn show_again(&mut self, notice: u64) {
+        if let Some(NoticeBody::Failed { dialog, .. }) = self.notices.take(notice).map(|it| it.body)
+        {
+            self.waiting.push_front(*dialog);
+            self.ask_waiting();
+        }
     }
 
     pub(super) fn close_dialog(&mut self) -> Vec<Effect> {
@@ -177,8 +198,9 @@ impl Model {
             dialog.text = first.display().to_string();
         }
         let first = first.clone();
-        // The system's dialog has asked about a file that is there.
-        let mut effects = self.take_path(first, true, now);
+        // The system's dialog has asked about a file that is there, unless the name gets longer.
+        let is_agreed = purpose != PathPurpose::SaveRecipe || is_recipe(&first);
+        let mut effects = self.take_path(first, is_agreed, now);
         effects.extend(paths.into_iter().skip(1).map(|path| self.open(path, None, now)));
         effects
     }
@@ -260,7 +282,9 @@ impl Model {
                     format,
                     out: ExportTarget { path, replace },
                 };
+                let begun = Box::new(PathDialog { job: None, error: None, ..dialog.clone() });
                 let purpose = if is_bare { Purpose::Convert } else { Purpose::Merge };
+                let purpose = purpose(begun);
                 (purpose, JobSpec::Merge(spec))
             }
         };

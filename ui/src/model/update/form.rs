@@ -13,7 +13,7 @@ use crate::form::{
     SeparateForm, levels_of,
 };
 use crate::model::jobs::Purpose;
-use crate::model::{Dialog, FormDialog, Knob, Model};
+use crate::model::{Dialog, FormDialog, Knob, Model, with_ending};
 
 impl Model {
     pub(super) fn ask_extract(&mut self) {
@@ -159,11 +159,12 @@ impl Model {
     /// Begins what the form is for, unless something is missing or it has begun.
     pub(super) fn make(&mut self, replace: bool, now: f64) -> Vec<Effect> {
         let Some(Dialog::Form(dialog)) = &self.dialog else { return Vec::new() };
-        if dialog.job.is_some() || dialog.form.missing().is_some() {
+        if dialog.job.is_some() || self.weights.missing_for(&dialog.form).is_some() {
             return Vec::new();
         }
         let Some((name, files, spec)) = self.spec_of(dialog, replace) else { return Vec::new() };
-        let purpose = Purpose::Make { form: Box::new(dialog.form.clone()), name, files };
+        let begun = Box::new(FormDialog { job: None, error: None, ..FormDialog::clone(dialog) });
+        let purpose = Purpose::Make { dialog: begun, name, files };
         let (job, effect) = self.jobs.start(purpose, spec, now);
         if let Some(Dialog::Form(dialog)) = &mut self.dialog {
             (dialog.job, dialog.error) = (Some(job), None);
@@ -174,8 +175,14 @@ impl Model {
     /// What the vector will be called, the files, and the job; `None` where a knob has gone.
     fn spec_of(&self, dialog: &FormDialog, replace: bool) -> Option<(String, FormFiles, JobSpec)> {
         let target = |text: &str| {
-            let replace = replace || dialog.agreed.iter().any(|agreed| agreed == text);
-            ExportTarget { path: self.path_to_write(Path::new(text.trim())), replace }
+            let path = self.path_to_write(Path::new(text.trim()));
+            let is_agreed = || dialog.agreed.iter().any(|agreed| agreed == text);
+            // The system's dialog has asked about the name as it is; not about a longer one.
+            if path.extension().is_some_and(|ending| ending == "safetensors") {
+                ExportTarget { path, replace: replace || is_agreed() }
+            } else {
+                ExportTarget { path: with_ending(path, ".safetensors"), replace }
+            }
         };
         let read = |text: &str| self.path_to_read(Path::new(text.trim()));
         let file = |id: KnobId| self.weights.knob(id).map(|knob| knob.file.clone());
@@ -237,7 +244,7 @@ impl Model {
                     out: out.path.clone(),
                     shared_out: shared_out.as_ref().map(|it| it.path.clone()),
                 };
-                let others = form.others.iter().map(|id| file(*id)).collect::<Option<_>>()?;
+                let others = form.others.iter().filter_map(|id| file(*id)).collect();
                 let (vector, rank) = (file(form.knob)?, form.rank);
                 let base = Some(self.weights.model.clone());
                 let spec = VectorSeparate { vector, others, base, rank, out, shared_out };

@@ -44,6 +44,7 @@ impl Model {
             Action::Open(path, kind) => return vec![self.open(path, Some(kind), now)],
             Action::Picked(purpose, paths) => return self.picked(purpose, paths, now),
             Action::Undo(notice) => return self.undo(notice, now),
+            Action::ShowAgain(notice) => self.show_again(notice),
             Action::CloseRequested => return self.close(now),
             Action::CancelJob(id) => return self.jobs.cancel(id).into_iter().collect(),
             Action::Copy(text) => return vec![Effect::Copy(text)],

@@ -6,7 +6,7 @@ use crate::action::{DialogAction, PathPurpose};
 use crate::effect::{Effect, PickKind, PickRequest};
 use crate::model::jobs::Purpose;
 use crate::model::recipe::{FoundPart, RecipeDialog, SoughtPart};
-use crate::model::{Dialog, Knob, Model};
+use crate::model::{Dialog, Knob, Model, with_ending};
 use crate::settings::is_recipe;
 
 /// Letters of a file's name that is made from a recipe, without its ending.
@@ -35,15 +35,8 @@ impl Model {
     }
 
     pub(super) fn save_recipe(&self, path: PathBuf, replace: bool) -> (Purpose, JobSpec) {
-        // Only by its ending is it known as a recipe again. Nobody was asked about the file that
-        // has the longer name.
-        let (path, replace) = if is_recipe(&path) {
-            (path, replace)
-        } else {
-            let mut name = path.into_os_string();
-            name.push(".meav");
-            (name.into(), false)
-        };
+        // Only by its ending is it known as a recipe again.
+        let path = if is_recipe(&path) { path } else { with_ending(path, ".meav") };
         let (setup, _) = self.weights.wanted();
         (Purpose::SaveRecipe, JobSpec::SaveRecipe { setup, out: ExportTarget { path, replace } })
     }
@@ -58,17 +51,32 @@ impl Model {
     ) {
         match &mut self.dialog {
             Some(Dialog::Recipe(dialog)) if dialog.job == Some(job) => dialog.reread(recipe),
+            // It is asked about already: what was typed there stays, and nothing is taken without
+            // a word.
+            Some(Dialog::Recipe(dialog)) if dialog.path == path => {}
             // The dialog that asked for it goes when its job ends.
             _ if recipe.missing.is_empty() => self.take_recipe(path, &recipe, now),
-            _ => self.dialog = Some(Dialog::Recipe(RecipeDialog::new(path, recipe))),
+            _ => {
+                self.dialog.take_if(|it| matches!(it, Dialog::Path(it) if it.job == Some(job)));
+                self.waiting.retain(|it| !matches!(it, Dialog::Recipe(it) if it.path == path));
+                self.ask_later(Dialog::Recipe(RecipeDialog::new(path, recipe)));
+            }
         }
     }
 
-    /// The engine has read the recipe of the dialog once more.
-    pub(in crate::model) fn end_reread(&mut self, job: JobId) {
-        if let Some(Dialog::Recipe(dialog)) = &mut self.dialog {
-            dialog.job.take_if(|it| *it == job);
+    /// The engine has read the recipe of the dialog once more, or could not. Gives back whether
+    /// it was asked to by the dialog.
+    pub(in crate::model) fn end_reread(&mut self, job: JobId, outcome: &Outcome) -> bool {
+        let Some(Dialog::Recipe(dialog)) = &mut self.dialog else { return false };
+        if dialog.job.take_if(|it| *it == job).is_none() {
+            return false;
         }
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Failed(err) => dialog.lose_found(&err.summary),
+            Outcome::Cancelled => dialog.lose_found("The recipe was not read again"),
+        }
+        true
     }
 
     /// Sets everything to a recipe from a file, at once.
@@ -155,8 +163,10 @@ impl Model {
         path: PathBuf,
         description: &Description,
         now: f64,
-    ) -> Option<Effect> {
-        let sought = self.sought(index).filter(|it| it.job == Some(job))?;
+    ) -> Vec<Effect> {
+        let Some(sought) = self.sought(index).filter(|it| it.job == Some(job)) else {
+            return Vec::new();
+        };
         let is_model = description.kind == FileKind::Model;
         if is_model != sought.part.is_model || description.kind == FileKind::Recipe {
             let found = match description.kind {
@@ -166,7 +176,7 @@ impl Model {
             };
             let wanted = if sought.part.is_model { "a model" } else { "a vector" };
             sought.error = Some(format!("That is {found}; the recipe wants {wanted} here"));
-            return None;
+            return Vec::new();
         }
         let is_its = |(name, value): &(String, String)| {
             name == "fingerprint" && *value == sought.part.fingerprint
@@ -175,19 +185,21 @@ impl Model {
         if !is_same && !is_model {
             let text = "That is another vector: its values are not those that the recipe names";
             sought.error = Some(text.to_owned());
-            return None;
+            return Vec::new();
         }
         sought.found = Some(FoundPart { path, is_same });
-        if is_model { None } else { self.reread(now) }
+        if is_model { Vec::new() } else { self.reread(now) }
     }
 
-    fn reread(&mut self, now: f64) -> Option<Effect> {
-        let Some(Dialog::Recipe(dialog)) = &mut self.dialog else { return None };
+    /// Has the recipe read once more; what was read before the last part was found says too little.
+    fn reread(&mut self, now: f64) -> Vec<Effect> {
+        let Some(Dialog::Recipe(dialog)) = &mut self.dialog else { return Vec::new() };
+        let older = dialog.job.take().and_then(|job| self.jobs.cancel(job));
         let path = dialog.path.clone();
         let purpose = Purpose::OpenRecipe { path: path.clone() };
         let (job, effect) = self.jobs.start(purpose, JobSpec::OpenRecipe { path }, now);
         dialog.job = Some(job);
-        Some(effect)
+        older.into_iter().chain([effect]).collect()
     }
 
     /// The engine has looked at what was typed for a part.

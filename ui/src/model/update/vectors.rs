@@ -4,7 +4,7 @@ use meav_protocol::{FileKind, JobId, JobSpec, Outcome};
 
 use crate::action::{CompareMeasure, PathPurpose, VectorsAction};
 use crate::effect::Effect;
-use crate::form::{Form, FormFiles};
+use crate::form::FormFiles;
 use crate::model::jobs::Purpose;
 use crate::model::{Dialog, FormDialog, Knob, Model};
 use crate::settings::Screen;
@@ -113,20 +113,19 @@ impl Model {
     }
 
     /// A job that makes a vector has ended: its dialog gives way to what was made, or says what
-    /// is wrong. Who has closed the dialog meanwhile gets it back for that.
+    /// is wrong. Who has closed the dialog meanwhile is told, and can have it back.
     pub(in crate::model) fn end_making(
         &mut self,
         job: JobId,
-        (form, name, files): (Form, String, FormFiles),
+        (mut dialog, name, files): (Box<FormDialog>, String, FormFiles),
         outcome: Outcome,
         now: f64,
     ) {
         let is_its = |it: &mut Dialog| matches!(it, Dialog::Form(it) if it.job == Some(job));
-        let asked = self.dialog.take_if(is_its);
-        let is_open = asked.is_some();
+        let is_open = self.dialog.take_if(is_its).is_some();
         match outcome {
             Outcome::Done => {
-                let made = self.vectors.take_made(job, form, name, files);
+                let made = self.vectors.take_made(job, dialog.form, name, files);
                 let text = format!("Saved {} as {}", made.name, made.file.display());
                 if is_open {
                     self.show_screen(Screen::Vectors);
@@ -135,27 +134,20 @@ impl Model {
                 }
                 return;
             }
-            Outcome::Failed(err) if self.dialog.is_none() => {
-                let mut dialog = FormDialog::new(form);
-                dialog.error = Some(err);
-                self.dialog = Some(Dialog::Form(Box::new(dialog)));
+            Outcome::Failed(err) => {
+                dialog.error = Some(err.clone());
+                let dialog = Dialog::Form(dialog);
+                if is_open {
+                    self.dialog = Some(dialog);
+                } else {
+                    self.notices.failed(err, dialog);
+                }
             }
-            Outcome::Failed(err) => self.notices.error(err),
             // It stays as it was filled in, to be begun again.
-            Outcome::Cancelled if is_open => {
-                self.dialog = Some(Dialog::Form(Box::new(FormDialog::new(form))));
-            }
+            Outcome::Cancelled if is_open => self.dialog = Some(Dialog::Form(dialog)),
             Outcome::Cancelled => {}
         }
         self.vectors.found.remove(&job);
-    }
-
-    /// The next of the models that were dropped, once nothing else is asked.
-    pub(in crate::model) fn ask_undecided(&mut self) {
-        if self.dialog.is_none() && !self.vectors.undecided.is_empty() {
-            let path = self.vectors.undecided.remove(0);
-            self.dialog = Some(Dialog::UseAs { path });
-        }
     }
 
     /// The answer to what a dropped model is to be.

@@ -6,10 +6,10 @@ use meav_protocol::{
     Dtype, Event, Fact, GgufForm, JobSpec, MemoryPlan, MergeFormat, MergeSpec, Outcome, Remedy,
     Stage, UserError,
 };
-use meav_ui::UiCommand;
+use meav_ui::{Action, DialogAction, KnobAction, UiCommand};
 
 use crate::hands::{Hands as _, harness};
-use crate::support::Window;
+use crate::support::{MEDICAL, Window};
 use crate::values::{plan, too_large_plan};
 
 /// Shows the dialog with this plan.
@@ -180,4 +180,42 @@ fn export_shows_how_far_it_is_and_can_be_ended() {
     assert!(!harness.shows("Export merged model"), "from here on it is in the status bar");
     harness.press("Cancel: Writing the merged model");
     assert_eq!(harness.state().cancelled(), [job]);
+}
+
+#[test]
+fn export_that_fails_while_it_is_written_can_be_begun_again() {
+    let mut window = Window::ready();
+    window.command(UiCommand::ExportMerged);
+    window.update(Action::Dialog(DialogAction::SetText("/full/big".to_owned())));
+    let gguf = MergeFormat::Gguf(GgufForm::Q8_0);
+    window.update(Action::Dialog(DialogAction::SetFormat(gguf)));
+    let mut harness = harness(window);
+    harness.run();
+    harness.press("Export");
+    let (job, _) = take_merge(&mut harness);
+    let progress = Event::Progress { job_id: job, stage: Stage::Writing, done: 1, total: 4 };
+    harness.state_mut().apply(progress);
+    harness.state_mut().fail(job, UserError::new("The disk is full", "Make room"));
+    harness.run();
+    assert!(harness.shows("The disk is full"));
+    assert!(!harness.shows("Export merged model"));
+    harness.press("Show");
+    assert!(harness.shows("The disk is full"), "in the dialog");
+    harness.press("Export");
+    let (_, spec) = take_merge(&mut harness);
+    assert_eq!(spec.out.path, std::path::Path::new("/full/big.gguf"));
+    assert_eq!(spec.format, gguf);
+}
+
+#[test]
+fn vector_that_has_gone_from_the_knobs_is_not_compressed() {
+    let mut harness = planned(plan());
+    let is_disabled = |harness: &Harness<'_, Window>| {
+        let button = harness.get_by_role_and_label(Role::Button, "Compress medical");
+        button.accesskit_node().is_disabled()
+    };
+    assert!(!is_disabled(&harness));
+    harness.state_mut().update(Action::Knob(MEDICAL, KnobAction::Remove));
+    harness.run();
+    assert!(is_disabled(&harness));
 }

@@ -126,6 +126,23 @@ fn file_that_is_nothing_says_so_until_the_path_is_changed() {
 }
 
 #[test]
+fn recipe_that_cannot_be_read_again_says_so_where_the_part_was_found() {
+    let mut harness = asked_about(vec![missing_vector("legal")]);
+    let field = harness.get_by_role_and_label(Role::TextInput, "Where legal is now");
+    assert!(field.is_focused(), "it is named for those who cannot see it");
+    harness.types("/new/legal.safetensors");
+    harness.key(Key::Enter);
+    tell(&mut harness, FileKind::Vector, "blake3:c0ffeelegal");
+    assert!(harness.shows("Open recipe"));
+    let window = harness.state_mut();
+    let (job, _) = window.take_job(|spec| matches!(spec, JobSpec::OpenRecipe { .. }));
+    window.fail(job, UserError::new("The recipe has gone", "Look where it is"));
+    harness.run();
+    assert!(harness.shows("The recipe has gone"));
+    assert!(harness.shows("Use what is there") && !harness.shows("Open recipe"));
+}
+
+#[test]
 fn missing_parts_can_be_done_without_or_the_recipe_left() {
     let mut harness = asked_about(vec![missing_vector("legal")]);
     harness.press("Use what is there");

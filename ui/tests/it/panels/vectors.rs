@@ -8,7 +8,7 @@ use meav_ui::{
 };
 
 use crate::hands::{Hands as _, harness, harness_of};
-use crate::support::{FINANCIAL, Window};
+use crate::support::{FINANCIAL, MEDICAL, Window};
 use crate::values::{about, comparison, loaded};
 
 /// The Vectors screen of a window.
@@ -336,10 +336,55 @@ fn job_that_goes_on_in_the_background_is_in_the_status_bar() {
     harness.press("Go on in the background");
     assert!(!harness.shows("Compress vector"));
     assert!(harness.shows("Cancel: Compressing a vector"));
+    harness.types("Hello");
+    let err = UserError::new("It is there already", "Choose another name");
+    harness.state_mut().fail(job, UserError { remedy: Some(Remedy::Replace), ..err });
+    harness.run();
+    assert!(!harness.shows("Compress vector"), "nothing opens over what is typed");
+    assert_eq!(harness.focused().as_deref(), Some("Message"));
+    assert!(harness.shows("It is there already"));
+    assert!(!harness.shows("Replace it"), "that is in the dialog");
+    harness.press("Show");
+    assert!(harness.shows("Compress vector"), "it is back");
+    let (_, spec) = begun(&mut harness, "Replace it");
+    let JobSpec::CompressVector(compress) = spec else { panic!("{spec:?}") };
+    assert!(compress.out.replace);
+}
+
+#[test]
+fn form_whose_knob_has_gone_says_so_until_another_is_chosen() {
+    let mut harness = dialog(UiCommand::CompressVector);
+    let (job, _) = begun(&mut harness, "Compress");
+    harness.press("Go on in the background");
+    harness.state_mut().update(Action::Knob(MEDICAL, KnobAction::Remove));
     harness.state_mut().fail(job, UserError::new("The disk is full", "Make room"));
     harness.run();
-    assert!(harness.shows("Compress vector"), "it is back");
-    assert!(harness.shows("The disk is full"));
+    harness.press("Show");
+    assert!(harness.shows("The vector is no longer on a knob"));
+    let accept = harness.get_by_role_and_label(Role::Button, "Compress");
+    assert!(accept.accesskit_node().is_disabled());
+    let mut form = harness.state().model.form().expect("a form is open").clone();
+    let Form::Compress(compress) = &mut form else { panic!("{form:?}") };
+    compress.knob = FINANCIAL;
+    harness.state_mut().update(Action::Dialog(DialogAction::SetForm(Box::new(form))));
+    harness.run();
+    begun(&mut harness, "Compress");
+}
+
+#[test]
+fn choices_are_announced_as_groups() {
+    for (command, name) in [
+        (UiCommand::ExtractVector, "Numbers"),
+        (UiCommand::ImportAdapter, "Numbers"),
+        (UiCommand::CompressVector, "Method"),
+        (UiCommand::SeparateVector, "Shared with"),
+        (UiCommand::ExportMerged, "Format"),
+        (UiCommand::Settings, "Theme"),
+    ] {
+        let harness = dialog(command);
+        let group = harness.get_by_role_and_label(Role::Group, name);
+        assert!(group.children_recursive().count() > 1, "{command:?}");
+    }
 }
 
 #[test]

@@ -200,6 +200,73 @@ fn located_vector_gets_its_lambda_when_the_recipe_is_read_again() {
     assert_eq!(setup.vectors[..3], with_legal().vectors, "in the order of the sum");
 }
 
+/// Opens a recipe whose `legal` and `safety` are missing, and has both found before the recipe is
+/// read once more. Gives back the two jobs that read it.
+fn with_two_located() -> (Window, JobId, JobId) {
+    let mut window = Window::ready();
+    window.update(Action::OpenPaths(vec![FILE.into()]));
+    let (job, _) = take_open(&mut window);
+    let missing = vec![missing_vector("legal"), missing_vector("safety")];
+    window.fact(job, Fact::Recipe(Box::new(OpenedRecipe { missing, ..opened_recipe() })));
+    window.finish(job, Outcome::Done);
+    let mut jobs = Vec::new();
+    for (index, name) in ["legal", "safety"].into_iter().enumerate() {
+        let path = format!("/home/me/{name}.safetensors");
+        dialog(&mut window, DialogAction::SetLocation(index, path));
+        dialog(&mut window, DialogAction::Locate(index));
+        tell(&mut window, FileKind::Vector, &format!("blake3:c0ffee{name}"));
+        jobs.push(take_open(&mut window).0);
+    }
+    (window, jobs[0], jobs[1])
+}
+
+#[test]
+fn parts_that_are_located_in_quick_succession_leave_the_dialog_open() {
+    let (mut window, first, second) = with_two_located();
+    assert_eq!(window.cancelled(), [first]);
+    window.fact(first, Fact::Recipe(Box::new(with_legal())));
+    window.finish(first, Outcome::Done);
+    assert_eq!(window.take_prepares(), [], "nobody has agreed");
+    dialog(&mut window, DialogAction::Accept);
+    assert_eq!(window.take_prepares(), [], "it waits for the second reading");
+    window.fact(second, Fact::Recipe(Box::new(with_legal())));
+    window.finish(second, Outcome::Done);
+    assert_eq!(window.take_prepares(), []);
+    dialog(&mut window, DialogAction::Accept);
+    assert_eq!(window.take_prepares()[0].1.vectors[..3], with_legal().vectors);
+}
+
+#[test]
+fn recipe_that_is_asked_about_is_not_asked_about_twice() {
+    let mut window = with_missing();
+    dialog(&mut window, DialogAction::SetLocation(0, "~/legal.safetensors".to_owned()));
+    window.update(Action::OpenPaths(vec![FILE.into()]));
+    let (job, _) = take_open(&mut window);
+    window.fact(job, Fact::Recipe(Box::new(with_legal())));
+    window.finish(job, Outcome::Done);
+    assert_eq!(window.take_prepares(), [], "it waits for a word");
+    dialog(&mut window, DialogAction::Locate(0));
+    let (_, spec) = window.take_job(|spec| matches!(spec, JobSpec::Describe { .. }));
+    assert_eq!(spec, JobSpec::Describe { path: "/home/me/legal.safetensors".into() });
+}
+
+#[test]
+fn recipe_whose_parts_are_missing_waits_until_nothing_else_is_asked() {
+    let mut window = Window::ready();
+    window.update(Action::OpenPaths(vec![FILE.into()]));
+    let (job, _) = take_open(&mut window);
+    window.command(UiCommand::ExtractVector);
+    let missing = vec![missing_vector("legal")];
+    window.fact(job, Fact::Recipe(Box::new(OpenedRecipe { missing, ..opened_recipe() })));
+    window.finish(job, Outcome::Done);
+    window.tick();
+    assert!(window.model.form().is_some(), "what is typed there stays");
+    dialog(&mut window, DialogAction::Close);
+    window.tick();
+    dialog(&mut window, DialogAction::Accept);
+    assert_eq!(window.take_prepares()[0].1.vectors[..2], opened_recipe().vectors);
+}
+
 #[test]
 fn located_vector_that_the_recipe_does_not_find_is_left_out() {
     let mut window = with_missing();
@@ -320,6 +387,23 @@ fn recipe_is_saved_under_a_name_that_says_what_it_is() {
     assert_eq!(window.settings().recent[0].path, out.path);
     dialog(&mut window, DialogAction::Accept);
     assert!(!window.take_jobs().iter().any(|(_, it)| matches!(it, JobSpec::SaveRecipe { .. })));
+}
+
+#[test]
+fn recipe_whose_name_got_longer_is_replaced_after_a_second_word() {
+    let mut window = Window::ready();
+    window.command(UiCommand::SaveRecipe);
+    dialog(&mut window, DialogAction::SetText("/out/x".to_owned()));
+    dialog(&mut window, DialogAction::Accept);
+    let (job, out, _) = take_save(&mut window);
+    assert_eq!(out, ExportTarget { path: "/out/x.meav".into(), replace: false });
+    let err = UserError::new("/out/x.meav is there already", "Choose another name");
+    window.fail(job, UserError { remedy: Some(Remedy::Replace), ..err });
+    dialog(&mut window, DialogAction::Replace);
+    assert_eq!(
+        take_save(&mut window).1,
+        ExportTarget { path: "/out/x.meav".into(), replace: true }
+    );
 }
 
 #[test]

@@ -325,15 +325,54 @@ fn error_is_told_in_the_dialog_and_a_file_goes_only_after_a_second_word() {
 }
 
 #[test]
-fn job_in_the_background_goes_on_and_its_failure_brings_the_dialog_back() {
+fn job_in_the_background_goes_on_and_its_failure_opens_nothing() {
     let mut window = compression(|form| form.rank = 24);
     let (job, _) = begin(&mut window);
     window.update(Action::Dialog(DialogAction::Close));
     assert_eq!(window.cancelled(), [], "closing the dialog ends nothing");
     assert_eq!(window.model.form(), None);
     window.fail(job, UserError::new("The disk is full", "Make room"));
-    let Some(Form::Compress(form)) = window.model.form() else { panic!("it is not back") };
-    assert_eq!(form.rank, 24);
+    window.take_jobs();
+    window.tick();
+    assert_eq!(window.model.form(), None, "someone may be typing");
+    accept(&mut window);
+    assert_eq!(window.take_jobs(), [], "Enter begins nothing");
+}
+
+#[test]
+fn vector_is_written_under_a_name_that_ends_as_vectors_do() {
+    for (picked, path, is_agreed) in [
+        ("/o/v.safetensors", "/o/v.safetensors", true),
+        ("/o/v", "/o/v.safetensors", false),
+        ("/o/v.bin", "/o/v.bin.safetensors", false),
+    ] {
+        let mut window = extraction();
+        window.update(Action::Picked(PathPurpose::Field(FormField::Out), vec![picked.into()]));
+        let (job, spec) = begin(&mut window);
+        let JobSpec::ExtractVector(extract) = spec else { panic!("{spec:?}") };
+        assert_eq!(extract.out, ExportTarget { path: path.into(), replace: is_agreed }, "{picked}");
+        let err = UserError::new("It is there already", "Choose another name");
+        window.fail(job, UserError { remedy: Some(Remedy::Replace), ..err });
+        window.take_jobs();
+        window.update(Action::Dialog(DialogAction::Replace));
+        let (_, spec) = window.take_job(is_making);
+        let JobSpec::ExtractVector(extract) = spec else { panic!("{spec:?}") };
+        assert_eq!(extract.out, ExportTarget { path: path.into(), replace: true }, "{picked}");
+    }
+}
+
+#[test]
+fn file_that_was_agreed_on_is_so_after_a_job_that_was_stopped() {
+    let mut window = extraction();
+    let picked = vec!["/o/v.safetensors".into()];
+    window.update(Action::Picked(PathPurpose::Field(FormField::Out), picked));
+    let (job, _) = begin(&mut window);
+    window.update(Action::CancelJob(job));
+    window.finish(job, Outcome::Cancelled);
+    window.take_jobs();
+    let (_, spec) = begin(&mut window);
+    let JobSpec::ExtractVector(extract) = spec else { panic!("{spec:?}") };
+    assert!(extract.out.replace);
 }
 
 #[test]
