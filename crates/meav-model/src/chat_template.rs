@@ -27,8 +27,11 @@ pub struct ChatTemplate {
 
 const NAME: &str = "chat template";
 
-/// Steps that a template may take: a thousand times what an ordinary one needs, and still an end.
-const FUEL: u64 = 50_000_000;
+/// Steps that a template may take: a hundred times what an ordinary one needs, and still an end.
+const FUEL: u64 = 5_000_000;
+
+/// Bytes of the longest prompt, far more than any model can take.
+const MAX_PROMPT: usize = 16 << 20;
 
 impl ChatTemplate {
     /// Compiles `source`; the tokens' text is what the template sees under those names.
@@ -67,7 +70,7 @@ impl ChatTemplate {
     /// # Errors
     ///
     /// [`ModelError::ChatTemplate`] if the template refuses the messages, e.g. two user turns in a
-    /// row.
+    /// row, takes too many steps, or writes more than 16 MiB.
     pub fn render(
         &self,
         messages: &[Message],
@@ -89,11 +92,48 @@ impl ChatTemplate {
                 defaults.push((name, Value::from(token.as_str())));
             }
         }
-        let defaults = Value::from_pairs(defaults);
+        let context = context! { ..given, ..Value::from_pairs(defaults) };
+        let mut prompt = Prompt::default();
         self.environment
             .get_template(NAME)
-            .and_then(|template| template.render(context! { ..given, ..defaults }))
-            .map_err(ModelError::ChatTemplate)
+            .and_then(|template| {
+                template.render_captured_to(context, &mut prompt)?;
+                Ok(())
+            })
+            .map_err(|err| ModelError::ChatTemplate(prompt.too_long().unwrap_or(err)))?;
+        String::from_utf8(prompt.bytes).map_err(|err| {
+            ModelError::ChatTemplate(Error::new(ErrorKind::WriteFailure, err.to_string()))
+        })
+    }
+}
+
+/// What a template has written, as far as it is let.
+#[derive(Default)]
+struct Prompt {
+    bytes: Vec<u8>,
+    is_full: bool,
+}
+
+impl Prompt {
+    /// Why nothing more was taken, if that is so.
+    fn too_long(&self) -> Option<Error> {
+        let reason = format!("the prompt is longer than {MAX_PROMPT} bytes");
+        self.is_full.then(|| Error::new(ErrorKind::InvalidOperation, reason))
+    }
+}
+
+impl std::io::Write for Prompt {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() + bytes.len() > MAX_PROMPT {
+            self.is_full = true;
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -223,9 +263,19 @@ mod tests {
 
     #[test]
     fn endless_template_ends() {
-        let source =
-            "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}";
-        let template = ChatTemplate::new(source, None, None).unwrap();
-        assert!(template.render(&[], false).is_err());
+        for (text, expected) in [("", "engine ran out of fuel"), ("x", "engine ran out of fuel")]
+            .into_iter()
+            .chain([(&*"x".repeat(100_000), "the prompt is longer than 16777216 bytes")])
+        {
+            let source = format!(
+                "{{% for a in range(99999) %}}{{% for b in range(99999) %}}{text}{{% endfor %}}\
+                 {{% endfor %}}"
+            );
+            let template = ChatTemplate::new(&source, None, None).unwrap();
+            let Err(ModelError::ChatTemplate(err)) = template.render(&[], false) else {
+                panic!("it ended by itself");
+            };
+            assert!(err.to_string().contains(expected), "{err}");
+        }
     }
 }

@@ -134,9 +134,15 @@ pub enum TokenizerError {
     /// A GGUF's lists contradict each other.
     #[error("the GGUF's {key} is damaged")]
     DamagedGguf { key: &'static str },
+    /// A GGUF's vocabulary that was made to fill the memory.
+    #[error("the GGUF's tokens can be put together in more ways than those of any model")]
+    TooManyMerges,
     /// It knows more tokens than the model has embeddings.
     #[error("the tokenizer has {tokens} tokens, the model {embeddings} embeddings")]
     TooManyTokens { tokens: usize, embeddings: usize },
+    /// The model's turns are written with a token that it has no embedding for.
+    #[error("the token {token:?} has the id {id}, the model only {embeddings} embeddings")]
+    NoEmbedding { token: String, id: u32, embeddings: usize },
     /// The GGUF lacks a list.
     #[error(transparent)]
     Weights(#[from] WeightsError),

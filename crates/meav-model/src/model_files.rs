@@ -3,7 +3,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use meav_job::JobCtx;
-use meav_weights::{Checkpoint, GgufFile, Weight, WeightsError};
+use meav_weights::{Checkpoint, GgufFile, Weight, WeightsError, is_weight};
 use serde_json::Value as Json;
 use tokenizers::Tokenizer;
 
@@ -41,36 +41,20 @@ pub struct SpecialTokens {
     pub stop: Vec<u32>,
 }
 
-/// Tensors that some files carry without being weights of the network.
-const NOT_WEIGHTS: [&str; 4] = [
-    "rope_freqs.weight",
-    "rope_factors_long.weight",
-    "rope_factors_short.weight",
-    ".rotary_emb.inv_freq",
-];
-
-/// Whether a tensor of this name is a weight of the network, and not one of the numbers that some
-/// files carry beside them.
-pub fn is_weight(name: &str) -> bool {
-    !NOT_WEIGHTS.iter().any(|suffix| name.ends_with(suffix))
-}
-
 impl ModelFiles {
     /// Opens a folder in the Hugging Face layout or a GGUF file; reads no weights.
     ///
-    /// A `tokenizer.json` beside a GGUF goes before the GGUF's own vocabulary.
+    /// A `tokenizer.json` beside a GGUF goes before the GGUF's own vocabulary. Added tokens without
+    /// an embedding are left out if neither the chat template nor the ends of a text need them: in
+    /// a prompt they are text like any other.
     ///
     /// # Errors
     ///
     /// [`ModelError`] that names the file and what is wrong with it.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let is_dir = fs::metadata(path).map_err(read_error(path))?.is_dir();
-        let files = if is_dir { Self::open_folder(path)? } else { Self::open_gguf(path)? };
-        let (tokens, embeddings) = (files.tokenizer.get_vocab_size(true), files.config.vocab_size);
-        if tokens > embeddings {
-            let source = TokenizerError::TooManyTokens { tokens, embeddings };
-            return Err(tokenizer_error(path)(source));
-        }
+        let mut files = if is_dir { Self::open_folder(path)? } else { Self::open_gguf(path)? };
+        files.check_tokens().map_err(tokenizer_error(path))?;
         Ok(files)
     }
 
@@ -139,6 +123,35 @@ impl ModelFiles {
         let chat_template = gguf.str("tokenizer.chat_template").ok().map(str::to_owned);
         let path = path.to_owned();
         Ok(Self { path, name, checkpoint, config, tokenizer, chat_template, special })
+    }
+
+    /// Refuses tokens that there are no embeddings for, and forgets those that were added without
+    /// a use, such as the place of an image in the text models of Gemma 3.
+    fn check_tokens(&mut self) -> Result<(), TokenizerError> {
+        let embeddings = self.config.vocab_size;
+        let is_beyond = |id: u32| id as usize >= embeddings;
+        let mut useless = BTreeSet::new();
+        for (id, token) in self.tokenizer.get_added_tokens_decoder() {
+            if !is_beyond(id) {
+                continue;
+            }
+            let token = token.content;
+            let is_used = self.chat_template.as_ref().is_some_and(|it| it.contains(&token))
+                || [&self.special.bos, &self.special.eos].contains(&&Some(token.clone()));
+            if is_used {
+                return Err(TokenizerError::NoEmbedding { token, id, embeddings });
+            }
+            useless.insert(token);
+        }
+        if !useless.is_empty() {
+            self.tokenizer = tokenizer::without(&self.tokenizer, &useless)?;
+        }
+        match self.tokenizer.get_vocab(true).into_values().max() {
+            Some(id) if is_beyond(id) => {
+                Err(TokenizerError::TooManyTokens { tokens: id as usize + 1, embeddings })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The compiled chat template.
@@ -213,15 +226,25 @@ fn chat_template(folder: &Path, tokenizer_config: &Json) -> Result<Option<String
     Ok(template.and_then(Json::as_str).map(str::to_owned))
 }
 
-/// Tokens that end a turn in the families' chat templates, whatever else the end token is for.
-const END_OF_TURN: [&str; 4] = ["<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>"];
+/// Tokens that end a turn, a message or a text in all families, whatever else the end token is for.
+const ENDS: [&str; 7] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<end_of_turn>",
+    "<|end|>",
+    "<|eom_id|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+];
 
-/// The ids that end an answer of a GGUF: those it names, and those of special tokens known to.
+/// The ids that end an answer of a GGUF: those it names, and those of tokens known to, as in
+/// llama.cpp. Older files of Gemma and Phi-3 have them as tokens to be found in text, not as special
+/// ones.
 fn stop_ids(gguf: &GgufFile, tokenizer: &Tokenizer) -> Vec<u32> {
-    let special = tokenizer.get_added_tokens_decoder();
-    let known = (END_OF_TURN.into_iter())
+    let added = tokenizer.get_added_tokens_decoder();
+    let known = (ENDS.into_iter())
         .filter_map(|token| tokenizer.token_to_id(token))
-        .filter(|id| special.get(id).is_some_and(|token| token.special));
+        .filter(|id| added.contains_key(id));
     let named = ["eos", "eot", "eom"].into_iter().filter_map(|name| {
         u32::try_from(gguf.usize(&format!("tokenizer.ggml.{name}_token_id")).ok()?).ok()
     });

@@ -131,7 +131,8 @@ impl GgufVocabulary {
 
     /// The tokenizer that gives these tokens.
     ///
-    /// It turns text into tokens and back and adds none of its own, whatever `adds_bos` says.
+    /// It turns text into tokens and back and adds none of its own, whatever `adds_bos` says; see
+    /// [`from_gguf`](super::from_gguf).
     pub(crate) fn tokenizer(&self) -> Result<Tokenizer, TokenizerError> {
         let mut tokenizer = match &self.kind {
             VocabularyKind::BytePairs { words, merges } => self.byte_pairs(words, merges)?,

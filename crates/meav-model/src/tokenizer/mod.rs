@@ -8,8 +8,11 @@ mod words;
 pub(crate) use gguf_vocabulary::{GgufVocabulary, SPACE, TokenKind, VocabularyKind};
 pub(crate) use words::WordRule;
 
+use std::collections::BTreeSet;
+
 use meav_weights::{Fingerprint, GgufFile};
-use tokenizers::Tokenizer;
+use serde_json::{Value as Json, json};
+use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use crate::TokenizerError;
 
@@ -28,12 +31,68 @@ pub fn vocabulary_fingerprint(tokenizer: &Tokenizer) -> Fingerprint {
     Fingerprint::of_bytes(&bytes)
 }
 
+/// `tokenizer` without the added tokens `forgotten`.
+pub(crate) fn without(
+    tokenizer: &Tokenizer,
+    forgotten: &BTreeSet<String>,
+) -> Result<Tokenizer, TokenizerError> {
+    let text = tokenizer.to_string(false)?;
+    let mut json: Json =
+        serde_json::from_str(&text).map_err(|err| TokenizerError::Library(err.into()))?;
+    if let Some(added) = json["added_tokens"].as_array_mut() {
+        added.retain(|it| !it["content"].as_str().is_some_and(|text| forgotten.contains(text)));
+    }
+    if let Some(vocab) = json["model"]["vocab"].as_object_mut() {
+        vocab.retain(|token, _| !forgotten.contains(token));
+    }
+    Ok(Tokenizer::from_bytes(json.to_string())?)
+}
+
 /// Rebuilds the tokenizer that a GGUF's vocabulary, merges, scores and flags came from.
+///
+/// Where the file says that texts begin or end with a token, the tokenizer puts them there for
+/// whoever asks for special tokens, which nobody does here: templates write them.
 ///
 /// candle's own reader takes every kind that it doesn't know for GPT-2's with a space in front,
 /// which is wrong for `SmolLM`; unknown kinds are refused here.
 pub(crate) fn from_gguf(gguf: &GgufFile) -> Result<Tokenizer, TokenizerError> {
-    GgufVocabulary::read(gguf)?.tokenizer()
+    let vocabulary = GgufVocabulary::read(gguf)?;
+    let mut tokenizer = vocabulary.tokenizer()?;
+    let token = |key: &str| {
+        let id = gguf.usize(key).ok()?;
+        Some((id, vocabulary.tokens.get(id)?.as_str()))
+    };
+    let begin = token("tokenizer.ggml.bos_token_id").filter(|_| vocabulary.adds_bos);
+    let end = token("tokenizer.ggml.eos_token_id").filter(|_| vocabulary.adds_eos);
+    if begin.is_some() || end.is_some() {
+        tokenizer.with_post_processor(Some(enclosing(begin, end)?));
+    }
+    Ok(tokenizer)
+}
+
+/// Puts a token in front of each text, or behind it, or both.
+fn enclosing(
+    begin: Option<(usize, &str)>,
+    end: Option<(usize, &str)>,
+) -> Result<PostProcessorWrapper, TokenizerError> {
+    let part = |text: &str, type_id: u32| {
+        let token = |(_, token): (usize, &str)| json!({ "SpecialToken": { "id": token, "type_id": type_id } });
+        let text = json!({ "Sequence": { "id": text, "type_id": type_id } });
+        begin.map(token).into_iter().chain([text]).chain(end.map(token)).collect::<Vec<_>>()
+    };
+    let special: serde_json::Map<_, _> = (begin.into_iter().chain(end))
+        .map(|(id, token)| {
+            (token.to_owned(), json!({ "id": token, "ids": [id], "tokens": [token] }))
+        })
+        .collect();
+    let pair = [part("A", 0), part("B", 1)].concat();
+    serde_json::from_value(json!({
+        "type": "TemplateProcessing",
+        "single": part("A", 0),
+        "pair": pair,
+        "special_tokens": special,
+    }))
+    .map_err(|err| TokenizerError::Library(err.into()))
 }
 
 #[cfg(test)]
@@ -43,7 +102,6 @@ mod tests {
     use meav_test_support::{Gguf, GgufValue};
     use meav_weights::Checkpoint;
     use serde::Deserialize;
-    use serde_json::{Value as Json, json};
 
     use super::*;
 

@@ -16,6 +16,12 @@ use crate::TokenizerError;
 /// Tokens of more bytes than any model has would take time without end to take apart.
 const MAX_TOKEN_BYTES: usize = 1024;
 
+/// Four times the merges of Gemma, the largest such vocabulary.
+const MAX_MERGES: usize = 1 << 21;
+
+/// Bytes of all that merges make: ten times those of Gemma.
+const MAX_MERGED_BYTES: usize = 1 << 26;
+
 impl GgufVocabulary {
     pub(super) fn sentence_piece(&self) -> Result<Tokenizer, TokenizerError> {
         let VocabularyKind::SentencePiece { scores, unknown, space_prefix, .. } = &self.kind else {
@@ -69,6 +75,7 @@ impl GgufVocabulary {
             (!matches!(kind, TokenKind::Control | TokenKind::Unknown)).then_some(id)
         };
         let mut merges: Vec<(f32, u32, u32)> = Vec::new();
+        let mut n_bytes = 0;
         for (token, score) in self.tokens.iter().zip(scores) {
             if token.len() > MAX_TOKEN_BYTES {
                 return Err(TokenizerError::DamagedGguf { key: "tokenizer.ggml.tokens" });
@@ -82,6 +89,10 @@ impl GgufVocabulary {
             });
             let first = merges.len();
             merges.extend(parts);
+            n_bytes += (merges.len() - first) * token.len();
+            if merges.len() > MAX_MERGES || n_bytes > MAX_MERGED_BYTES {
+                return Err(TokenizerError::TooManyMerges);
+            }
             merges[first..].sort_unstable_by_key(|(_, left, right)| (*left, *right));
         }
         merges.sort_by(|a, b| b.0.total_cmp(&a.0));

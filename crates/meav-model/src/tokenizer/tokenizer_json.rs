@@ -61,12 +61,10 @@ impl GgufVocabulary {
         } else {
             json.byte_pairs()?
         };
-        let around_nothing = tokenizer.encode("", true).ok()?;
-        let (adds_bos, adds_eos) = match around_nothing.get_ids() {
-            [] => (false, false),
-            [_] => (true, false),
-            _ => (true, true),
-        };
+        let around_text = tokenizer.encode("a", true).ok()?;
+        let is_added = |mark: Option<&u32>| mark == Some(&1);
+        let marks = around_text.get_special_tokens_mask();
+        let (adds_bos, adds_eos) = (is_added(marks.first()), is_added(marks.last()));
         Some(Self { tokens, token_kinds, kind, adds_bos, adds_eos })
     }
 }

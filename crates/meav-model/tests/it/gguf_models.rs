@@ -77,7 +77,7 @@ fn gguf_says_the_same_as_its_folder() {
         assert_eq!(gguf.files.chat_template, folder.files.chat_template);
         let (a, b) = (&gguf.files.special, &folder.files.special);
         assert_eq!((&a.bos, &a.eos, a.bos_id), (&b.bos, &b.eos, b.bos_id));
-        assert_eq!(a.stop, [special::IM_END]);
+        assert_eq!(a.stop, [special::END_OF_TEXT, special::IM_END]);
         let fingerprint = |files: &ModelFiles| vocabulary_fingerprint(&files.tokenizer);
         assert_eq!(fingerprint(&gguf.files), fingerprint(&folder.files));
 
@@ -158,23 +158,46 @@ fn vocabularies_that_cannot_be_rebuilt_are_refused() {
 
 #[test]
 fn turn_ends_at_its_own_token_too() {
+    const EOS: u32 = 40;
     let end = |key: &'static str, id| set(key, GgufValue::U32(id));
-    let eos = |gguf: &mut Gguf| end("tokenizer.ggml.eos_token_id", special::END_OF_TEXT)(gguf);
-    assert_eq!(opened(&TINY, eos).special.stop, [special::END_OF_TEXT, special::IM_END]);
+    let eos = |gguf: &mut Gguf| end("tokenizer.ggml.eos_token_id", EOS)(gguf);
+    let known = [special::END_OF_TEXT, special::IM_END];
+    assert_eq!(opened(&TINY, eos).special.stop, [&known[..], &[EOS]].concat());
     let both = |gguf: &mut Gguf| {
         eos(gguf);
         end("tokenizer.ggml.eot_token_id", special::IM_START)(gguf);
     };
-    let all = [special::END_OF_TEXT, special::IM_START, special::IM_END];
+    let all = [special::END_OF_TEXT, special::IM_START, special::IM_END, EOS];
     assert_eq!(opened(&TINY, both).special.stop, all);
-    // The same text as an ordinary token ends nothing.
-    let ordinary = |gguf: &mut Gguf| {
-        eos(gguf);
-        if let Some(GgufValue::I32s(kinds)) = gguf.metadata.get_mut("tokenizer.ggml.token_type") {
-            kinds[special::IM_END as usize] = 1;
-        }
+    // Older files say user-defined; the same text as an ordinary token ends nothing.
+    let stop_with_kind = |kind: i32| {
+        let change = |gguf: &mut Gguf| {
+            eos(gguf);
+            let kinds = gguf.metadata.get_mut("tokenizer.ggml.token_type");
+            let Some(GgufValue::I32s(kinds)) = kinds else { panic!("no kinds") };
+            kinds[special::IM_END as usize] = kind;
+        };
+        opened(&TINY, change).special.stop
     };
-    assert_eq!(opened(&TINY, ordinary).special.stop, [special::END_OF_TEXT]);
+    assert_eq!(stop_with_kind(4), [&known[..], &[EOS]].concat());
+    assert_eq!(stop_with_kind(1), [special::END_OF_TEXT, EOS]);
+}
+
+/// Each token can be put together at every place, from two that can be, too.
+#[test]
+fn vocabulary_of_too_many_merges_is_refused() {
+    let n = 1024;
+    check(
+        |gguf| {
+            let tokens = (1..=n).map(|len| "a".repeat(len)).collect();
+            set("tokenizer.ggml.model", text("llama"))(gguf);
+            set("tokenizer.ggml.tokens", GgufValue::Texts(tokens))(gguf);
+            set("tokenizer.ggml.token_type", GgufValue::I32s(vec![1; n]))(gguf);
+            set("tokenizer.ggml.scores", GgufValue::F32s(vec![0.0; n]))(gguf);
+        },
+        "cannot use the tokenizer of \"…\": the GGUF's tokens can be put together in more ways than \
+         those of any model",
+    );
 }
 
 #[test]

@@ -182,6 +182,47 @@ fn tokenizer_with_more_tokens_than_the_model_is_refused() {
     assert!(found.ends_with("the tokenizer has 300 tokens, the model 299 embeddings"), "{found}");
 }
 
+/// Adds a token behind the last embedding.
+fn with_image_token(model: &mut ModelFolder) {
+    let mut token = model.tokenizer["added_tokens"][0].clone();
+    token["id"] = VOCAB_SIZE.into();
+    token["content"] = "<image_soft_token>".into();
+    model.tokenizer["added_tokens"].as_array_mut().unwrap().push(token);
+}
+
+#[test]
+fn added_token_without_embedding_is_text_if_the_model_has_no_use_for_it() {
+    let files = open(with_image_token);
+    let expected = open(|_| {});
+    assert_eq!(
+        vocabulary_fingerprint(&files.tokenizer),
+        vocabulary_fingerprint(&expected.tokenizer)
+    );
+    for text in ["<image_soft_token>", "hello<|im_end|>"] {
+        let ids =
+            |files: &ModelFiles| files.tokenizer.encode(text, false).unwrap().get_ids().to_vec();
+        assert_eq!(ids(&files), ids(&expected));
+    }
+    let folder = written(|model| {
+        with_image_token(model);
+        let template = format!("{CHAT_TEMPLATE}<image_soft_token>");
+        model.tokenizer_config["chat_template"] = template.into();
+    });
+    let found = refusal(folder.path());
+    let expected = "the token \"<image_soft_token>\" has the id 300, the model only 300 embeddings";
+    assert!(found.ends_with(expected), "{found}");
+}
+
+#[test]
+fn tokens_are_looked_at_by_their_ids_and_not_by_their_number() {
+    let folder = written(|model| {
+        model.config["vocab_size"] = 305.into();
+        model.tokenizer["model"]["vocab"]["us"] = 305.into();
+    });
+    let found = refusal(folder.path());
+    assert!(found.ends_with("the tokenizer has 306 tokens, the model 305 embeddings"), "{found}");
+}
+
 #[test]
 fn model_may_have_spare_embeddings() {
     let files = open(|model| {
