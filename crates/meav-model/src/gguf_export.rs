@@ -20,6 +20,7 @@ use crate::{Config, GgufExportError, ModelFiles, RopeScaling};
 pub struct GgufExport {
     metadata: Vec<(String, GgufValue)>,
     tensors: Vec<ExportedTensor>,
+    notes: Vec<String>,
 }
 
 /// A tensor of the GGUF and where its values come from.
@@ -41,8 +42,8 @@ impl GgufExport {
     /// Plans a GGUF of the model `files`, called `name`, whose matrices are stored as `kind`.
     ///
     /// A GGUF's own metadata are kept as they are; those of a folder are derived from its
-    /// `config.json` and `tokenizer.json`. The windows of Mistral and Phi-3 are in the file, but
-    /// llama.cpp lets their tokens see everything before them.
+    /// `config.json` and `tokenizer.json`. What llama.cpp will do otherwise all the same is told by
+    /// [`notes`](Self::notes).
     ///
     /// # Errors
     ///
@@ -59,7 +60,13 @@ impl GgufExport {
                 .chain(tokenizer(files)?)
                 .collect(),
         };
-        Ok(Self { metadata, tensors: tensors(files, family, kind)? })
+        let notes = window_note(config, family).into_iter().collect();
+        Ok(Self { metadata, tensors: tensors(files, family, kind)?, notes })
+    }
+
+    /// What whoever runs the file should know, in whole sentences.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Keys and values in the order in which they are written.
@@ -107,7 +114,7 @@ fn check(config: &Config) -> Result<(), GgufExportError> {
         let feature = format!("{feature} of a {} model", family.architecture());
         Err(GgufExportError::Unsupported { feature })
     };
-    if (config.query_pre_attn_scalar / assumed_query_scalar(config, family) - 1.0).abs() > 1e-6 {
+    if (config.query_pre_attn_scalar / config.assumed_query_scalar() - 1.0).abs() > 1e-6 {
         return refuse("query_pre_attn_scalar");
     }
     let mut windows = config.windows.iter().enumerate();
@@ -115,16 +122,6 @@ fn check(config: &Config) -> Result<(), GgufExportError> {
         return refuse("sliding windows");
     }
     Ok(())
-}
-
-/// llama.cpp divides the scores of Gemma's largest models by the root of another number than `D`.
-fn assumed_query_scalar(config: &Config, family: GgufFamily) -> f64 {
-    match (family, config.n_layers) {
-        (GgufFamily::Gemma2, 46) | (GgufFamily::Gemma3, 62) => {
-            config.hidden_size as f64 / config.n_heads as f64
-        }
-        _ => config.head_dim as f64,
-    }
 }
 
 /// Which layers have a window is known from the family. Those of Mistral and Phi-3 are left out by
@@ -136,6 +133,19 @@ fn has_assumed_window(family: GgufFamily, index: usize, has_window: bool) -> boo
         GgufFamily::Qwen2 | GgufFamily::Qwen3 => !has_window,
         GgufFamily::Llama | GgufFamily::Phi3 => true,
     }
+}
+
+/// The windows of Mistral and Phi-3 are in the file, but llama.cpp lets their tokens see everything
+/// before them. Contexts that fit into the window are the same in both.
+fn window_note(config: &Config, family: GgufFamily) -> Option<String> {
+    let is_left_out = matches!(family, GgufFamily::Llama | GgufFamily::Phi3);
+    let window = config.window().filter(|_| is_left_out)?;
+    (window < config.max_position_embeddings).then(|| {
+        format!(
+            "llama.cpp leaves out the attention window of this model: behind {window} tokens its \
+             answers differ from those given here"
+        )
+    })
 }
 
 fn gguf_family(config: &Config) -> Result<GgufFamily, GgufExportError> {

@@ -15,6 +15,8 @@ impl ModelFiles {
     /// The conversation is rendered with the response as the assistant's turn, freed of newlines
     /// at its end and tokenised in one piece; the response's tokens are those behind the prompt's,
     /// which is tokenised alone. What a template writes behind the end of the turn is left out.
+    /// What it writes into the turn in front of the response is scored with it: Qwen3's puts an
+    /// empty block of thoughts into the last turn of a conversation.
     ///
     /// # Errors
     ///

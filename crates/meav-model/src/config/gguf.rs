@@ -3,10 +3,6 @@ use meav_weights::{Checkpoint, GgufFile, GgufValue, WeightsError};
 use super::windows;
 use crate::{Config, ConfigError, Family, RopeScaling};
 
-/// Layers of the models whose scores llama.cpp divides by the root of another number than `D`;
-/// files don't say.
-const LAYERS_OF_GEMMA_27B: [(Family, usize); 2] = [(Family::Gemma2, 46), (Family::Gemma3, 62)];
-
 /// The metadata of one architecture.
 struct Metadata<'a> {
     gguf: &'a GgufFile,
@@ -71,7 +67,7 @@ impl Config {
         let head_dim = metadata.usize_or("attention.key_length", head_dim)?;
         let has = |name: &str| checkpoint.info(name).is_some();
         let in_first_layer = |name: &str| has(&format!("model.layers.0.{name}"));
-        let config = Self {
+        let mut config = Self {
             hidden_size,
             intermediate_size: metadata.usize("feed_forward_length")?,
             vocab_size: gguf.array("tokenizer.ggml.tokens")?.len(),
@@ -90,7 +86,6 @@ impl Config {
             max_position_embeddings: metadata.usize("context_length")?,
             tie_word_embeddings: !has("lm_head.weight"),
             windows: metadata.windows(family, n_layers)?,
-            query_pre_attn_scalar: metadata.query_scalar(family, hidden_size, n_heads, head_dim)?,
             attention_softcap: metadata.optional_f64("attn_logit_softcapping")?,
             logit_softcap: metadata.optional_f64("final_logit_softcapping")?,
             qkv_bias: family == Family::Qwen2 || in_first_layer("self_attn.q_proj.bias"),
@@ -98,6 +93,8 @@ impl Config {
             mlp_bias: in_first_layer("mlp.gate_proj.bias"),
             ..Self::of_family(family)
         };
+        config.query_pre_attn_scalar =
+            metadata.query_scalar()?.unwrap_or_else(|| config.assumed_query_scalar());
         Ok(config.checked())
     }
 }
@@ -170,18 +167,9 @@ impl Metadata<'_> {
         Ok(windows(n_layers, window, pattern))
     }
 
-    fn query_scalar(
-        &self,
-        family: Family,
-        hidden_size: usize,
-        n_heads: usize,
-        head_dim: usize,
-    ) -> Result<f64, WeightsError> {
-        if let Some(scale) = self.optional_f64("attention.scale")? {
-            return Ok(shortest((1.0 / (scale * scale)) as f32));
-        }
-        let is_27b = LAYERS_OF_GEMMA_27B.contains(&(family, self.usize("block_count")?));
-        Ok(if is_27b { hidden_size as f64 / n_heads as f64 } else { head_dim as f64 })
+    fn query_scalar(&self) -> Result<Option<f64>, WeightsError> {
+        let scale = self.optional_f64("attention.scale")?;
+        Ok(scale.map(|scale| shortest((1.0 / (scale * scale)) as f32)))
     }
 }
 

@@ -180,6 +180,18 @@ impl Config {
         Ok(self)
     }
 
+    /// What llama.cpp takes [`query_pre_attn_scalar`](Self::query_pre_attn_scalar) for, which no
+    /// GGUF says: another number than `D` in the models of Gemma with 27 billion parameters, which
+    /// it knows by their layers.
+    pub(crate) fn assumed_query_scalar(&self) -> f64 {
+        match (self.family, self.n_layers) {
+            (Family::Gemma2, 46) | (Family::Gemma3, 62) => {
+                self.hidden_size as f64 / self.n_heads as f64
+            }
+            _ => self.head_dim as f64,
+        }
+    }
+
     /// The layers' window, where they have one.
     pub(crate) fn window(&self) -> Option<usize> {
         self.windows.iter().copied().flatten().next()

@@ -119,6 +119,59 @@ fn everything_beside_the_weights_comes_along() {
     assert!(found == folder.logits(&tokens, &mut folder.cache()));
 }
 
+/// What is in front of each text and behind it, through every form of the model.
+#[test]
+fn ends_of_a_text_come_along() {
+    let token = |id: u32, token: &str| {
+        (json!({ "SpecialToken": { "id": token, "type_id": 0 } }), (token.to_owned(), id))
+    };
+    let (begin, end) =
+        (token(special::IM_START, "<|im_start|>"), token(special::IM_END, "<|im_end|>"));
+    let text = json!({ "Sequence": { "id": "A", "type_id": 0 } });
+    for ends in [[true, false], [true, true], [false, true], [false, false]] {
+        let [has_begin, has_end] = ends;
+        let mut model = tiny_model(&TINY);
+        let mut single = vec![text.clone()];
+        if has_begin {
+            single.insert(0, begin.0.clone());
+        }
+        if has_end {
+            single.push(end.0.clone());
+        }
+        let special: serde_json::Map<_, _> = [&begin.1, &end.1]
+            .map(|(token, id)| {
+                (token.clone(), json!({ "id": token, "ids": [id], "tokens": [token] }))
+            })
+            .into_iter()
+            .collect();
+        model.tokenizer["post_processor"] = json!({
+            "type": "TemplateProcessing", "single": single, "pair": single,
+            "special_tokens": special,
+        });
+        for _ in 0..2 {
+            let gguf = exported(&Running::of(&model).files, GgufType::F32).files;
+            let metadata = gguf.checkpoint.gguf().unwrap();
+            let found = ["bos", "eos"]
+                .map(|end| metadata.bool(&format!("tokenizer.ggml.add_{end}_token")).unwrap());
+            assert_eq!(found, ends);
+            let encoded =
+                |add_special| gguf.tokenizer.encode("he", add_special).unwrap().get_ids().to_vec();
+            let mut expected = encoded(false);
+            assert_eq!(expected.len(), 1);
+            if has_begin {
+                expected.insert(0, special::IM_START);
+            }
+            if has_end {
+                expected.push(special::IM_END);
+            }
+            assert_eq!(encoded(true), expected);
+            // As a folder has it that is made of the GGUF.
+            model.tokenizer =
+                serde_json::from_str(&gguf.tokenizer.to_string(true).unwrap()).unwrap();
+        }
+    }
+}
+
 /// Llama 3.1 has three tokens that end an answer; none of these is known by its text.
 #[test]
 fn three_tokens_that_end_an_answer_come_along() {
@@ -371,4 +424,20 @@ fn cancelled_export_leaves_no_file() {
     let err = write(&running.files, &export, &path, &job).unwrap_err();
     assert!(matches!(err, WeightsError::Cancelled(_)), "{err:?}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn windows_that_llama_cpp_leaves_out_are_told() {
+    let noted: BTreeSet<_> = (families().cases.iter())
+        .filter_map(|case| {
+            let running = Running::of(&model(case));
+            let export = GgufExport::new(&running.files, "Tiny", GgufType::F32).ok()?;
+            let notes = export.notes();
+            if let [note] = notes {
+                assert!(note.starts_with("llama.cpp leaves out the attention window"), "{note}");
+            }
+            (!notes.is_empty()).then_some(running.files.config.family.model_type())
+        })
+        .collect();
+    assert_eq!(noted, BTreeSet::from(["mistral", "phi3"]));
 }
