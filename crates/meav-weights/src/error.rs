@@ -41,6 +41,13 @@ pub enum WeightsError {
     )]
     UnsupportedArchitecture { architecture: String, path: PathBuf },
 
+    /// A GGUF that is one of several, none of which is a model by itself.
+    #[error(
+        "the model is in {parts} files, of which {path:?} is one: join them with llama.cpp's \
+         llama-gguf-split --merge"
+    )]
+    SplitGguf { parts: usize, path: PathBuf },
+
     /// The file's values are of a kind that cannot be computed with.
     #[error("tensor {name:?} has dtype {dtype}, only F32, F16 and BF16 are supported, in {path:?}")]
     UnsupportedDtype { name: String, dtype: String, path: PathBuf },

@@ -32,8 +32,7 @@ pub fn is_copied_head<E>(
     mut weight: impl FnMut(&str) -> Result<Option<Weight>, E>,
 ) -> Result<bool, E> {
     let Some(prefix) = name.strip_suffix(HEAD) else { return Ok(false) };
-    let (Some(head), Some(embeddings)) =
-        (weight(name)?, weight(&format!("{prefix}{EMBEDDINGS}"))?)
+    let (Some(head), Some(embeddings)) = (weight(name)?, weight(&format!("{prefix}{EMBEDDINGS}"))?)
     else {
         return Ok(false);
     };

@@ -30,6 +30,9 @@ pub(crate) struct SafetensorsEntry {
 /// Bytes before the JSON header: its length.
 const LENGTH_PREFIX: usize = 8;
 
+/// The format's own limit. In memory a header takes several times its room in the file.
+const MAX_HEADER: u64 = 100_000_000;
+
 impl SafetensorsFile {
     pub(crate) fn open(path: &Path) -> Result<Self, WeightsError> {
         let file = Arc::new(MappedFile::open(path)?);
@@ -61,7 +64,11 @@ fn read_header(bytes: &[u8]) -> Result<(usize, Metadata), MalformedReason> {
     let size = bytes.len() as u64;
     let cut_short =
         |what: &str, needed| MalformedReason::CutShort { what: what.to_owned(), needed, size };
-    // Asked first, since the library adds up an end beyond all integers without a check.
+    // Before anything of it is read.
+    if bytes.first_chunk().is_some_and(|prefix| u64::from_le_bytes(*prefix) > MAX_HEADER) {
+        return Err(MalformedReason::Safetensors(E::HeaderTooLarge));
+    }
+    // Asked next, since the library adds up an end beyond all integers without a check.
     if let Some(needed) = announced_end(bytes).filter(|end| *end > size) {
         return Err(cut_short("the last tensor", needed));
     }

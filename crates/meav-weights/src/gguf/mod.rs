@@ -35,6 +35,7 @@ impl GgufFile {
     ) -> Result<(Arc<Self>, BTreeMap<String, GgufEntry>), WeightsError> {
         let file = Arc::new(MappedFile::open(path)?);
         let header = Header::read(file.bytes()).map_err(|err| err.at(path))?;
+        refuse_split(&header.metadata, path)?;
         let family = family(&header.metadata, path)?;
         let this = Arc::new(Self { file, metadata: header.metadata, family });
         let heads = this.heads()?;
@@ -133,17 +134,7 @@ impl GgufFile {
     ///
     /// [`WeightsError::Malformed`] if it is missing or no such number.
     pub fn usize(&self, key: &str) -> Result<usize, WeightsError> {
-        self.typed(key, |value| match value {
-            GgufValue::U8(n) => Some(usize::from(*n)),
-            GgufValue::U16(n) => Some(usize::from(*n)),
-            GgufValue::U32(n) => usize::try_from(*n).ok(),
-            GgufValue::U64(n) => usize::try_from(*n).ok(),
-            GgufValue::I8(n) => usize::try_from(*n).ok(),
-            GgufValue::I16(n) => usize::try_from(*n).ok(),
-            GgufValue::I32(n) => usize::try_from(*n).ok(),
-            GgufValue::I64(n) => usize::try_from(*n).ok(),
-            _ => None,
-        })
+        self.typed(key, as_usize)
     }
 
     /// A floating point number.
@@ -194,10 +185,32 @@ impl GgufFile {
     }
 }
 
+fn as_usize(value: &GgufValue) -> Option<usize> {
+    match value {
+        GgufValue::U8(n) => Some(usize::from(*n)),
+        GgufValue::U16(n) => Some(usize::from(*n)),
+        GgufValue::U32(n) => usize::try_from(*n).ok(),
+        GgufValue::U64(n) => usize::try_from(*n).ok(),
+        GgufValue::I8(n) => usize::try_from(*n).ok(),
+        GgufValue::I16(n) => usize::try_from(*n).ok(),
+        GgufValue::I32(n) => usize::try_from(*n).ok(),
+        GgufValue::I64(n) => usize::try_from(*n).ok(),
+        _ => None,
+    }
+}
+
 fn as_str(value: &GgufValue) -> Option<&str> {
     match value {
         GgufValue::String(text) => Some(text),
         _ => None,
+    }
+}
+
+/// What looks like a whole model may lack most of its layers, or all of its metadata.
+fn refuse_split(metadata: &BTreeMap<String, GgufValue>, path: &Path) -> Result<(), WeightsError> {
+    match metadata.get("split.count").and_then(as_usize) {
+        Some(parts) if parts > 1 => Err(WeightsError::SplitGguf { parts, path: path.to_owned() }),
+        _ => Ok(()),
     }
 }
 

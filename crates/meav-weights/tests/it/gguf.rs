@@ -111,6 +111,21 @@ fn other_architectures_are_refused_by_name() {
 }
 
 #[test]
+fn one_file_of_several_is_refused_with_the_way_out() {
+    for count in [GgufValue::U32(3), GgufValue::U64(3)] {
+        let err = refusal(set("split.count", count));
+        assert!(
+            matches!(&err, WeightsError::SplitGguf { parts: 3, path } if path.ends_with("tiny.gguf"))
+        );
+        assert!(err.to_string().ends_with("llama-gguf-split --merge"), "{err}");
+    }
+    let mut gguf = tiny_gguf(&TINY, GgufType::F32);
+    set("split.count", GgufValue::U32(1))(&mut gguf);
+    let (_folder, path) = write(&gguf.bytes());
+    assert!(Checkpoint::open(&path).is_ok());
+}
+
+#[test]
 fn missing_or_mistyped_keys_are_named() {
     let expected = "the GGUF metadata has no usable \"general.architecture\"";
     check(|gguf| drop(gguf.metadata.remove("general.architecture")), expected);
