@@ -207,8 +207,8 @@ impl AlignmentVector {
     /// # Errors
     ///
     /// [`VectorError::TokenizerMismatch`], [`VectorError::MissingTensor`],
-    /// [`VectorError::ShapeMismatch`] or [`VectorError::MissingInAligned`] for the first misfit in
-    /// name order.
+    /// [`VectorError::OtherNames`], [`VectorError::ShapeMismatch`] or
+    /// [`VectorError::MissingInAligned`] for the first misfit in name order.
     pub fn check_fit(&self, base: &Checkpoint, tokenizer: Fingerprint) -> Result<(), VectorError> {
         let domain = || self.origin.domain.clone();
         for (name, delta) in &self.deltas {
@@ -216,8 +216,7 @@ impl AlignmentVector {
                 if self.is_copied_head(name) {
                     continue;
                 }
-                let (name, base) = (name.clone(), base_name(base));
-                return Err(VectorError::MissingTensor { vector: self.name().into(), name, base });
+                return Err(self.misnamed(name, delta.shape(), base));
             };
             if info.shape != delta.shape() {
                 return Err(VectorError::ShapeMismatch {
@@ -244,6 +243,20 @@ impl AlignmentVector {
         }
     }
 
+    /// What is wrong with a name that the base model does not have.
+    fn misnamed(&self, name: &str, shape: &[usize], base: &Checkpoint) -> VectorError {
+        let others = match name.strip_prefix(TEXT_MODEL) {
+            Some(bare) => bare.to_owned(),
+            None => format!("{TEXT_MODEL}{name}"),
+        };
+        let vector = self.name().into();
+        if base.info(&others).is_some_and(|info| info.shape == shape) {
+            let (found, base) = (others.into(), base_name(base).into());
+            return VectorError::OtherNames { vector, name: name.into(), found, base };
+        }
+        VectorError::MissingTensor { vector, name: name.to_owned(), base: base_name(base) }
+    }
+
     /// Whether the tensor is one of a whole model's that is there twice.
     pub(crate) fn is_copied_head(&self, name: &str) -> bool {
         let aligned = |name: &str| match self.deltas.get(name) {
@@ -260,6 +273,9 @@ impl AlignmentVector {
         VectorName { domain: domain.clone(), made_for: base_name.clone() }
     }
 }
+
+/// In front of the names of the text part of Gemma 3, where its files hold other parts too.
+const TEXT_MODEL: &str = "language_model.";
 
 fn open_parts(path: &Path, job: &JobCtx<'_>) -> Result<VectorParts, VectorError> {
     if peft::is_adapter(path) {

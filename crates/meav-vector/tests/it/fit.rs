@@ -55,6 +55,21 @@ fn tensor_that_the_base_lacks_is_named() {
 }
 
 #[test]
+fn names_of_another_form_of_the_model_are_told() {
+    let mut file = dense();
+    for tensor in &mut file.tensors {
+        tensor.name.insert_str(0, "language_model.");
+    }
+    check(
+        &file,
+        "the base model \"tiny\" calls \"model.embed_tokens.weight\" what \"medical\" (made for \
+         \"other\") calls \"language_model.model.embed_tokens.weight\": the vector was made for \
+         another form of the model, such as the GGUF of a model that sees, which holds its text \
+         part only",
+    );
+}
+
+#[test]
 fn tensor_of_another_shape_is_named() {
     check(
         &tiny_dense_vector(&TinyModel { intermediate_size: 128, ..TINY }, "medical", 5),
