@@ -334,6 +334,7 @@ fn vector(err: &VectorError) -> Words {
             words(capitalised(&err.to_string()), "Choose a number such as -0.7")
         }
         VectorError::MissingTensor { .. }
+        | VectorError::OtherNames { .. }
         | VectorError::ShapeMismatch { .. }
         | VectorError::TokenizerMismatch { .. } => {
             words(format!("The vector does not fit the model: {err}"), other_model)

@@ -84,7 +84,7 @@ fn write_companions(
         write_tokenizer(files, folder)?;
         files
             .config
-            .to_json([files.special.bos_id, files.special.stop.first().copied()])
+            .to_json([files.special.bos_id, end_token(files)])
             .map_err(|source| config_error(files, source))?
     } else {
         copy_companions(files, folder)?;
@@ -98,6 +98,12 @@ fn write_companions(
     write("config.json", pretty(&config))?;
     write("recipe.json", pretty(&serde_json::to_value(recipe).unwrap_or_default()))?;
     write("README.md", model_card(recipe))
+}
+
+/// The token that ends a text, or else the first of those that end an answer.
+fn end_token(files: &ModelFiles) -> Option<u32> {
+    let eos = files.special.eos.as_ref().and_then(|eos| files.tokenizer.token_to_id(eos));
+    eos.or(files.special.stop.first().copied())
 }
 
 fn config_error(files: &ModelFiles, source: ConfigError) -> EngineError {

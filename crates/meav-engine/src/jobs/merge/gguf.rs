@@ -1,7 +1,7 @@
 use std::fs;
 
 use meav_model::GgufExport;
-use meav_protocol::{ExportTarget, GgufForm, Stage};
+use meav_protocol::{ExportTarget, Fact, GgufForm, Stage};
 use meav_weights::{GgufType, write_file_atomically};
 
 use super::Merged;
@@ -24,6 +24,9 @@ pub(super) fn write(
     let name = format!("{} {}", merged.files.name, merged.recipe);
     let export = GgufExport::new(merged.files, &name, gguf_type(form))
         .map_err(|source| EngineError::GgufExport { path: merged.files.path.clone(), source })?;
+    for note in export.notes() {
+        running.fact(Fact::Note(note.clone()));
+    }
     let weights: usize = export.tensors().filter_map(meav_weights::GgufTensor::size_bytes).sum();
     check_disk(path, weights as u64 + HEADER_BYTES)?;
     running.stage(Stage::Writing, |job| {
