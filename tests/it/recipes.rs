@@ -44,6 +44,10 @@ fn methods_and_scopes_change_the_weights_that_they_name_and_the_recipe() {
         assert_ne!(stamp["fingerprint"], plain_stamp["fingerprint"]);
         assert_eq!(stamp["method"]["name"], name);
     }
+    let ties = home.path().join("ties").join("recipe.json");
+    let info = home.stdout(&["info", str(&ties)]);
+    assert!(!info.contains("missing") && !info.contains("edited"), "{info}");
+
     let only = format!("{}=1", medical.display());
     let modules = format!("{}=attention", legal.display());
     let (scoped, stamp) = merged("scoped", &["--layers", &only, "--modules", &modules]);
@@ -56,6 +60,67 @@ fn methods_and_scopes_change_the_weights_that_they_name_and_the_recipe() {
     let out = home.path().join("beyond");
     let words = home.failure(&[&beyond[..], &["--out", str(&out)]].concat());
     assert!(words.contains("layers"), "{words}");
+
+    let save = ["recipe", "save", "--model", str(&base), "--vector", &terms[0]];
+    let out = home.path().join("bad.meav");
+    for (options, reason) in [
+        (&["--method", "ties", "--density", "2"][..], "density"),
+        (&["--method", "dare", "--drop", "1"], "drop"),
+        (&["--layers", "0-2"], "layers"),
+        (&["--density", "0.5"], "--method ties"),
+    ] {
+        let words = home.failure(&[&save[..], options, &["--out", str(&out)]].concat());
+        assert!(words.contains(reason), "{reason} in {words}");
+        assert!(!out.exists(), "{options:?}");
+    }
+}
+
+#[test]
+fn recipe_of_a_merged_model_is_a_recipe_file_with_the_model() {
+    let home = Home::empty();
+    let base = home.path().join("base");
+    tiny_model(&TINY).write(&base);
+    tiny_dense_vector(&TINY, "medical", 1).write(&home.path().join("medical.safetensors"));
+    let setup = ["--model", "base", "--vector", "medical.safetensors=0.8", "--dtype", "f32"];
+    home.stdout(&[&["merge", "--out", "merged"], &setup[..]].concat());
+    home.stdout(&[&["recipe", "save", "--out", "saved.meav"], &setup[..]].concat());
+    let read = |path: &str| fs::read_to_string(home.path().join(path)).unwrap();
+    assert_eq!(read("merged/recipe.json"), read("saved.meav"));
+    let info = home.stdout(&["info", "merged/recipe.json"]);
+    assert!(!info.contains("missing"), "{info}");
+    let again = ["recipe", "save", "--recipe", "saved.meav", "--out", "again.meav"];
+    home.stdout(&again);
+    assert_eq!(read("again.meav"), read("saved.meav"), "also what it is rounded to");
+}
+
+#[test]
+fn recipe_that_was_edited_says_so_and_is_another() {
+    let home = Home::empty();
+    let base = home.path().join("base");
+    tiny_model(&TINY).write(&base);
+    tiny_dense_vector(&TINY, "medical", 1).write(&home.path().join("medical.safetensors"));
+    let save = |lambda: &str, out: &str| {
+        let term = format!("medical.safetensors={lambda}");
+        home.stdout(&["recipe", "save", "--model", "base", "--vector", &term, "--out", out]);
+        let path = home.path().join(out);
+        let text = fs::read_to_string(&path).unwrap();
+        let json: Json = serde_json::from_str(&text).unwrap();
+        (path, text, json)
+    };
+    let (path, text, json) = save("0.8", "a.meav");
+    let (_, other_text, other) = save("0.9", "b.meav");
+    let own = json["fingerprint"].as_str().unwrap();
+    assert!(home.stdout(&["info", str(&path)]).contains(own));
+    let edited = text.replace("0.8", "0.9");
+    assert_ne!(edited, text);
+    fs::write(&path, edited).unwrap();
+    let info = home.stdout(&["info", str(&path)]);
+    assert!(info.contains("edited since it was saved") && !info.contains(own), "{info}");
+    assert!(info.contains(other["fingerprint"].as_str().unwrap()), "{info}");
+    let again = home.meav(&["recipe", "save", "--recipe", str(&path), "--out", "again.meav"]);
+    assert!(again.status.success());
+    assert!(String::from_utf8_lossy(&again.stderr).contains("was edited"));
+    assert_eq!(fs::read_to_string(home.path().join("again.meav")).unwrap(), other_text);
 }
 
 #[test]
@@ -79,9 +144,9 @@ fn saved_recipe_gives_the_same_answer_and_says_what_is_missing() {
     // Moved to where the workspace has seen it since.
     let elsewhere = home.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
-    let moved = elsewhere.join("renamed.safetensors");
+    let moved = elsewhere.join("tone.safetensors");
     fs::rename(&vector, &moved).unwrap();
-    home.stdout(&["info", str(&moved)]);
+    home.stdout(&["info", "elsewhere/tone.safetensors"]);
     assert_eq!(answer(&["--recipe", str(&recipe)]), expected);
 
     fs::remove_file(&moved).unwrap();

@@ -41,10 +41,12 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Info { path, json, .. } => {
             let mut terminal = Terminal::new(None)?;
-            let facts = terminal.facts(JobSpec::Describe { path })?;
-            let [Fact::Described(description)] = &facts[..] else { return Ok(()) };
+            let description = terminal.fact(JobSpec::Describe { path }, |fact| match fact {
+                Fact::Described(description) => Some(description),
+                _ => None,
+            })?;
             if let Some(json) = json {
-                write_json(&json, description)?;
+                write_json(&json, &description)?;
                 if json.is_stdout() {
                     return Ok(());
                 }
@@ -57,7 +59,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Vector(command) => vector::vector(command),
         Command::Recipe(RecipeCommand::Save { recipe, dtype, out }) => {
             let mut terminal = Terminal::new(None)?;
-            let setup = recipe::setup(&mut terminal, &recipe, Some(dtype))?;
+            let setup = recipe::setup(&mut terminal, &recipe, dtype)?;
             terminal.run_written(JobSpec::SaveRecipe { setup, out: vector::target(out) })
         }
         Command::Merge { recipe, dtype, gguf, max_shard_size, out, threads } => {
@@ -92,10 +94,12 @@ fn bench(command: &BenchCommand) -> Result<(), Failure> {
         BenchCommand::Decode(_) => BenchSpec::Decode { setup },
     };
     let mut terminal = Terminal::new(args.threads)?;
-    let facts = terminal.facts(JobSpec::Bench(spec))?;
-    let [Fact::Bench(report)] = &facts[..] else { return Ok(()) };
+    let report = terminal.fact(JobSpec::Bench(spec), |fact| match fact {
+        Fact::Bench(report) => Some(report),
+        _ => None,
+    })?;
     if let Some(json) = &args.json {
-        write_json(json, report)?;
+        write_json(json, &report)?;
         if json.is_stdout() {
             return Ok(());
         }

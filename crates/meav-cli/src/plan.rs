@@ -6,16 +6,18 @@ use crate::terminal::{Terminal, print_table, write_json};
 
 /// `meav info --plan`.
 pub(crate) fn plan(setup: Setup, json: Option<&JsonTarget>) -> Result<(), Failure> {
-    let facts = Terminal::new(None)?.facts(JobSpec::PlanMemory(setup))?;
-    let [Fact::Plan(plan)] = &facts[..] else { return Ok(()) };
+    let plan = Terminal::new(None)?.fact(JobSpec::PlanMemory(setup), |fact| match fact {
+        Fact::Plan(plan) => Some(plan),
+        _ => None,
+    })?;
     if let Some(json) = json {
-        write_json(json, plan)?;
+        write_json(json, &plan)?;
         if json.is_stdout() {
             return Ok(());
         }
     }
     let title = if plan.fits() { "Memory plan: it fits" } else { "Memory plan: it does not fit" };
-    print_table(title, &rows(plan))
+    print_table(title, &rows(&plan))
 }
 
 fn rows(plan: &MemoryPlan) -> Vec<(String, String)> {

@@ -1,4 +1,4 @@
-use meav_protocol::{Dtype, Fact, JobSpec, OpenedRecipe, Setup};
+use meav_protocol::{Dtype, Fact, JobSpec, MissingPart, OpenedRecipe, Setup};
 
 use crate::args::RecipeArgs;
 use crate::failure::Failure;
@@ -13,18 +13,20 @@ pub(crate) fn setup(
     let Some(path) = &args.recipe else {
         let Some(model) = args.model.clone() else { unreachable!("the parser asks for it") };
         let vectors = args.vectors().map_err(|err| Failure::new(err, "Name it as in --vector"))?;
+        let hint = "Leave it out, or choose the method that it belongs to";
+        let method = args.method().map_err(|err| Failure::new(err, hint))?;
         let dtype = dtype.unwrap_or(Dtype::Bf16);
-        return Ok(Setup { model, dtype, method: args.method(), vectors });
+        return Ok(Setup { model, dtype, method, vectors });
     };
-    let facts = terminal.facts(JobSpec::OpenRecipe { path: path.clone() })?;
-    let [Fact::Recipe(opened)] = &facts[..] else {
-        return Err(Failure::new("The engine did not read the recipe", "Try again"));
-    };
-    let OpenedRecipe { model, dtype: own_dtype, method, vectors, missing } = &**opened;
+    let opened = terminal.fact(JobSpec::OpenRecipe { path: path.clone() }, |fact| match fact {
+        Fact::Recipe(opened) => Some(*opened),
+        _ => None,
+    })?;
+    let OpenedRecipe { model, dtype: own_dtype, method, vectors, missing } = opened;
     let missing: Vec<_> =
         missing.iter().filter(|part| !(part.is_model && args.model.is_some())).collect();
     if !missing.is_empty() {
-        let part = |part: &&meav_protocol::MissingPart| {
+        let part = |part: &&MissingPart| {
             let found = part.found.as_ref().map(|it| format!("; {it}")).unwrap_or_default();
             let file = part.file.display();
             format!("{} (was {file}, {}{found})", part.name, part.fingerprint)
@@ -35,9 +37,8 @@ pub(crate) fn setup(
             "Put the files where they were or beside the recipe; --model gives the model",
         ));
     }
-    let Some(model) = args.model.clone().or_else(|| model.clone()) else {
+    let Some(model) = args.model.clone().or(model) else {
         unreachable!("a model that was not found is missing")
     };
-    let dtype = dtype.unwrap_or(*own_dtype);
-    Ok(Setup { model, dtype, method: *method, vectors: vectors.clone() })
+    Ok(Setup { model, dtype: dtype.unwrap_or(own_dtype), method, vectors })
 }

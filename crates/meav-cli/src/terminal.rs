@@ -73,6 +73,21 @@ impl Terminal {
         Failure::check(outcome).map(|()| facts)
     }
 
+    /// Runs a job that has to find one thing, which `pick` knows; notes go to standard error.
+    pub(crate) fn fact<T>(
+        &mut self,
+        spec: JobSpec,
+        pick: impl Fn(Fact) -> Option<T>,
+    ) -> Result<T, Failure> {
+        let facts = self.facts(spec)?;
+        for fact in &facts {
+            if let Fact::Note(note) = fact {
+                writeln!(io::stderr(), "note: {note}")?;
+            }
+        }
+        found(facts, pick)
+    }
+
     /// Runs a job that writes something, and says what and where.
     pub(crate) fn run_written(&mut self, spec: JobSpec) -> Result<(), Failure> {
         for fact in self.facts(spec)? {
@@ -83,6 +98,11 @@ impl Terminal {
         }
         Ok(())
     }
+}
+
+fn found<T>(facts: Vec<Fact>, pick: impl Fn(Fact) -> Option<T>) -> Result<T, Failure> {
+    let missing = || Failure::new("The engine ended the job without an answer", "Try again");
+    facts.into_iter().find_map(pick).ok_or_else(missing)
 }
 
 fn note_unkept(said: &mut Option<String>, words: String) {
@@ -199,5 +219,22 @@ fn stage_words(stage: Stage) -> &'static str {
         Stage::Scoring => "scoring",
         Stage::Writing => "writing",
         Stage::Measuring => "measuring",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn job_without_an_answer_has_failed() {
+        let pick = |fact| match fact {
+            Fact::Unkept(words) => Some(words),
+            _ => None,
+        };
+        let note = Fact::Note("by the way".to_owned());
+        assert!(matches!(found(vec![note.clone()], pick), Err(Failure::Failed(_))));
+        let answer = Fact::Unkept("it".to_owned());
+        assert!(matches!(found(vec![note, answer], pick), Ok(words) if words == "it"));
     }
 }

@@ -146,9 +146,11 @@ fn compare(
     threads: Threads,
 ) -> Result<(), Failure> {
     let mut terminal = Terminal::new(threads)?;
-    let facts = terminal.facts(spec)?;
-    let [Fact::Compared(comparison)] = &facts[..] else { return Ok(()) };
-    show(json, comparison, "Interference", &compare_rows(comparison))?;
+    let comparison = terminal.fact(spec, |fact| match fact {
+        Fact::Compared(comparison) => Some(comparison),
+        _ => None,
+    })?;
+    show(json, &comparison, "Interference", &compare_rows(&comparison))?;
     for path in files {
         let out = target(path);
         let comparison = comparison.clone();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use meav_data::DataError;
 use meav_job::Cancelled;
 use meav_model::{GgufExportError, ModelError};
+use meav_protocol::PlanPart;
 use meav_vector::VectorError;
 use meav_weights::WeightsError;
 
@@ -39,9 +40,9 @@ pub(crate) enum EngineError {
     /// The processor can't compute in this dtype.
     #[error("models run in f32 or bf16 on the CPU, not in f16")]
     HalfOnCpu,
-    /// The model is larger than what is free.
-    #[error("the model needs {needed} bytes of memory, {available} are free")]
-    OutOfMemory { needed: u64, available: u64, fits_in_bf16: bool },
+    /// The model with its vectors is larger than what is free.
+    #[error("{needed} bytes of memory are needed, {available} are free")]
+    OutOfMemory { needed: u64, available: u64, parts: Vec<PlanPart>, fits_in_bf16: bool },
     /// The disk has less room than the result needs.
     #[error("{path:?} needs {needed} bytes, {available} are free")]
     DiskFull { path: PathBuf, needed: u64, available: u64 },

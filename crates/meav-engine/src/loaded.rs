@@ -5,11 +5,13 @@ use std::time::Instant;
 use candle_core::Device;
 use meav_model::{ChatTemplate, Decoder, Generator, ModelFiles, vocabulary_fingerprint};
 use meav_protocol::{
-    Dtype, Fact, LoadedModel, MemoryUse, PlanChange, RecipeStamp, Setup, Stage, StampTerm,
-    VectorInfo, VectorTerm,
+    Dtype, Fact, LoadedModel, MemoryUse, Place, PlanChange, PlanPart, RecipeStamp, Setup, Stage,
+    StampTerm, VectorInfo, VectorTerm,
 };
 use meav_vector::{AlignmentVector, LiveWeights, Recipe, Term, VectorError};
-use meav_weights::{Checkpoint, Fingerprint, process_memory_bytes, total_memory_bytes};
+use meav_weights::{
+    Checkpoint, Fingerprint, available_memory_bytes, process_memory_bytes, total_memory_bytes,
+};
 
 use crate::convert::{
     kind_name, protocol_dtype, protocol_method, protocol_scope, vector_method, vector_scope,
@@ -17,7 +19,7 @@ use crate::convert::{
 };
 use crate::error::EngineError;
 use crate::one_line::{NAME_CHARS, one_line};
-use crate::plan::plan;
+use crate::plan::{PlannedVector, plan, planned_vector};
 use crate::worker::{Running, Worker};
 use crate::workspace::FileStamp;
 
@@ -56,7 +58,7 @@ impl Worker {
             let files = ModelFiles::open(&source.0)?;
             // Two models at once may be more than memory holds.
             self.unload(running.job_id);
-            check_memory(&files, setup.dtype)?;
+            check_memory(&files, setup.dtype, &self.planned_vectors(&setup.vectors))?;
             self.loaded = Some(self.load(source, files, dtype, running)?);
         }
         let load_secs = started.elapsed().as_secs_f64();
@@ -150,6 +152,12 @@ impl Worker {
         wanted: &[VectorTerm],
         running: &Running<'_>,
     ) -> Result<Vec<Term>, EngineError> {
+        let Some(loaded) = &self.loaded else { unreachable!("the model is loaded first") };
+        let is_new = |term: &&VectorTerm| {
+            let stamp = FileStamp::of_vector(&self.folders.vector(&term.file));
+            !loaded.vectors.iter().any(|(cached, _)| *cached == stamp)
+        };
+        check_vector_memory(&self.planned_vectors(wanted.iter().filter(is_new)))?;
         let mut read = Vec::new();
         let mut terms = Vec::new();
         for VectorTerm { file, coefficient, scope } in wanted {
@@ -171,6 +179,17 @@ impl Worker {
             loaded.vectors = read;
         }
         Ok(terms)
+    }
+
+    /// The headers of vectors; one that can't be read says so itself when it is opened.
+    pub(crate) fn planned_vectors<'a>(
+        &self,
+        wanted: impl IntoIterator<Item = &'a VectorTerm>,
+    ) -> Vec<PlannedVector> {
+        let header = |VectorTerm { file, .. }: &VectorTerm| {
+            planned_vector(file, &self.folders.vector(file)).ok()
+        };
+        wanted.into_iter().filter_map(header).collect()
     }
 
     /// Reads a vector, its fingerprint from the workspace if it is known there.
@@ -216,6 +235,7 @@ impl Worker {
         running: &Running<'_>,
     ) -> Result<Vec<Term>, EngineError> {
         refuse_non_finite(wanted)?;
+        check_vector_memory(&self.planned_vectors(wanted))?;
         let tokenizer = vocabulary_fingerprint(&files.tokenizer);
         wanted
             .iter()
@@ -250,11 +270,6 @@ impl Loaded {
     pub(crate) fn stamp(&self) -> RecipeStamp {
         let dtype = weights_dtype(self.source.2);
         stamp(self.base, dtype, &self.files.name, self.live.method(), self.live.applied())
-    }
-
-    /// What it takes of the machine's memory, less what lies in files.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        plan(&self.files, self.source.2, &[], 0).needed_bytes
     }
 
     fn vector_info(&self, vector: &AlignmentVector) -> VectorInfo {
@@ -337,16 +352,73 @@ fn compute_dtype(dtype: Dtype) -> Result<meav_weights::Dtype, EngineError> {
     }
 }
 
-/// Refuses a model that memory can't hold, before the kernel ends the engine for it.
-pub(crate) fn check_memory(files: &ModelFiles, dtype: Dtype) -> Result<(), EngineError> {
-    let plan = plan(files, dtype, &[], 0);
+/// Refuses a model that memory can't hold with its vectors, before the kernel ends the engine for
+/// it.
+pub(crate) fn check_memory(
+    files: &ModelFiles,
+    dtype: Dtype,
+    vectors: &[PlannedVector],
+) -> Result<(), EngineError> {
+    let plan = plan(files, dtype, vectors, 0);
     match plan.available_bytes {
         Some(available) if !plan.fits() => {
             let needed = plan.needed_bytes;
             let as_bf16 = PlanChange::Dtype(Dtype::Bf16);
             let remedy = plan.ways_out.iter().any(|way| way.fits && way.change == as_bf16);
-            Err(EngineError::OutOfMemory { needed, available, fits_in_bf16: remedy })
+            let parts = in_memory(plan.parts);
+            Err(EngineError::OutOfMemory { needed, available, parts, fits_in_bf16: remedy })
         }
         _ => Ok(()),
+    }
+}
+
+/// Refuses vectors that memory can't hold beside what is there.
+fn check_vector_memory(vectors: &[PlannedVector]) -> Result<(), EngineError> {
+    fit_into(vectors, available_memory_bytes())
+}
+
+fn fit_into(vectors: &[PlannedVector], available: Option<u64>) -> Result<(), EngineError> {
+    let sizes = vectors.iter().map(|vector| vector.header.memory_bytes);
+    let needed = sizes.fold(0, u64::saturating_add);
+    match available {
+        Some(available) if needed > available => {
+            let parts = in_memory(vectors.iter().map(PlannedVector::part).collect());
+            Err(EngineError::OutOfMemory { needed, available, parts, fits_in_bf16: false })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The parts that need memory of their own, the largest first.
+fn in_memory(mut parts: Vec<PlanPart>) -> Vec<PlanPart> {
+    parts.retain(|part| part.place == Place::Memory);
+    parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use meav_vector::{VectorHeader, VectorKind};
+
+    use super::*;
+
+    #[test]
+    fn vectors_that_memory_cannot_hold_are_named() {
+        let vector = |domain: &str, memory_bytes| {
+            let (domain, kind) = (domain.to_owned(), VectorKind::Checkpoint);
+            let header = VectorHeader { domain, kind, file_bytes: 1 << 40, memory_bytes };
+            PlannedVector { file: PathBuf::new(), header }
+        };
+        let vectors = [vector("mapped", 0), vector("small", 40), vector("large", 60)];
+        for available in [None, Some(100)] {
+            assert!(fit_into(&vectors, available).is_ok(), "{available:?}");
+        }
+        let Err(EngineError::OutOfMemory { needed: 100, available: 99, parts, .. }) =
+            fit_into(&vectors, Some(99))
+        else {
+            panic!("they do not fit");
+        };
+        let names: Vec<_> = parts.iter().map(|part| part.name.as_str()).collect();
+        assert_eq!(names, ["large", "small"]);
     }
 }

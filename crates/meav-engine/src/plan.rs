@@ -26,6 +26,19 @@ pub(crate) struct PlannedVector {
     pub(crate) header: VectorHeader,
 }
 
+impl PlannedVector {
+    /// What it takes; its file where its values stay there.
+    pub(crate) fn part(&self) -> PlanPart {
+        let VectorHeader { domain, kind, file_bytes, memory_bytes } = &self.header;
+        let (place, bytes) = match memory_bytes {
+            0 => (Place::MappedFile, file_bytes),
+            bytes => (Place::Memory, bytes),
+        };
+        let (name, form) = (one_line(domain, NAME_CHARS), kind_name(*kind).to_owned());
+        PlanPart { name, form, place, bytes: *bytes }
+    }
+}
+
 /// Adds up what `files` in `dtype` with `vectors` would take; `freed` bytes are given back before
 /// it is loaded.
 pub(crate) fn plan(
@@ -36,10 +49,11 @@ pub(crate) fn plan(
 ) -> MemoryPlan {
     let parts = parts(files, dtype, vectors);
     let sum = |place: Place| {
-        parts.iter().filter(|part| part.place == place).map(|part| part.bytes).sum::<u64>()
+        let parts = parts.iter().filter(|part| part.place == place);
+        parts.fold(0, |sum: u64, part| sum.saturating_add(part.bytes))
     };
     let (needed_bytes, mapped_bytes) = (sum(Place::Memory), sum(Place::MappedFile));
-    let available_bytes = available_memory_bytes().map(|available| available + freed);
+    let available_bytes = available_memory_bytes().map(|available| available.saturating_add(freed));
     let mut plan = MemoryPlan { parts, needed_bytes, available_bytes, ways_out: Vec::new() };
     plan.ways_out = ways_out(&plan, files, dtype, vectors, mapped_bytes);
     plan
@@ -65,30 +79,24 @@ fn parts(files: &ModelFiles, dtype: Dtype, vectors: &[PlannedVector]) -> Vec<Pla
     let element = weights_dtype(dtype).size_bytes() as u64;
     let live =
         part("live weights", format!("{millions}, {dtype}"), Place::Memory, parameters * element);
-    let vector = |PlannedVector { header, .. }: &PlannedVector| {
-        let name = one_line(&header.domain, NAME_CHARS);
-        let kind = kind_name(header.kind).to_owned();
-        match header.memory_bytes {
-            0 => part(&name, kind, Place::MappedFile, header.file_bytes),
-            bytes => part(&name, kind, Place::Memory, bytes),
-        }
-    };
     let config = &files.config;
     let tokens = config.max_position_embeddings.min(PLANNED_TOKENS);
-    let per_token = 2 * config.n_layers * config.n_kv_heads * config.head_dim * size_of::<f32>();
-    let cache = part(
-        "KV cache",
-        format!("{tokens} tokens, f32"),
-        Place::Memory,
-        (tokens * per_token) as u64,
-    );
+    let cache_bytes = cache_bytes(tokens, config.n_layers, config.n_kv_heads, config.head_dim);
+    let cache = part("KV cache", format!("{tokens} tokens, f32"), Place::Memory, cache_bytes);
     let working = part(
         "working memory",
         "activations, copies of one tensor".to_owned(),
         Place::Memory,
         OVERHEAD_BYTES + largest_tensor(checkpoint) * (4 + element),
     );
-    [base, live].into_iter().chain(vectors.iter().map(vector)).chain([cache, working]).collect()
+    let vectors = vectors.iter().map(PlannedVector::part);
+    [base, live].into_iter().chain(vectors).chain([cache, working]).collect()
+}
+
+/// Bytes of the keys and values of a conversation; a configuration may say anything.
+fn cache_bytes(tokens: usize, n_layers: usize, n_kv_heads: usize, head_dim: usize) -> u64 {
+    let factors = [2, size_of::<f32>(), tokens, n_layers, n_kv_heads, head_dim];
+    factors.into_iter().fold(1, |bytes: u64, factor| bytes.saturating_mul(factor as u64))
 }
 
 fn largest_tensor(checkpoint: &Checkpoint) -> u64 {
@@ -131,7 +139,9 @@ fn ways_out(
         let change = PlanChange::CompressVector { file: file.clone() };
         if header.memory_bytes > WORTH_COMPRESSING_BYTES {
             let text = match header.kind {
-                VectorKind::Checkpoint => format!("Extract {domain:?} into a vector file"),
+                VectorKind::Checkpoint => format!(
+                    "Compress {domain:?} once, to low rank: a whole GGUF is dequantised into memory"
+                ),
                 _ => format!("Compress {domain:?} to half its rank"),
             };
             let saves = match header.kind {
@@ -139,7 +149,9 @@ fn ways_out(
                 _ => header.memory_bytes / 2,
             };
             ways.push(way(text, saves, change));
-        } else if plan.available_bytes.is_some_and(|it| plan.needed_bytes + mapped_bytes > it)
+        } else if plan
+            .available_bytes
+            .is_some_and(|it| plan.needed_bytes.saturating_add(mapped_bytes) > it)
             && header.memory_bytes == 0
             && header.file_bytes > WORTH_COMPRESSING_BYTES
         {
@@ -154,10 +166,21 @@ fn ways_out(
     ways
 }
 
-/// The headers of the vectors of a request.
+/// A vector of a request by its header.
 pub(crate) fn planned_vector(
     file: &Path,
     path: &Path,
 ) -> Result<PlannedVector, meav_vector::VectorError> {
     Ok(PlannedVector { file: file.to_owned(), header: VectorHeader::read(path)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cache_of_any_configuration_has_a_size() {
+        assert_eq!(cache_bytes(10, 2, 3, 4), 2 * 4 * 10 * 2 * 3 * 4);
+        assert_eq!(cache_bytes(10, usize::MAX, 3, 4), u64::MAX);
+    }
 }

@@ -59,7 +59,7 @@ impl ProbeModel {
             }
         }
         worker.unload(running.job_id);
-        check_memory(&files, Dtype::F32)?;
+        check_memory(&files, Dtype::F32, &[])?;
         let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
         let live = running.stage(Stage::Loading, |job| {
             LiveWeights::new(weights, meav_weights::Dtype::F32, &Device::Cpu, job)

@@ -4,10 +4,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use meav_protocol::RecipeStamp;
+use meav_protocol::{RecipeStamp, StampTerm};
+use meav_vector::{Recipe, RecipeTerm};
+use meav_weights::Fingerprint;
 use serde::{Deserialize, Serialize};
 
+use crate::convert::{vector_method, vector_scope, weights_dtype};
 use crate::error::EngineError;
+use crate::workspace::absolute;
 
 /// The newest format, and the only one so far.
 const FORMAT: u32 = 1;
@@ -17,7 +21,8 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// What a recipe file holds.
 ///
-/// The `recipe.json` beside a merged model is one too: it lacks the first two keys.
+/// The `recipe.json` beside a merged model is one too; those of older versions lack the first two
+/// keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RecipeFile {
     /// See [`FORMAT`].
@@ -29,6 +34,10 @@ pub(crate) struct RecipeFile {
     /// Everything that names the merged model.
     #[serde(flatten)]
     pub(crate) stamp: RecipeStamp,
+    /// Whether the file's own fingerprint is not that of what it says. The stamp has the one that
+    /// is.
+    #[serde(skip)]
+    pub(crate) is_edited: bool,
 }
 
 /// Why a recipe file could not be used.
@@ -60,11 +69,17 @@ fn format() -> u32 {
 }
 
 impl RecipeFile {
-    pub(crate) fn new(model_file: PathBuf, stamp: RecipeStamp) -> Self {
-        Self { format: FORMAT, model_file, stamp }
+    /// Paths become absolute, so that the file can be moved away from them.
+    pub(crate) fn new(model_file: &Path, mut stamp: RecipeStamp) -> Self {
+        for term in &mut stamp.vectors {
+            term.file = absolute(&term.file);
+        }
+        Self { format: FORMAT, model_file: absolute(model_file), stamp, is_edited: false }
     }
 
     /// Reads and checks a file; paths in it become relative to its folder where they are relative.
+    ///
+    /// What was edited by hand is another recipe, with a fingerprint of its own.
     ///
     /// # Errors
     ///
@@ -99,11 +114,38 @@ fn read(path: &Path) -> Result<RecipeFile, RecipeFileError> {
     if let Some(newer) = format.filter(|format| *format > u64::from(FORMAT)) {
         return Err(RecipeFileError::Newer(u32::try_from(newer).unwrap_or(u32::MAX)));
     }
-    let recipe: RecipeFile = serde_json::from_value(json)?;
+    let mut recipe: RecipeFile = serde_json::from_value(json)?;
     for term in &recipe.stamp.vectors {
         if !(term.coefficient as f32).is_finite() {
             return Err(RecipeFileError::Coefficient(term.domain.clone()));
         }
     }
+    let fingerprint = identity(&recipe.stamp)?.fingerprint().to_string();
+    recipe.is_edited = recipe.stamp.fingerprint != fingerprint;
+    recipe.stamp.fingerprint = fingerprint;
     Ok(recipe)
+}
+
+/// What a stamp's fingerprint is taken of.
+fn identity(stamp: &RecipeStamp) -> Result<Recipe, RecipeFileError> {
+    let term = |term: &StampTerm| {
+        let (coefficient, scope) = (term.coefficient, vector_scope(&term.scope));
+        Ok(RecipeTerm { vector: parse_fingerprint(&term.fingerprint)?, coefficient, scope })
+    };
+    let is_active = |term: &&StampTerm| term.coefficient as f32 != 0.0;
+    Ok(Recipe {
+        base: parse_fingerprint(&stamp.base)?,
+        dtype: weights_dtype(stamp.dtype),
+        method: vector_method(stamp.method),
+        terms: stamp
+            .vectors
+            .iter()
+            .filter(is_active)
+            .map(term)
+            .collect::<Result<_, RecipeFileError>>()?,
+    })
+}
+
+pub(crate) fn parse_fingerprint(text: &str) -> Result<Fingerprint, RecipeFileError> {
+    text.parse().map_err(|_| RecipeFileError::Fingerprint(text.to_owned()))
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use meav_data::DataError;
 use meav_model::ModelError;
-use meav_protocol::{Outcome, Remedy, UserError};
+use meav_protocol::{Outcome, PlanPart, Remedy, UserError};
 use meav_vector::VectorError;
 use meav_weights::{MalformedReason, WeightsError};
 
@@ -108,15 +108,20 @@ fn describe(err: &EngineError) -> Words {
         EngineError::HalfOnCpu => {
             words("Models do not run in f16 on the CPU", "Choose bf16 or f32")
         }
-        EngineError::OutOfMemory { needed, available, .. } => words(
-            format!(
-                "The model needs {} of memory, {} are free",
-                gigabytes(*needed),
-                gigabytes(*available)
-            ),
-            "Close other programs, choose bf16, or take a smaller model; the memory plan says what \
-             takes how much",
-        ),
+        EngineError::OutOfMemory { needed, available, parts, .. } => {
+            let part = |part: &PlanPart| format!("{} {}", part.name, gigabytes(part.bytes));
+            let parts: Vec<_> = parts.iter().map(part).collect();
+            words(
+                format!(
+                    "{} of memory are needed, {} are free: {}",
+                    gigabytes(*needed),
+                    gigabytes(*available),
+                    parts.join(", ")
+                ),
+                "Close other programs, choose bf16, or take a smaller model; the memory plan says \
+                 what would help",
+            )
+        }
         EngineError::DiskFull { path, needed, available } => words(
             format!(
                 "Not enough disk space for {}: {} are needed, {} are free",
@@ -461,6 +466,25 @@ mod tests {
     fn cancellation_in_a_vector_is_no_failure() {
         let err = EngineError::from(VectorError::from(Cancelled)).in_vector("legal".as_ref());
         assert_eq!(into_outcome(Err(err)), Outcome::Cancelled);
+    }
+
+    #[test]
+    fn lack_of_memory_says_what_takes_how_much() {
+        let part = |name: &str, bytes| PlanPart {
+            name: name.to_owned(),
+            form: String::new(),
+            place: meav_protocol::Place::Memory,
+            bytes,
+        };
+        let parts = vec![part("legal", 3_000_000_000), part("KV cache", 500_000_000)];
+        let (needed, available) = (3_500_000_000, 1_000_000_000);
+        let err = EngineError::OutOfMemory { needed, available, parts, fits_in_bf16: true };
+        let err = failed(err);
+        assert_eq!(
+            err.summary,
+            "3.50 GB of memory are needed, 1.00 GB are free: legal 3.00 GB, KV cache 0.50 GB"
+        );
+        assert_eq!(err.remedy, Some(Remedy::UseDtype(meav_protocol::Dtype::Bf16)));
     }
 
     #[test]

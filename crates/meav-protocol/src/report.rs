@@ -126,7 +126,7 @@ pub struct MissingPart {
 /// What memory a model with its vectors would take.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemoryPlan {
-    /// The parts, the largest first where the order says nothing.
+    /// The parts: the model, its vectors in the order of the sum, and what computing takes.
     pub parts: Vec<PlanPart>,
     /// Bytes of the parts that need memory of their own.
     pub needed_bytes: u64,

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use meav_weights::{Checkpoint, CheckpointFormat};
 
 use crate::alignment_vector::is_model;
+use crate::format::part::{LORA_A, LORA_B};
 use crate::rows::base_name;
 use crate::{VectorError, VectorKind, format, peft};
 
@@ -33,7 +34,7 @@ impl VectorHeader {
                 domain: peft::domain(path),
                 kind: VectorKind::LowRank,
                 file_bytes: file_bytes(&checkpoint),
-                memory_bytes: widened_bytes(&checkpoint),
+                memory_bytes: widened_bytes(&checkpoint, |_| true),
             });
         }
         let checkpoint = Checkpoint::open(path)?;
@@ -43,7 +44,7 @@ impl VectorHeader {
                 domain: base_name(&checkpoint),
                 kind: VectorKind::Checkpoint,
                 file_bytes: file_bytes(&checkpoint),
-                memory_bytes: if is_gguf { widened_bytes(&checkpoint) } else { 0 },
+                memory_bytes: if is_gguf { widened_bytes(&checkpoint, |_| true) } else { 0 },
             });
         }
         let (kind, domain) = format::read_summary(&checkpoint)?;
@@ -52,16 +53,18 @@ impl VectorHeader {
             kind,
             file_bytes: file_bytes(&checkpoint),
             // Factors are widened, everything else is mapped.
-            memory_bytes: match kind {
-                VectorKind::LowRank => widened_bytes(&checkpoint),
-                _ => 0,
-            },
+            memory_bytes: widened_bytes(&checkpoint, |name| {
+                name.ends_with(LORA_A) || name.ends_with(LORA_B)
+            }),
         })
     }
 }
 
-fn widened_bytes(checkpoint: &Checkpoint) -> u64 {
-    checkpoint.parameter_count() * size_of::<f32>() as u64
+/// Bytes of the named tensors' values in `f32`.
+fn widened_bytes(checkpoint: &Checkpoint, is_widened: impl Fn(&str) -> bool) -> u64 {
+    let names = checkpoint.names().filter(|name| is_widened(name));
+    let infos = names.filter_map(|name| checkpoint.info(name));
+    infos.map(|info| (info.shape.iter().product::<usize>() * size_of::<f32>()) as u64).sum()
 }
 
 fn file_bytes(checkpoint: &Checkpoint) -> u64 {

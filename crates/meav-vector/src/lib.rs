@@ -51,4 +51,4 @@ pub use scope::{Scope, count_layers};
 pub use separate::{LayerShare, Separation, TensorShare, separate};
 pub use sign::Sign;
 pub use sparse::Sparse;
-pub use term::Term;
+pub use term::{Term, check_settings};

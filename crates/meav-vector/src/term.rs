@@ -67,6 +67,16 @@ impl<'a> Share<'a> {
     }
 }
 
+/// Refuses settings that no merge into a model of `n_layers` works with, before any work is done.
+///
+/// # Errors
+///
+/// [`VectorError::NonFiniteCoefficient`], [`VectorError::Density`], [`VectorError::DropRate`],
+/// [`VectorError::Layers`] or [`VectorError::Profile`].
+pub fn check_settings(method: Method, terms: &[Term], n_layers: usize) -> Result<(), VectorError> {
+    Plan::new(method, terms, n_layers).map(|_plan| ())
+}
+
 impl<'a> Plan<'a> {
     /// Refuses settings that can't be worked with.
     pub(crate) fn new(

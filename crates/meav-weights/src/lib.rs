@@ -34,7 +34,9 @@ pub use gguf::{
     GgufFamily, GgufFile, GgufHeaderError, GgufHeads, GgufTensor, GgufType, GgufValue, GgufWriter,
 };
 pub use integers::{IntegerDtype, IntegerTensor, Integers};
-pub use memory::{available_memory_bytes, process_memory_bytes, total_memory_bytes};
+pub use memory::{
+    available_memory_bytes, process_anonymous_bytes, process_memory_bytes, total_memory_bytes,
+};
 pub use network::{is_copied_head, is_weight};
 pub use safetensors_file::{SafetensorsWriter, StoredDtype, StoredSpec, TensorSpec};
 pub use sharded_writer::{DEFAULT_SHARD_BYTES, ShardedWriter};

@@ -21,6 +21,14 @@ pub fn process_memory_bytes() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
+/// Memory that goes when this process ends or gives it back, where the system tells: what it holds
+/// without the pages of mapped files.
+///
+/// Linux only: `RssAnon` of `/proc/self/status`.
+pub fn process_anonymous_bytes() -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "RssAnon:")
+}
+
 fn kibibytes(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -42,5 +50,7 @@ mod tests {
     fn process_holds_some_of_what_there_is() {
         let (used, total) = (process_memory_bytes().unwrap(), total_memory_bytes().unwrap());
         assert!(used > 0 && used < total, "{used} of {total}");
+        let anonymous = process_anonymous_bytes().unwrap();
+        assert!(anonymous > 0 && anonymous < total, "{anonymous} of {total}");
     }
 }

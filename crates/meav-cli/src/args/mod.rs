@@ -51,7 +51,8 @@ pub(crate) enum Command {
     Merge {
         #[command(flatten)]
         recipe: RecipeArgs,
-        /// What the weights are rounded to [default: the model's own, f32 for a GGUF]
+        /// What the weights are rounded to [default: as the recipe says, or the narrowest type
+        /// that holds the model's own weights, f32 for a GGUF]
         #[arg(long)]
         dtype: Option<Dtype>,
         /// Write a GGUF file in this form instead of a folder

@@ -12,9 +12,9 @@ pub(crate) enum RecipeCommand {
     Save {
         #[command(flatten)]
         recipe: RecipeArgs,
-        /// What the weights are rounded to
-        #[arg(long, default_value = "bf16")]
-        dtype: Dtype,
+        /// What the weights are rounded to [default: bf16, or as the recipe says]
+        #[arg(long)]
+        dtype: Option<Dtype>,
         /// The file to write, e.g. ward.meav
         #[arg(long, value_name = "F")]
         out: PathBuf,
@@ -28,7 +28,7 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "M", required_unless_present = "recipe")]
     pub(crate) model: Option<PathBuf>,
     /// A recipe file; its model can be given with --model where it is somewhere else
-    #[arg(long, value_name = "F", conflicts_with_all = ["vectors", "method", "layers", "modules", "profile"])]
+    #[arg(long, value_name = "F", conflicts_with_all = ["vectors", "method", "density", "drop", "method_seed", "layers", "modules", "profile"])]
     pub(crate) recipe: Option<PathBuf>,
     /// A vector and its λ; repeat for several, summed in this order. F is a vector file, an adapter
     /// folder, an aligned model, or the name of a vector that comes with the demo
@@ -37,15 +37,15 @@ pub(crate) struct RecipeArgs {
     /// How the vectors are combined
     #[arg(long, value_enum, default_value = "task-arithmetic")]
     method: MethodName,
-    /// TIES: the share of each tensor's elements that is kept, the largest first
-    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
-    density: f64,
-    /// DARE: the share of elements that is dropped at random
-    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
-    drop: f64,
-    /// DARE: the same seed drops the same elements
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    method_seed: u64,
+    /// TIES: the share of each tensor's elements that is kept, the largest first [default: 0.2]
+    #[arg(long, value_name = "SHARE")]
+    density: Option<f64>,
+    /// DARE: the share of elements that is dropped at random [default: 0.5]
+    #[arg(long, value_name = "SHARE")]
+    drop: Option<f64>,
+    /// DARE: the same seed drops the same elements [default: 0]
+    #[arg(long, value_name = "S")]
+    method_seed: Option<u64>,
     /// Add vectors to these layers only, counted from 0, e.g. 0-9,20-29; with F= in front for one
     /// vector
     #[arg(long, value_name = "[F=]LAYERS")]
@@ -59,7 +59,7 @@ pub(crate) struct RecipeArgs {
     profile: Vec<ForVector<Profile>>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum MethodName {
     /// The weighted sum of the vectors
     TaskArithmetic,
@@ -70,12 +70,31 @@ enum MethodName {
 }
 
 impl RecipeArgs {
-    pub(crate) fn method(&self) -> Method {
-        match self.method {
-            MethodName::TaskArithmetic => Method::TaskArithmetic,
-            MethodName::Ties => Method::Ties { density: self.density },
-            MethodName::Dare => Method::Dare { drop: self.drop, seed: self.method_seed },
+    /// The method with its settings.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if an option is one of another method.
+    pub(crate) fn method(&self) -> Result<Method, String> {
+        let Self { density, drop, method_seed, .. } = self;
+        let settings = [
+            ("--density", density.is_some(), MethodName::Ties),
+            ("--drop", drop.is_some(), MethodName::Dare),
+            ("--method-seed", method_seed.is_some(), MethodName::Dare),
+        ];
+        for (option, is_given, method) in settings {
+            if is_given && method != self.method {
+                let name = method.to_possible_value().map(|it| it.get_name().to_owned());
+                return Err(format!("{option} needs --method {}", name.unwrap_or_default()));
+            }
         }
+        Ok(match self.method {
+            MethodName::TaskArithmetic => Method::TaskArithmetic,
+            MethodName::Ties => Method::Ties { density: density.unwrap_or(0.2) },
+            MethodName::Dare => {
+                Method::Dare { drop: drop.unwrap_or(0.5), seed: method_seed.unwrap_or(0) }
+            }
+        })
     }
 
     /// The vectors in their order, with what the other options say of them.
@@ -199,6 +218,30 @@ mod tests {
     struct Line {
         #[command(flatten)]
         recipe: RecipeArgs,
+    }
+
+    #[test]
+    fn settings_of_another_method_are_refused() {
+        let method = |options: &[&str]| {
+            let line = Line::try_parse_from([&["meav", "--model", "m"], options].concat());
+            line.map_err(|err| err.to_string())?.recipe.method()
+        };
+        assert_eq!(method(&[]), Ok(Method::TaskArithmetic));
+        assert_eq!(method(&["--method", "ties"]), Ok(Method::Ties { density: 0.2 }));
+        let dare = ["--method", "dare", "--drop", "0.25", "--method-seed", "3"];
+        assert_eq!(method(&dare), Ok(Method::Dare { drop: 0.25, seed: 3 }));
+        for options in [
+            &["--density", "0.3"][..],
+            &["--method", "dare", "--density", "0.3"],
+            &["--drop", "0.5"],
+            &["--method", "ties", "--method-seed", "0"],
+            &["--recipe", "r.meav", "--density", "0.3"],
+            &["--recipe", "r.meav", "--drop", "0.3"],
+            &["--recipe", "r.meav", "--method-seed", "3"],
+        ] {
+            let words = method(options).unwrap_err();
+            assert!(words.contains(options[options.len() - 2]), "{words}");
+        }
     }
 
     fn vectors(options: &[&str]) -> Result<Vec<VectorTerm>, String> {

@@ -10,8 +10,8 @@ use meav_job::{Cancelled, JobCtx};
 use meav_model::{Decoder, Generator, KvCache, Logits, ModelFiles, Sampling};
 use meav_protocol::{BenchReport, BenchSpec, Dtype, Fact, Measure, SeededKind, Setup, Stage};
 use meav_vector::{
-    AlignmentVector, Delta, LiveWeights, LowRank, Method, Sign, Sparse, Term, VectorKind,
-    VectorOrigin,
+    AlignmentVector, Delta, LiveWeights, LowRank, Method, Sign, Sparse, Term, VectorHeader,
+    VectorKind, VectorOrigin,
 };
 use meav_weights::{Fingerprint, Weight};
 use rayon::prelude::*;
@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use crate::convert::{kind_name, weights_dtype};
 use crate::error::EngineError;
 use crate::loaded::check_memory;
+use crate::plan::PlannedVector;
 use crate::worker::{Running, Worker};
 
 /// Times each thing is measured; the median counts.
@@ -55,10 +56,23 @@ struct Subject {
     load_secs: f64,
 }
 
-fn load(worker: &Worker, setup: &Setup, running: &Running<'_>) -> Result<Subject, EngineError> {
+/// Reads the model of `setup` and its vectors, if memory holds them beside live weights in `dtype`
+/// and the vectors that will be seeded.
+fn load(
+    worker: &Worker,
+    setup: &Setup,
+    dtype: Dtype,
+    seeded: Option<SeededKind>,
+    running: &Running<'_>,
+) -> Result<Subject, EngineError> {
     let start = Instant::now();
     let files = ModelFiles::open(&worker.folders.model(&setup.model)?)?;
-    check_memory(&files, Dtype::F32)?;
+    let mut vectors = worker.planned_vectors(&setup.vectors);
+    if let Some(kind) = seeded {
+        let missing = setup.vectors.len()..MERGE_VECTORS;
+        vectors.extend(missing.map(|_| planned_seeded(&files, kind)));
+    }
+    check_memory(&files, dtype, &vectors)?;
     let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
     let load_secs = start.elapsed().as_secs_f64();
     let terms = worker.open_terms(&setup.vectors, &files, running)?;
@@ -71,7 +85,8 @@ fn bench_merge(
     seeded: SeededKind,
     running: &Running<'_>,
 ) -> Result<BenchReport, EngineError> {
-    let Subject { weights, mut terms, .. } = load(worker, setup, running)?;
+    let Subject { weights, mut terms, .. } =
+        load(worker, setup, setup.dtype, Some(seeded), running)?;
     while terms.len() < MERGE_VECTORS {
         let seed = terms.len() as u64;
         let vector =
@@ -144,16 +159,47 @@ fn seeded_vector(
     }
     Ok(AlignmentVector {
         path: PathBuf::new(),
-        kind: match kind {
-            SeededKind::Dense => VectorKind::Dense,
-            SeededKind::LowRank => VectorKind::LowRank,
-            SeededKind::Sparse => VectorKind::Sparse,
-            SeededKind::Sign => VectorKind::Sign,
-        },
+        kind: vector_kind(kind),
         origin: VectorOrigin { domain: format!("seeded {seed}"), ..VectorOrigin::default() },
         fingerprint: Fingerprint::of_bytes(&seed.to_le_bytes()),
         deltas,
     })
+}
+
+fn vector_kind(kind: SeededKind) -> VectorKind {
+    match kind {
+        SeededKind::Dense => VectorKind::Dense,
+        SeededKind::LowRank => VectorKind::LowRank,
+        SeededKind::Sparse => VectorKind::Sparse,
+        SeededKind::Sign => VectorKind::Sign,
+    }
+}
+
+/// What a seeded vector will take.
+fn planned_seeded(files: &ModelFiles, kind: SeededKind) -> PlannedVector {
+    let names = files.weight_names();
+    let infos = names.iter().filter_map(|name| files.checkpoint.info(name));
+    let memory_bytes = infos.map(|info| seeded_bytes(kind, &info.shape)).sum();
+    let (domain, kind) = ("seeded".to_owned(), vector_kind(kind));
+    let header = VectorHeader { domain, kind, file_bytes: 0, memory_bytes };
+    PlannedVector { file: PathBuf::new(), header }
+}
+
+/// About what [`seeded_delta`] takes.
+fn seeded_bytes(kind: SeededKind, shape: &[usize]) -> u64 {
+    let len: usize = shape.iter().product();
+    let bytes = match (kind, shape) {
+        (SeededKind::Dense, _) => len * size_of::<bf16>(),
+        (SeededKind::LowRank, &[n_out, n_in]) => SEEDED_RANK * (n_out + n_in) * size_of::<f32>(),
+        (SeededKind::Sparse, &[n_out, n_in]) => {
+            let column = if n_in <= 1 << 16 { size_of::<u16>() } else { size_of::<u32>() };
+            let kept = (len as f32 * SEEDED_DENSITY) as usize;
+            (n_out + 1) * size_of::<u32>() + kept * (column + size_of::<bf16>())
+        }
+        (SeededKind::Sign, &[n_out, n_in]) => n_out * (n_in.div_ceil(32) + 1) * size_of::<u32>(),
+        _ => 0,
+    };
+    bytes as u64
 }
 
 fn seeded_delta(kind: SeededKind, shape: &[usize], random: &mut fastrand::Rng) -> Option<Delta> {
@@ -232,7 +278,8 @@ fn bench_decode(
     setup: &Setup,
     running: &Running<'_>,
 ) -> Result<BenchReport, EngineError> {
-    let Subject { files, weights, terms, load_secs } = load(worker, setup, running)?;
+    let Subject { files, weights, terms, load_secs } =
+        load(worker, setup, Dtype::F32, None, running)?;
     let mut contestants = Vec::new();
     for dtype in [Dtype::F32, Dtype::Bf16] {
         let live = running.stage(Stage::Loading, |job| {
@@ -360,4 +407,20 @@ fn median(values: &mut [f64]) -> f64 {
 
 fn measure(name: &str, value: f64, unit: &str) -> Measure {
     Measure { name: name.to_owned(), value, unit: unit.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeded_vectors_take_what_is_planned() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for kind in [SeededKind::Dense, SeededKind::LowRank, SeededKind::Sparse, SeededKind::Sign] {
+            let shape = [192, 320];
+            let delta = seeded_delta(kind, &shape, &mut random).unwrap();
+            let (real, planned) = (delta.size_bytes() as f64, seeded_bytes(kind, &shape) as f64);
+            assert!((real / planned - 1.0).abs() < 0.05, "{kind:?}: {real}, planned {planned}");
+        }
+    }
 }

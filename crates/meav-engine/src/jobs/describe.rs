@@ -8,7 +8,7 @@ use meav_weights::Checkpoint;
 
 use crate::convert::kind_name;
 use crate::error::EngineError;
-use crate::jobs::recipe::read_recipe;
+use crate::jobs::recipe::find_parts;
 use crate::one_line::{NAME_CHARS, VALUE_CHARS, one_line};
 use crate::recipe_file::RecipeFile;
 use crate::worker::{Running, Worker};
@@ -52,8 +52,9 @@ fn describe_recipe(
     path: &Path,
     running: &Running<'_>,
 ) -> Result<Description, EngineError> {
-    let stamp = RecipeFile::open(path)?.stamp;
-    let opened = read_recipe(worker, path, running)?;
+    let recipe = RecipeFile::open(path)?;
+    let (stamp, is_edited) = (recipe.stamp.clone(), recipe.is_edited);
+    let opened = find_parts(worker, recipe, path, running)?;
     let row = |name: &str, value: String| (name.to_owned(), value);
     let mut rows = vec![
         row("model", stamp.model.clone()),
@@ -70,8 +71,9 @@ fn describe_recipe(
         let found = found.map(|it| format!(": {it}")).unwrap_or_default();
         rows.push(row("missing", format!("{name}, was {}{found}", file.display())));
     }
-    rows.push(row("fingerprint", stamp.fingerprint.clone()));
-    Ok(Description { kind: FileKind::Recipe, title: format!("Recipe {stamp}"), rows })
+    let edited = if is_edited { ", edited since it was saved" } else { "" };
+    rows.push(row("fingerprint", format!("{}{edited}", stamp.fingerprint)));
+    Ok(Description { kind: FileKind::Recipe, title: format!("Recipe {stamp}{edited}"), rows })
 }
 
 /// A folder with an adapter's configuration, or a safetensors file that stands alone.

@@ -1,5 +1,6 @@
 use meav_model::ModelFiles;
 use meav_protocol::{Fact, Setup};
+use meav_weights::process_anonymous_bytes;
 
 use crate::error::EngineError;
 use crate::plan::{plan, planned_vector};
@@ -21,7 +22,7 @@ pub(crate) fn plan_memory(
         })
         .collect::<Result<Vec<_>, _>>()?;
     // What is loaded now goes first.
-    let freed = worker.loaded.as_ref().map_or(0, |loaded| loaded.memory_bytes());
+    let freed = worker.loaded.as_ref().and_then(|_loaded| process_anonymous_bytes()).unwrap_or(0);
     running.fact(Fact::Plan(plan(&files, setup.dtype, &vectors, freed)));
     Ok(())
 }

@@ -3,13 +3,13 @@ use std::path::{Path, PathBuf};
 
 use meav_model::ModelFiles;
 use meav_protocol::{ExportTarget, Fact, MissingPart, OpenedRecipe, Setup, StampTerm, VectorTerm};
-use meav_vector::Term;
+use meav_vector::{Term, check_settings, count_layers};
 use meav_weights::{Fingerprint, write_file_atomically};
 
 use crate::convert::{vector_method, weights_dtype};
 use crate::error::EngineError;
 use crate::loaded::stamp;
-use crate::recipe_file::{RecipeFile, RecipeFileError};
+use crate::recipe_file::{RecipeFile, RecipeFileError, parse_fingerprint};
 use crate::words::is_cancelled;
 use crate::worker::{Running, Worker};
 use crate::workspace::{FileStamp, free_path};
@@ -25,15 +25,13 @@ pub(crate) fn save_recipe(
     let path = worker.folders.model(&setup.model)?;
     let files = ModelFiles::open(&path)?;
     let terms = worker.open_terms(&setup.vectors, &files, running)?;
+    let (dtype, method) = (weights_dtype(setup.dtype), vector_method(setup.method));
+    check_settings(method, &terms, count_layers(files.weight_names()))?;
     let base = worker.fingerprint(&files.checkpoint, &FileStamp::of_model(&path), running)?;
     let active: Vec<Term> = terms.into_iter().filter(Term::is_active).collect();
-    let (dtype, method) = (weights_dtype(setup.dtype), vector_method(setup.method));
-    let mut stamp = stamp(base, dtype, &files.name, method, &active);
-    for term in &mut stamp.vectors {
-        term.file = absolute(&term.file);
-    }
+    let stamp = stamp(base, dtype, &files.name, method, &active);
     let summary = format!("recipe {stamp}");
-    let recipe = RecipeFile::new(absolute(&path), stamp);
+    let recipe = RecipeFile::new(&path, stamp);
     let text = recipe.to_json().map_err(|err| at(&out.path)(err.into()))?;
     write_file_atomically(&out.path, |file| {
         let failed = |source| EngineError::Write { path: out.path.clone(), source };
@@ -41,10 +39,6 @@ pub(crate) fn save_recipe(
     })?;
     worker.record_written("export", &out.path, summary, running);
     Ok(())
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 fn at(path: &Path) -> impl Fn(RecipeFileError) -> EngineError {
@@ -58,23 +52,26 @@ pub(crate) fn open_recipe(
     path: &Path,
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
-    let opened = read_recipe(worker, path, running)?;
+    let recipe = RecipeFile::open(path)?;
+    if recipe.is_edited {
+        let note = "The recipe was edited since it was saved: it is another one now";
+        running.fact(Fact::Note(note.to_owned()));
+    }
+    let opened = find_parts(worker, recipe, path, running)?;
     running.fact(Fact::Recipe(Box::new(opened)));
     Ok(())
 }
 
-/// Looks for the parts of a recipe where they were, beside the file, among the demo's, and wherever
-/// the workspace has seen them.
-pub(super) fn read_recipe(
+/// Looks for the parts of a recipe where they were, beside its file at `path`, among the demo's,
+/// and wherever the workspace has seen them.
+pub(super) fn find_parts(
     worker: &Worker,
+    recipe: RecipeFile,
     path: &Path,
     running: &Running<'_>,
 ) -> Result<OpenedRecipe, EngineError> {
-    let RecipeFile { model_file, stamp, .. } = RecipeFile::open(path)?;
-    let parse = |text: &str| {
-        text.parse::<Fingerprint>()
-            .map_err(|_| at(path)(RecipeFileError::Fingerprint(text.to_owned())))
-    };
+    let RecipeFile { model_file, stamp, .. } = recipe;
+    let parse = |text: &str| parse_fingerprint(text).map_err(at(path));
     let mut missing = Vec::new();
     let base = parse(&stamp.base)?;
     let model = match worker.find_model(base, &model_file, path, running)? {

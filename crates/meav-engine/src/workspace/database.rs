@@ -229,4 +229,30 @@ mod tests {
         fs::write(&file, "three").unwrap();
         assert_eq!(workspace.known_fingerprint(&FileStamp::of_vector(&file)), None);
     }
+
+    #[test]
+    fn files_are_found_by_their_fingerprint_as_long_as_they_have_their_stamp() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let workspace = Workspace::open(folder.path()).unwrap();
+        let fingerprint = Fingerprint::of_bytes(b"one");
+        let adapter = folder.path().join("adapter");
+        fs::create_dir(&adapter).unwrap();
+        fs::write(adapter.join("adapter_config.json"), "{}").unwrap();
+        // One is named before tokenizer.json, one behind it, and the path is relative.
+        let relative = Path::new(folder.path().file_name().unwrap()).join("tone.safetensors");
+        let files = [folder.path().join("legal.safetensors"), relative, adapter];
+        for path in &files {
+            if !path.is_dir() {
+                fs::write(path, "one").unwrap();
+            }
+            workspace.remember_fingerprint(&FileStamp::of_vector(path), fingerprint).unwrap();
+        }
+        let mut expected: Vec<_> = files.iter().map(|path| path.canonicalize().unwrap()).collect();
+        expected.reverse();
+        let found = workspace.paths_with(fingerprint, FileStamp::of_vector).unwrap();
+        assert_eq!(found, expected);
+        fs::write(&files[0], "another").unwrap();
+        let found = workspace.paths_with(fingerprint, FileStamp::of_vector).unwrap();
+        assert_eq!(found, expected[..2]);
+    }
 }

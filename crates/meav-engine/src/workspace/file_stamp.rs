@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 /// Names the contents of files without reading them: path, size and time of change of each.
+///
+/// The same files have the same stamp however their path is spelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileStamp(String);
 
@@ -19,19 +21,12 @@ impl FileStamp {
     }
 
     fn of_folder_or_file(path: &Path, kind: &str) -> Self {
-        let decides = |path: &PathBuf| {
-            path.extension().is_some_and(|extension| {
-                ["safetensors", "json", "jinja"].iter().any(|it| extension == *it)
-            })
-        };
-        let mut files = match fs::read_dir(path) {
-            Ok(entries) => {
-                entries.filter_map(|entry| Some(entry.ok()?.path())).filter(decides).collect()
-            }
+        let files = deciding_files(path).unwrap_or_else(|| {
+            let file = absolute(path);
             // A tokenizer.json beside a GGUF goes before the GGUF's own vocabulary.
-            Err(_) => vec![path.to_owned(), path.with_file_name("tokenizer.json")],
-        };
-        files.sort();
+            let tokenizer = file.with_file_name("tokenizer.json");
+            vec![file, tokenizer]
+        });
         let mut text = kind.to_owned();
         for file in files {
             let metadata = fs::metadata(&file).ok();
@@ -40,7 +35,6 @@ impl FileStamp {
             let nanos = changed
                 .and_then(|changed| changed.duration_since(UNIX_EPOCH).ok())
                 .map_or(0, |since| since.as_nanos());
-            let file = file.canonicalize().unwrap_or(file);
             // Writing to a string cannot fail.
             let _infallible = write!(text, "\n{size} {nanos} {}", file.display());
         }
@@ -57,5 +51,72 @@ impl FileStamp {
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Of a folder, the files that decide what it is, in order.
+fn deciding_files(path: &Path) -> Option<Vec<PathBuf>> {
+    let entries = fs::read_dir(path).ok()?;
+    let folder = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let decides = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| {
+            ["safetensors", "json", "jinja"].iter().any(|it| extension == *it)
+        })
+    };
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| Some(folder.join(entry.ok()?.file_name())))
+        .filter(decides)
+        .collect();
+    files.sort();
+    Some(files)
+}
+
+/// The path from the root, with the folder's links followed but not the file's own: what a link
+/// leads to may be named in another way. A path into no folder stays as it is.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let place = match path.file_name() {
+        Some(name) => {
+            folder.unwrap_or(Path::new(".")).canonicalize().map(|folder| folder.join(name))
+        }
+        None => path.canonicalize(),
+    };
+    place.unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamp_does_not_depend_on_how_the_path_is_spelled() {
+        let here = Path::new(".").canonicalize().unwrap();
+        let inside = tempfile::tempdir_in(&here).unwrap();
+        let folder = inside.path().file_name().map(PathBuf::from).unwrap();
+        // Before and behind the tokenizer's name.
+        for name in ["legal.safetensors", "tone.safetensors"] {
+            let file = folder.join(name);
+            fs::write(&file, name).unwrap();
+            let stamp = FileStamp::of_vector(&file);
+            for spelling in
+                [here.join(&file), folder.join(".").join(name), here.join(".").join(&file)]
+            {
+                assert_eq!(FileStamp::of_vector(&spelling), stamp, "{spelling:?}");
+            }
+            assert_eq!(FileStamp::places(stamp.as_str())[0], here.join(&file));
+        }
+        assert_eq!(FileStamp::of_model(&folder), FileStamp::of_model(inside.path()));
+        let places = FileStamp::places(FileStamp::of_model(&folder).as_str());
+        assert!(places.contains(&here.join(&folder)), "{places:?}");
+    }
+
+    #[test]
+    fn link_keeps_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (blob, link) = (folder.path().join("0a1b"), folder.path().join("v.safetensors"));
+        fs::write(&blob, "values").unwrap();
+        std::os::unix::fs::symlink(&blob, &link).unwrap();
+        assert_eq!(absolute(&link).file_name(), link.file_name());
+        assert_eq!(absolute(Path::new("..")), Path::new("..").canonicalize().unwrap());
     }
 }

@@ -10,5 +10,5 @@ mod search;
 
 pub(crate) use database::{Workspace, WorkspaceError};
 pub(crate) use export::free_path;
-pub(crate) use file_stamp::FileStamp;
+pub(crate) use file_stamp::{FileStamp, absolute};
 pub(crate) use librarian::Librarian;

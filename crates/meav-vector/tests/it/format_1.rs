@@ -6,7 +6,7 @@ use meav_test_support::{
     Dtype as FileDtype, TINY, Tensor, TinyModel, VectorFile, broken, tiny_dense_vector,
     tiny_low_rank_vector, tiny_model,
 };
-use meav_vector::{AlignmentVector, Delta, VectorError, VectorKind};
+use meav_vector::{AlignmentVector, Delta, VectorError, VectorHeader, VectorKind};
 use meav_weights::{Fingerprint, WeightsError};
 use serde_json::json;
 
@@ -227,6 +227,21 @@ fn tensors_of_every_form_may_share_a_file() {
     assert_eq!((vector.kind, vector.deltas.len()), (VectorKind::LowRank, 15));
     let Delta::Dense(weight) = &vector.deltas[&embeddings.name] else { panic!() };
     assert_eq!(weight.to_f32_vec(), embeddings.values);
+}
+
+#[test]
+fn header_says_what_is_widened_into_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vector.safetensors");
+    let mut file = low_rank();
+    let factors: usize = file.tensors.iter().map(|tensor| tensor.values.len()).sum();
+    file.tensors.push(dense().tensors.remove(0));
+    for (file, n_widened) in [(file, factors), (dense(), 0)] {
+        file.write(&path);
+        let header = VectorHeader::read(&path).unwrap();
+        assert_eq!(header.memory_bytes, n_widened as u64 * 4, "{:?}", header.kind);
+        assert_eq!(header.file_bytes, fs::metadata(&path).unwrap().len());
+    }
 }
 
 #[test]

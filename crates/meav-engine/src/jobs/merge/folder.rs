@@ -11,6 +11,7 @@ use serde_json::{Value as Json, json};
 use super::Merged;
 use crate::disk::check_disk;
 use crate::error::EngineError;
+use crate::recipe_file::RecipeFile;
 use crate::worker::Running;
 
 /// Files beside the weights that make a Hugging Face folder, copied where the base has them.
@@ -73,7 +74,7 @@ fn write_weights(
 fn write_companions(
     files: &ModelFiles,
     dtype: meav_weights::Dtype,
-    recipe: &RecipeStamp,
+    recipe: &RecipeFile,
     folder: &Path,
 ) -> Result<(), EngineError> {
     let write = |name: &str, text: String| {
@@ -97,7 +98,7 @@ fn write_companions(
     config[key] = dtype.torch_name().into();
     write("config.json", pretty(&config))?;
     write("recipe.json", pretty(&serde_json::to_value(recipe).unwrap_or_default()))?;
-    write("README.md", model_card(recipe))
+    write("README.md", model_card(&recipe.stamp))
 }
 
 /// The token that ends a text, or else the first of those that end an answer.

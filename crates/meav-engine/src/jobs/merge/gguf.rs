@@ -21,7 +21,7 @@ pub(super) fn write(
     running: &Running<'_>,
 ) -> Result<String, EngineError> {
     let path = free_path(out)?;
-    let name = format!("{} {}", merged.files.name, merged.recipe);
+    let name = format!("{} {}", merged.files.name, merged.recipe.stamp);
     let export = GgufExport::new(merged.files, &name, gguf_type(form))
         .map_err(|source| EngineError::GgufExport { path: merged.files.path.clone(), source })?;
     for note in export.notes() {

@@ -3,14 +3,17 @@
 mod folder;
 mod gguf;
 
+use std::collections::BTreeSet;
+
 use meav_model::ModelFiles;
-use meav_protocol::{MergeFormat, MergeSpec, RecipeStamp};
-use meav_vector::{Term, merge_tensor};
+use meav_protocol::{MergeFormat, MergeSpec};
+use meav_vector::{Term, check_settings, count_layers, merge_tensor};
 use meav_weights::{Dtype, Weight};
 
 use crate::convert::{vector_method, weights_dtype};
 use crate::error::EngineError;
 use crate::loaded::stamp;
+use crate::recipe_file::RecipeFile;
 use crate::worker::{Running, Worker};
 use crate::workspace::FileStamp;
 
@@ -21,14 +24,14 @@ struct Merged<'a> {
     dtype: Dtype,
     method: meav_vector::Method,
     terms: &'a [Term],
-    recipe: RecipeStamp,
+    n_layers: usize,
+    recipe: RecipeFile,
 }
 
 impl Merged<'_> {
     fn tensor(&self, name: &str) -> Result<Weight, EngineError> {
         let base = self.files.checkpoint.load(name)?;
-        let n_layers = self.files.config.n_layers;
-        Ok(merge_tensor(name, &base, self.dtype, n_layers, self.method, self.terms)?)
+        Ok(merge_tensor(name, &base, self.dtype, self.n_layers, self.method, self.terms)?)
     }
 }
 
@@ -42,19 +45,16 @@ pub(crate) fn merge(
     let files = ModelFiles::open(&path)?;
     let dtype = match spec.dtype {
         Some(dtype) => weights_dtype(dtype),
-        None => files.checkpoint.dtype(),
+        None => widest_dtype(&files),
     };
     let terms = worker.open_terms(&spec.vectors, &files, running)?;
+    let (method, n_layers) = (vector_method(spec.method), count_layers(files.weight_names()));
+    check_settings(method, &terms, n_layers)?;
     let base = worker.fingerprint(&files.checkpoint, &FileStamp::of_model(&path), running)?;
     let active: Vec<Term> = terms.iter().filter(|term| term.is_active()).cloned().collect();
-    let method = vector_method(spec.method);
-    let merged = Merged {
-        files: &files,
-        dtype,
-        method,
-        terms: &terms,
-        recipe: stamp(base, dtype, &files.name, method, &active),
-    };
+    let stamp = stamp(base, dtype, &files.name, method, &active);
+    let recipe = RecipeFile::new(&path, stamp);
+    let merged = Merged { files: &files, dtype, method, terms: &terms, n_layers, recipe };
     let form = match spec.format {
         MergeFormat::Folder { max_shard_bytes } => {
             folder::write(&merged, &spec.out.path, max_shard_bytes, running)?;
@@ -62,7 +62,39 @@ pub(crate) fn merge(
         }
         MergeFormat::Gguf(form) => gguf::write(&merged, &spec.out, form, running)?,
     };
-    let summary = format!("{} · {form} · {}", files.name, merged.recipe);
+    let summary = format!("{} · {form} · {}", files.name, merged.recipe.stamp);
     worker.record_written("merge", &spec.out.path, summary, running);
     Ok(())
+}
+
+/// The narrowest type that holds all weights as they are: `f32` for a GGUF.
+fn widest_dtype(files: &ModelFiles) -> Dtype {
+    let names = files.weight_names();
+    let infos = names.iter().filter_map(|name| files.checkpoint.info(name));
+    holding_all(&infos.map(|info| info.stored_dtype).collect())
+}
+
+fn holding_all(stored: &BTreeSet<String>) -> Dtype {
+    let is_all = |dtype: &Dtype| stored.iter().eq([dtype.safetensors_name()]);
+    [Dtype::F16, Dtype::Bf16].into_iter().find(is_all).unwrap_or(Dtype::F32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_weight_is_rounded_that_nobody_asked_to_round() {
+        for (stored, expected) in [
+            (&["BF16"][..], Dtype::Bf16),
+            (&["F16"], Dtype::F16),
+            (&["F32"], Dtype::F32),
+            (&["BF16", "F32"], Dtype::F32),
+            (&["BF16", "F16"], Dtype::F32),
+            (&["Q8_0", "F16"], Dtype::F32),
+        ] {
+            let stored = stored.iter().map(|dtype| (*dtype).to_owned()).collect();
+            assert_eq!(holding_all(&stored), expected, "{stored:?}");
+        }
+    }
 }
