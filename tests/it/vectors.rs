@@ -174,3 +174,131 @@ fn separated_parts_add_up_to_the_vector() {
     let whole = merged("whole", &[&medical]);
     assert_same_weights(&whole, &merged("parts", &[&own, &shared]), 1e-5);
 }
+
+#[test]
+fn vectors_from_an_aligned_model_say_which_model_they_are_differences_from() {
+    let home = Home::empty();
+    let (base, aligned) = two_models(&home);
+    let other = home.path().join("legal.safetensors");
+    tiny_dense_vector(&TINY, "legal", 2).write(&other);
+    let base_row = |text: String| {
+        let row = text.lines().find(|line| line.contains("base fingerprint")).unwrap().to_owned();
+        assert!(!row.contains("not said"), "{text}");
+        row
+    };
+    let expected = base_row(home.stdout(&["info", str(&extract(&home, &base, &aligned, &[]))]));
+    let (smaller, own) =
+        (home.path().join("small.safetensors"), home.path().join("own.safetensors"));
+    let to = ["--base", str(&base), "--out"];
+    let compress = [&["vector", "compress", str(&aligned), "--density", "0.1"], &to[..]].concat();
+    home.stdout(&[&compress[..], &[str(&smaller)]].concat());
+    let separate = ["vector", "separate", str(&aligned), "--from", str(&other)];
+    home.stdout(&[&separate[..], &to, &[str(&own)]].concat());
+    for out in [&smaller, &own] {
+        let info = home.stdout(&["info", str(out)]);
+        assert!(info.contains("created") && info.contains("made for"), "{info}");
+        assert!(!info.contains("max relative error"), "{info}");
+        assert_eq!(base_row(info), expected);
+    }
+    // A model that lacks a layer is no difference from this one.
+    let shorter = home.path().join("shorter");
+    tiny_model(&TinyModel { n_layers: 1, ..TINY }).write(&shorter);
+    let out = home.path().join("none.safetensors");
+    let compress = ["vector", "compress", str(&shorter), "--method", "sign", "--base", str(&base)];
+    let words = home.failure(&[&compress[..], &["--out", str(&out)]].concat());
+    assert!(words.contains("model.layers.1.") && !out.exists(), "{words}");
+}
+
+#[test]
+fn results_go_to_vector_files_that_are_no_inputs() {
+    let home = Home::empty();
+    let (base, aligned) = two_models(&home);
+    let vector = home.path().join("made-of.safetensors");
+    let before = fs::read(&vector).unwrap();
+    let check = |command: &[&str], out: &str, expected: &str| {
+        let words = home.failure(&[command, &["--out", out]].concat());
+        assert!(words.contains(expected), "{expected} in {words}");
+    };
+    let compress = ["vector", "compress", str(&vector), "--density", "0.1"];
+    let extract = ["vector", "extract", "--domain", "x", "--base", str(&base)];
+    let extract = [&extract[..], &["--aligned", str(&aligned)]].concat();
+    let separate = ["vector", "separate", str(&vector), "--from", str(&vector), "--shared"];
+    let part = home.path().join("part.safetensors");
+    let separate = [&separate[..], &[str(&part)]].concat();
+    for command in [&compress[..], &extract, &separate] {
+        check(command, "medical", "Name it medical.safetensors");
+        check(command, str(&base), "is a folder");
+    }
+    check(&compress, "base/../made-of.safetensors", "what it is made from");
+    check(&extract, "aligned/model.safetensors", "what it is made from");
+    check(&separate, "made-of.safetensors", "what it is made from");
+    check(&separate, "part.safetensors", "Both parts");
+    assert_eq!(fs::read(&vector).unwrap(), before);
+    assert!(!part.exists() && !home.path().join("medical").exists());
+}
+
+#[test]
+fn compressed_vector_outlives_the_questions_about_it_but_not_unreadable_ones() {
+    let home = Home::empty();
+    let (base, _) = two_models(&home);
+    let (vector, out) =
+        (home.path().join("made-of.safetensors"), home.path().join("small.safetensors"));
+    let data = home.path().join("data.jsonl");
+    fs::write(&data, "no record").unwrap();
+    let fixed = ["vector", "compress", str(&vector), "--density", "0.1", "--out", str(&out)];
+    let probe = ["--model", str(&base), "--data", str(&data)];
+    let words = home.failure(&[&fixed[..], &probe].concat());
+    assert!(words.contains("no preference record") && !out.exists(), "{words}");
+    // A vector that needs no base does not have it looked for.
+    home.stdout(&[&fixed[..], &["--base", "demo"]].concat());
+    assert!(out.exists());
+}
+
+#[test]
+fn vectors_that_have_nothing_to_do_with_each_other_are_noted_and_told_apart() {
+    let home = Home::empty();
+    let (base, aligned) = two_models(&home);
+    let part = |name: &str, include: &str| {
+        let from = extract(&home, &base, &aligned, &["--include", include]);
+        let to = home.path().join(name).with_extension("safetensors");
+        fs::rename(from, &to).unwrap();
+        to
+    };
+    let (attention, mlp) = (part("attention", "self_attn"), part("feed", "mlp"));
+    let output = home.meav(&["vector", "compare", str(&attention), str(&mlp)]);
+    assert!(output.status.success(), "{output:?}");
+    let (text, notes) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("medical (attention) and medical (feed)"), "{text}");
+    assert!(notes.contains("change no tensor in common"), "{notes}");
+}
+
+#[test]
+fn figures_are_written_without_a_workspace() {
+    let home = Home::empty();
+    fs::write(home.path().join("workspace"), "no folder").unwrap();
+    let (medical, csv) = (demo_vector("medical"), home.path().join("map.csv"));
+    let vectors = ["vector", "compare", str(&medical), str(&medical)];
+    home.stdout(&[&vectors[..], &["--csv", str(&csv)]].concat());
+    assert_eq!(fs::read_to_string(&csv).unwrap().lines().count(), 1 + 1 + 60);
+}
+
+#[test]
+fn models_of_two_tokenizers_differ_in_all_but_their_embeddings() {
+    let home = Home::empty();
+    let (base, aligned) = two_models(&home);
+    let tokenizer = aligned.join("tokenizer.json");
+    let mut json: Json = serde_json::from_slice(&fs::read(&tokenizer).unwrap()).unwrap();
+    let vocabulary = &mut json["model"]["vocab"];
+    let ids = ["A", "B"].map(|token| vocabulary[token].as_u64().unwrap());
+    (vocabulary["A"], vocabulary["B"]) = (ids[1].into(), ids[0].into());
+    fs::write(&tokenizer, json.to_string()).unwrap();
+    let out = home.path().join("x.safetensors");
+    let command = ["vector", "extract", "--domain", "x", "--base", str(&base)];
+    let command = [&command[..], &["--aligned", str(&aligned), "--out", str(&out)]].concat();
+    let words = home.failure(&command);
+    assert!(words.contains("different tokenizers") && words.contains("lm_head"), "{words}");
+    let output = home.meav(&[&command[..], &["--exclude", "embed_tokens|lm_head"]].concat());
+    let notes = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && notes.contains("different tokenizers"), "{notes}");
+}

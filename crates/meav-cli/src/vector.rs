@@ -21,7 +21,7 @@ pub(crate) fn vector(command: VectorCommand) -> Result<(), Failure> {
             let out = target(out);
             let training = training.map(|Json(text)| text);
             let import = VectorImport { adapter, base, domain, out, dtype, levels, training };
-            Terminal::new(None)?.run_written(JobSpec::ImportVector(import))
+            write(Terminal::new(None)?, JobSpec::ImportVector(import))
         }
         VectorCommand::Compress(args) => compress(args),
         VectorCommand::Compare { vectors, base, csv, png, svg, json, threads } => {
@@ -49,7 +49,12 @@ fn extract(args: ExtractArgs) -> Result<(), Failure> {
         levels: args.levels,
         training: args.training.map(|Json(text)| text),
     };
-    Terminal::new(args.threads)?.run_written(JobSpec::ExtractVector(Box::new(extract)))
+    write(Terminal::new(args.threads)?, JobSpec::ExtractVector(Box::new(extract)))
+}
+
+/// Runs a job that writes something, and says what and where.
+fn write(mut terminal: Terminal, spec: JobSpec) -> Result<(), Failure> {
+    say_written(&terminal.facts(spec)?, None)
 }
 
 fn compress(args: CompressArgs) -> Result<(), Failure> {
@@ -58,13 +63,17 @@ fn compress(args: CompressArgs) -> Result<(), Failure> {
     let base = base.or_else(|| model.clone());
     let probe = model.map(|model| Probe { model, data, limit });
     let spec = VectorCompress { vector, base, how, out: target(out), probe };
-    let facts = Terminal::new(threads)?.facts(JobSpec::CompressVector(spec))?;
+    let mut facts = Vec::new();
+    let outcome =
+        Terminal::new(threads)?.run(JobSpec::CompressVector(spec), |fact| facts.push(fact));
     for fact in &facts {
         if let Fact::Compressed(report) = fact {
             show(json.as_ref(), report, "Compressed", &compress_rows(report))?;
         }
     }
-    say_written(&facts, json.as_ref())
+    // The file is written before anything is measured with it, which may fail.
+    say_written(&facts, json.as_ref())?;
+    Failure::check(outcome)
 }
 
 /// Shows a report as a table, or writes it for programs.
@@ -161,7 +170,8 @@ fn compare(
 }
 
 fn compare_rows(comparison: &Comparison) -> Vec<(String, String)> {
-    let name = |index: usize| comparison.vectors[index].domain.as_str();
+    let names = comparison.names();
+    let name = |index: usize| names[index].as_str();
     let norms = comparison.overall.norms.iter().enumerate();
     let norms = norms.map(|(index, norm)| (name(index).to_owned(), format!("norm {norm:.4}")));
     let cells = std::iter::once(&comparison.overall).chain(&comparison.cells);

@@ -49,6 +49,21 @@ pub(crate) enum EngineError {
     /// There is a file where an export is to go, and nobody said that it may.
     #[error("{path:?} exists")]
     WouldReplace { path: PathBuf },
+    /// There is a folder where a file is to go.
+    #[error("{path:?} is a folder")]
+    IsFolder { path: PathBuf },
+    /// A vector file of another ending could not be opened again.
+    #[error("{path:?} does not end in .safetensors")]
+    VectorEnding { path: PathBuf },
+    /// The result would take the place of what it is made from.
+    #[error("{path:?} would be written over {input:?}, which it is made from")]
+    OutputIsInput { path: PathBuf, input: PathBuf },
+    /// Two results are to go to one place.
+    #[error("{path:?} is named for two files")]
+    SameOutput { path: PathBuf },
+    /// Rows of two models' embeddings stand for different tokens.
+    #[error("the tokens of {aligned:?} are not those of {base:?}")]
+    TokenizersDiffer { base: String, aligned: String },
     /// A file beside the weights could not be written.
     #[error("cannot write {path:?}")]
     Write { path: PathBuf, source: io::Error },

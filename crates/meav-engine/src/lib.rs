@@ -18,6 +18,7 @@ mod plan;
 mod probe;
 mod recipe_file;
 mod serve;
+mod vector_out;
 mod words;
 mod worker;
 mod workspace;

@@ -22,6 +22,12 @@ struct Question {
     responses: Vec<Vec<u32>>,
 }
 
+/// A model that is not loaded yet, and what it will be asked.
+pub(crate) struct Questions {
+    files: ModelFiles,
+    questions: Vec<Question>,
+}
+
 /// A model in `f32`, and what it is asked.
 pub(crate) struct ProbeModel {
     live: LiveWeights,
@@ -38,19 +44,18 @@ pub(crate) struct Probed {
     pub(crate) responses: usize,
 }
 
-impl ProbeModel {
-    /// Reads the data and loads the model; what was loaded before goes.
-    pub(crate) fn load(
+impl Questions {
+    /// Reads the data, and checks that the model takes the vector and memory takes the model; what
+    /// was loaded before goes.
+    pub(crate) fn read(
         worker: &mut Worker,
         probe: &Probe,
-        vectors: &[&AlignmentVector],
+        vector: &AlignmentVector,
         running: &Running<'_>,
     ) -> Result<Self, EngineError> {
         let files = ModelFiles::open(&worker.folders.model(&probe.model)?)?;
         let tokenizer = meav_model::vocabulary_fingerprint(&files.tokenizer);
-        for vector in vectors {
-            vector.check_fit(&files.checkpoint, tokenizer)?;
-        }
+        vector.check_fit(&files.checkpoint, tokenizer)?;
         let template = files.compile_chat_template()?;
         let mut questions = Vec::new();
         for path in &probe.data {
@@ -60,6 +65,14 @@ impl ProbeModel {
         }
         worker.unload(running.job_id);
         check_memory(&files, Dtype::F32, &[])?;
+        Ok(Self { files, questions })
+    }
+}
+
+impl ProbeModel {
+    /// Loads the model.
+    pub(crate) fn load(questions: Questions, running: &Running<'_>) -> Result<Self, EngineError> {
+        let Questions { files, questions } = questions;
         let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
         let live = running.stage(Stage::Loading, |job| {
             LiveWeights::new(weights, meav_weights::Dtype::F32, &Device::Cpu, job)

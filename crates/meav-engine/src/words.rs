@@ -135,6 +135,28 @@ fn describe(err: &EngineError) -> Words {
             format!("{} is there already", path.display()),
             "Choose another name; it was left as it is",
         ),
+        EngineError::IsFolder { path } => words(
+            format!("{} is a folder", path.display()),
+            format!("Name a file in it, such as {}", path.join("vector.safetensors").display()),
+        ),
+        EngineError::VectorEnding { path } => words(
+            format!("{} would not be known as a vector again", path.display()),
+            format!("Name it {}", path.with_extension("safetensors").display()),
+        ),
+        EngineError::OutputIsInput { path, input } => words(
+            format!("{} would take the place of what it is made from", path.display()),
+            format!("Choose another name; {} was left as it is", input.display()),
+        ),
+        EngineError::SameOutput { path } => {
+            words(format!("Both parts would be written to {}", path.display()), "Choose two names")
+        }
+        EngineError::TokenizersDiffer { base, aligned } => words(
+            format!(
+                "{aligned} and {base} have different tokenizers: their embeddings do not match"
+            ),
+            "Choose two models of one family, or leave the embeddings out by excluding \
+             embed_tokens|lm_head",
+        ),
         EngineError::Write { path, source } => writing(path, source),
         EngineError::Read { path, source } => reading(path, source),
         EngineError::Figure(source) => {
@@ -376,6 +398,10 @@ fn vector(err: &VectorError) -> Words {
         VectorError::NonFiniteValues { .. } => words(
             capitalised(&err.to_string()),
             "The training run that made it has probably diverged; train it again",
+        ),
+        VectorError::TooLargeForDtype { .. } => words(
+            capitalised(&err.to_string()),
+            "Choose f32 or bf16; in a compression, keep more of the vector",
         ),
         VectorError::AdapterConfig { path, source } => words(
             format!("The adapter's configuration {} cannot be used: {source}", path.display()),

@@ -57,6 +57,18 @@ pub struct Comparison {
     pub cells: Vec<ComparisonCell>,
 }
 
+impl Comparison {
+    /// What the vectors are called: their domains, with the file's name where two have the same one.
+    pub fn names(&self) -> Vec<String> {
+        let name = |ComparedVector { domain, file }: &ComparedVector| {
+            let is_alone = self.vectors.iter().filter(|it| it.domain == *domain).count() == 1;
+            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+            if is_alone { domain.clone() } else { format!("{domain} ({stem})") }
+        };
+        self.vectors.iter().map(name).collect()
+    }
+}
+
 /// One of the vectors of a [`Comparison`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ComparedVector {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use meav_job::{CancelToken, JobCtx, Progress};
 use meav_model::ModelFiles;
-use meav_vector::{AlignmentVector, Delta};
+use meav_vector::{AlignmentVector, Delta, compare};
 use meav_weights::Checkpoint;
 use tempfile::TempDir;
 
@@ -32,7 +32,21 @@ fn read_vector(path: &Path) {
             assert_eq!(factors.b.len(), factors.rank * factors.shape[0]);
         }
     }
+    // A few bytes can stand for more elements than there is time for.
+    let elements = |delta: &Delta| {
+        delta.shape().iter().try_fold(1_usize, |n, dim| n.checked_mul(*dim)).unwrap_or(usize::MAX)
+    };
+    if vector.deltas.values().all(|delta| elements(delta) <= MAX_ELEMENTS) {
+        let again = with_job(|job| AlignmentVector::open(path, Some(vector.fingerprint), job));
+        let again = again.expect("a file that was read can be read again");
+        let found = with_job(|job| compare(&[&vector, &again], None, job));
+        let norms = found.expect("a vector can be compared with itself").norms;
+        assert_eq!(norms[0].to_bits(), norms[1].to_bits());
+    }
 }
+
+/// Elements of a tensor that are looked at one by one.
+const MAX_ELEMENTS: usize = 1 << 16;
 
 /// The bytes of a vector file.
 pub fn vector_file(bytes: &[u8]) {

@@ -24,15 +24,15 @@ pub(crate) fn comparison_csv(comparison: &Comparison) -> String {
         "cosine",
         "sign_conflict",
     ]);
-    let domain = |index: usize| comparison.vectors[index].domain.clone();
+    let names = comparison.names();
     for cell in std::iter::once(&comparison.overall).chain(&comparison.cells) {
         for pair in &cell.pairs {
             let number = |value: Option<f64>| value.map(|it| it.to_string()).unwrap_or_default();
             text.push_str(&csv_row([
                 cell.layer.map_or_else(String::new, |layer| layer.to_string()),
                 cell.module.map_or("all".to_owned(), |module| module.to_string()),
-                domain(pair.a),
-                domain(pair.b),
+                names[pair.a].clone(),
+                names[pair.b].clone(),
                 cell.norms[pair.a].to_string(),
                 cell.norms[pair.b].to_string(),
                 number(pair.cosine),
@@ -46,7 +46,7 @@ pub(crate) fn comparison_csv(comparison: &Comparison) -> String {
 /// For each two vectors, cosine and sign conflict over layers and module kinds, side by side.
 pub(crate) fn comparison_svg(comparison: &Comparison) -> String {
     let mut drawing = Drawing::default();
-    let names: Vec<&str> = comparison.vectors.iter().map(|it| it.domain.as_str()).collect();
+    let names = comparison.names();
     let title = format!("Interference of {}", names.join(", "));
     drawing.text(MARGIN, MARGIN + TITLE, TITLE + 3.0, Anchor::Start, INK, &title);
     let mut top = MARGIN + 40.0;
@@ -198,6 +198,9 @@ mod tests {
         assert_eq!(lines.len(), 5);
         assert_eq!(lines[1], ",all,medical,\"'=legal & <safe>\",1.5,0.25,-0.125,0.5625");
         assert_eq!(lines[4], ",embeddings,medical,\"'=legal & <safe>\",1.5,0.25,,");
+        let mut alike = comparison();
+        alike.vectors[1] = ComparedVector { domain: "medical".to_owned(), file: "b/w.x".into() };
+        assert!(comparison_csv(&alike).contains(",medical (v),medical (w),"));
     }
 
     #[test]

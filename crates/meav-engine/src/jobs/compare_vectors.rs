@@ -1,10 +1,11 @@
 use std::path::{Path, PathBuf};
 
 use meav_protocol::{ComparedVector, Comparison, ComparisonCell, ComparisonPair, Fact, Stage};
-use meav_vector::{AlignmentVector, Pair, compare};
+use meav_vector::{AlignmentVector, Pair, VectorKind, compare};
 
 use crate::convert::protocol_module;
 use crate::error::EngineError;
+use crate::jobs::vectors::note_strangers;
 use crate::one_line::{NAME_CHARS, one_line};
 use crate::worker::{Running, Worker};
 
@@ -23,8 +24,12 @@ pub(crate) fn compare_vectors(
         worker.open_vector(&path, running).map_err(|err| err.in_vector(file))
     };
     let vectors = files.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let base = worker.open_base(base)?;
+    let is_model = |vector: &AlignmentVector| vector.kind == VectorKind::Checkpoint;
+    let base = worker.open_base(base.filter(|_| vectors.iter().any(is_model)))?;
     let vectors: Vec<&AlignmentVector> = vectors.iter().collect();
+    for (index, a) in vectors.iter().enumerate() {
+        vectors[index + 1..].iter().for_each(|b| note_strangers(a, b, running));
+    }
     let found = running.stage(Stage::Comparing, |job| compare(&vectors, base.as_ref(), job))?;
     let compared = |vector: &&AlignmentVector| ComparedVector {
         domain: one_line(&vector.origin.domain, NAME_CHARS),

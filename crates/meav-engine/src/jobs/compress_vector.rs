@@ -5,9 +5,10 @@ use meav_vector::{compress, save};
 
 use crate::disk::check_disk;
 use crate::error::EngineError;
-use crate::probe::{ProbeModel, Probed};
+use crate::jobs::vectors::{now, open_base_of};
+use crate::probe::{ProbeModel, Probed, Questions};
+use crate::vector_out::vector_out;
 use crate::worker::{Running, Worker};
-use crate::workspace::free_path;
 
 /// Writes a smaller form of a vector, and says what that costs.
 pub(crate) fn compress_vector(
@@ -15,19 +16,21 @@ pub(crate) fn compress_vector(
     spec: &VectorCompress,
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
-    let out = free_path(&spec.out)?;
-    let vector = worker.open_vector(&worker.folders.vector(&spec.vector), running)?;
-    let base = worker.open_base(spec.base.as_deref())?;
-    let (smaller, report) = running
-        .stage(Stage::Compressing, |job| compress(&vector, how(spec.how), base.as_ref(), job))?;
-    let (vector, smaller) = (Arc::new(vector), Arc::new(smaller));
-    let probed = match &spec.probe {
-        Some(probe) => {
-            let model = ProbeModel::load(worker, probe, &[&vector, &smaller], running)?;
-            model.compare(&vector, &smaller, running)?
-        }
-        None => Probed { shifts: Vec::new(), responses: 0 },
+    let path = worker.folders.vector(&spec.vector);
+    let models = spec.base.iter().chain(spec.probe.as_ref().map(|probe| &probe.model));
+    let mut inputs: Vec<_> = models.filter_map(|it| worker.folders.model(it).ok()).collect();
+    inputs.push(path.clone());
+    let out = vector_out(&spec.out, &inputs)?;
+    let mut vectors = [worker.open_vector(&path, running)?];
+    let base = open_base_of(worker, spec.base.as_deref(), &mut vectors, running)?;
+    let [vector] = vectors;
+    let questions = match &spec.probe {
+        Some(probe) => Some(Questions::read(worker, probe, &vector, running)?),
+        None => None,
     };
+    let (mut smaller, report) = running
+        .stage(Stage::Compressing, |job| compress(&vector, how(spec.how), base.as_ref(), job))?;
+    smaller.origin.created = now();
     check_disk(out, report.bytes_after)?;
     running.stage(Stage::Writing, |job| save(&smaller, None, out, job))?;
     let summary = format!(
@@ -37,10 +40,19 @@ pub(crate) fn compress_vector(
         report.bytes_after as f64 / 1e6,
         report.relative_error * 100.0,
     );
+    worker.record_written("compress", out, summary, running);
     if report.bytes_after >= report.bytes_before {
         let note = "nothing became smaller: what would not shrink in this form was left as it is";
         running.fact(Fact::Note(note.to_owned()));
     }
+    // The file is there by now: whatever happens to the measurement, it stays.
+    let probed = match questions {
+        Some(questions) => {
+            let model = ProbeModel::load(questions, running)?;
+            model.compare(&Arc::new(vector), &Arc::new(smaller), running)?
+        }
+        None => Probed { shifts: Vec::new(), responses: 0 },
+    };
     let worst = report.worst().map(|it| (it.name.clone(), it.relative_error));
     running.fact(Fact::Compressed(CompressReport {
         bytes_before: report.bytes_before,
@@ -50,7 +62,6 @@ pub(crate) fn compress_vector(
         shifts: probed.shifts,
         responses: probed.responses,
     }));
-    worker.record_written("compress", out, summary, running);
     Ok(())
 }
 

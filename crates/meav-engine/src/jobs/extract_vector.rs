@@ -1,17 +1,18 @@
 use std::path::Path;
 
-use jiff::Timestamp;
 use meav_model::{ModelError, ModelFiles, is_weight, vocabulary_fingerprint};
-use meav_protocol::{Stage, VectorExtract};
-use meav_vector::{Extraction, VectorError, VectorOrigin, extract};
-use meav_weights::{Checkpoint, Fingerprint};
+use meav_protocol::{Fact, Stage, VectorExtract};
+use meav_vector::{Extraction, ModuleKind, VectorOrigin, extract, tensor_place};
+use meav_weights::{Checkpoint, Dtype, Fingerprint};
 use regex::Regex;
 
 use crate::convert::weights_dtype;
 use crate::disk::check_disk;
 use crate::error::EngineError;
+use crate::jobs::vectors::now;
+use crate::vector_out::vector_out;
 use crate::worker::{Running, Worker};
-use crate::workspace::{FileStamp, free_path};
+use crate::workspace::FileStamp;
 
 /// Takes a base model from an aligned one.
 pub(crate) fn extract_vector(
@@ -21,18 +22,18 @@ pub(crate) fn extract_vector(
 ) -> Result<(), EngineError> {
     let include = spec.include.as_deref().map(pattern).transpose()?;
     let exclude = spec.exclude.as_deref().map(pattern).transpose()?;
-    let out = free_path(&spec.out)?;
+    let includes = |name: &str| {
+        is_weight(name)
+            && include.as_ref().is_none_or(|pattern| pattern.is_match(name))
+            && !exclude.as_ref().is_some_and(|pattern| pattern.is_match(name))
+    };
     let base_path = worker.folders.model(&spec.base)?;
-    let base = Side::open(&base_path)?;
-    let aligned = Side::open(&worker.folders.model(&spec.aligned)?)?;
-    if base.tokenizer.zip(aligned.tokenizer).is_some_and(|(base, aligned)| base != aligned) {
-        let domain = spec.domain.clone();
-        return Err(VectorError::TokenizerMismatch { domain }.into());
-    }
+    let aligned_path = worker.folders.model(&spec.aligned)?;
+    let out = vector_out(&spec.out, &[base_path.clone(), aligned_path.clone()])?;
+    let (base, aligned) = (Side::open(&base_path)?, Side::open(&aligned_path)?);
+    check_tokenizers(&base, &aligned, &includes, running)?;
     let dtype = spec.dtype.map(weights_dtype);
-    let stored = [&base, &aligned].map(|side| side.checkpoint.dtype().size_bytes());
-    let element = dtype.map_or(stored[0].max(stored[1]), meav_weights::Dtype::size_bytes) as u64;
-    check_disk(out, base.checkpoint.parameter_count() * element)?;
+    check_disk(out, size_bytes(&base.checkpoint, &aligned.checkpoint, dtype, &includes))?;
     let stamp = FileStamp::of_model(&base_path);
     let origin = VectorOrigin {
         domain: spec.domain.clone(),
@@ -41,13 +42,8 @@ pub(crate) fn extract_vector(
         tokenizer_fingerprint: base.tokenizer,
         levels: spec.levels.clone(),
         training: spec.training.clone(),
-        created: Some(Timestamp::now().to_string()),
+        created: now(),
         ..VectorOrigin::default()
-    };
-    let includes = |name: &str| {
-        is_weight(name)
-            && include.as_ref().is_none_or(|pattern| pattern.is_match(name))
-            && !exclude.as_ref().is_some_and(|pattern| pattern.is_match(name))
     };
     let extraction = Extraction {
         aligned: &aligned.checkpoint,
@@ -69,6 +65,41 @@ pub(crate) fn extract_vector(
     );
     worker.record_written("extract", out, summary, running);
     Ok(())
+}
+
+/// Refuses embeddings whose rows stand for different tokens; a difference without embeddings means
+/// the same for any tokenizer.
+fn check_tokenizers(
+    base: &Side,
+    aligned: &Side,
+    includes: &dyn Fn(&str) -> bool,
+    running: &Running<'_>,
+) -> Result<(), EngineError> {
+    if base.tokenizer.zip(aligned.tokenizer).is_none_or(|(base, aligned)| base == aligned) {
+        return Ok(());
+    }
+    let mut names = base.checkpoint.names().chain(aligned.checkpoint.names());
+    if names.any(|name| includes(name) && tensor_place(name).1 == ModuleKind::Embeddings) {
+        let (base, aligned) = (base.name.clone(), aligned.name.clone());
+        return Err(EngineError::TokenizersDiffer { base, aligned });
+    }
+    let note = "the two models have different tokenizers; the vector leaves their embeddings alone";
+    running.fact(Fact::Note(note.to_owned()));
+    Ok(())
+}
+
+/// What the values may take, if every tensor differs.
+fn size_bytes(
+    base: &Checkpoint,
+    aligned: &Checkpoint,
+    dtype: Option<Dtype>,
+    includes: &dyn Fn(&str) -> bool,
+) -> u64 {
+    // Differences of two types are exact in neither.
+    let of_both = if base.dtype() == aligned.dtype() { base.dtype() } else { Dtype::F32 };
+    let infos = base.names().filter(|name| includes(name)).filter_map(|name| base.info(name));
+    let elements: usize = infos.map(|info| info.shape.iter().product::<usize>()).sum();
+    (elements * dtype.unwrap_or(of_both).size_bytes()) as u64
 }
 
 /// One of the two models. Bare weights will do: then nothing is known of a vocabulary.

@@ -1,12 +1,13 @@
-use jiff::Timestamp;
 use meav_model::{ModelFiles, vocabulary_fingerprint};
 use meav_protocol::{Stage, VectorImport};
 use meav_vector::save_low_rank;
 
 use crate::convert::weights_dtype;
 use crate::error::EngineError;
+use crate::jobs::vectors::now;
+use crate::vector_out::vector_out;
 use crate::worker::{Running, Worker};
-use crate::workspace::{FileStamp, free_path};
+use crate::workspace::FileStamp;
 
 /// Turns a PEFT adapter into a vector file that knows which model it belongs to.
 pub(crate) fn import_vector(
@@ -14,8 +15,8 @@ pub(crate) fn import_vector(
     import: &VectorImport,
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
-    let out = free_path(&import.out)?;
     let base_path = worker.folders.model(&import.base)?;
+    let out = vector_out(&import.out, &[import.adapter.clone(), base_path.clone()])?;
     let files = ModelFiles::open(&base_path)?;
     let mut vector = worker.open_vector(&import.adapter, running)?;
     let tokenizer = vocabulary_fingerprint(&files.tokenizer);
@@ -26,7 +27,7 @@ pub(crate) fn import_vector(
     origin.domain.clone_from(&import.domain);
     origin.base_fingerprint = Some(base);
     origin.tokenizer_fingerprint = Some(tokenizer);
-    origin.created = Some(Timestamp::now().to_string());
+    origin.created = now();
     origin.levels.clone_from(&import.levels);
     let imported = || {
         serde_json::json!({
@@ -38,7 +39,8 @@ pub(crate) fn import_vector(
         .to_string()
     };
     origin.training = Some(import.training.clone().unwrap_or_else(imported));
-    running.stage(Stage::Writing, |_| save_low_rank(&vector, weights_dtype(import.dtype), out))?;
+    let dtype = weights_dtype(import.dtype);
+    running.stage(Stage::Writing, |job| save_low_rank(&vector, dtype, out, job))?;
     let bytes = std::fs::metadata(out).map_or(0, |metadata| metadata.len());
     let summary = format!(
         "vector {:?}, {} tensors, {:.1} MB",

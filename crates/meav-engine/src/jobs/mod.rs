@@ -12,6 +12,7 @@ mod merge;
 mod plan_memory;
 mod recipe;
 mod separate_vector;
+mod vectors;
 
 pub(crate) use bench::bench;
 pub(crate) use chat::chat;

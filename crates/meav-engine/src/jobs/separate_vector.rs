@@ -3,8 +3,9 @@ use meav_vector::{AlignmentVector, save, separate};
 
 use crate::disk::check_disk;
 use crate::error::EngineError;
+use crate::jobs::vectors::{note_strangers, now, open_base_of};
+use crate::vector_out::{refuse_same_out, vector_out};
 use crate::worker::{Running, Worker};
-use crate::workspace::free_path;
 
 /// Takes from a vector what it shares with others.
 pub(crate) fn separate_vector(
@@ -12,19 +13,25 @@ pub(crate) fn separate_vector(
     spec: &VectorSeparate,
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
-    let out = free_path(&spec.out)?;
-    let shared_out = spec.shared_out.as_ref().map(free_path).transpose()?;
+    let files = || std::iter::once(&spec.vector).chain(&spec.others);
+    let mut inputs: Vec<_> = files().map(|file| worker.folders.vector(file)).collect();
+    inputs.extend(spec.base.as_ref().and_then(|base| worker.folders.model(base).ok()));
+    let out = vector_out(&spec.out, &inputs)?;
+    let shared_out = spec.shared_out.as_ref().map(|out| vector_out(out, &inputs)).transpose()?;
+    shared_out.map_or(Ok(()), |shared| refuse_same_out(out, shared))?;
     let open = |file| {
         let path = worker.folders.vector(file);
         worker.open_vector(&path, running).map_err(|err| err.in_vector(file))
     };
-    let vector = open(&spec.vector)?;
-    let others = spec.others.iter().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
-    let base = worker.open_base(spec.base.as_deref())?;
+    let mut vectors = files().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
+    let base = open_base_of(worker, spec.base.as_deref(), &mut vectors, running)?;
+    let Some((vector, others)) = vectors.split_first() else { unreachable!("there is one") };
+    others.iter().for_each(|other| note_strangers(vector, other, running));
     let others: Vec<&AlignmentVector> = others.iter().collect();
-    let parts = running.stage(Stage::Separating, |job| {
-        separate(&vector, &others, spec.rank, base.as_ref(), job)
-    })?;
+    let mut parts = running
+        .stage(Stage::Separating, |job| separate(vector, &others, spec.rank, base.as_ref(), job))?;
+    parts.own.origin.created = now();
+    parts.shared.origin.created = now();
     running.fact(Fact::Separated(SeparateReport {
         shared: parts.share,
         layers: parts.layers.iter().map(|it| (it.layer, it.share)).collect(),

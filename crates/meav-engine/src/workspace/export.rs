@@ -13,6 +13,33 @@ use super::database::{Workspace, WorkspaceError};
 use crate::error::EngineError;
 use crate::figures::{comparison_csv, comparison_svg, csv_row, png};
 
+/// Writes a comparison of vectors to a file.
+pub(crate) fn export_comparison(
+    comparison: &Comparison,
+    out: &ExportTarget,
+) -> Result<Fact, EngineError> {
+    let bytes = if has_ending(out, "json") {
+        json(comparison).into_bytes()
+    } else if has_ending(out, "svg") {
+        comparison_svg(comparison).into_bytes()
+    } else if has_ending(out, "png") {
+        png(&comparison_svg(comparison)).map_err(EngineError::Figure)?
+    } else {
+        comparison_csv(comparison).into_bytes()
+    };
+    write_file(out, &bytes, format!("comparison of {} vectors", comparison.vectors.len()))
+}
+
+/// The whole file or none.
+fn write_file(out: &ExportTarget, bytes: &[u8], summary: String) -> Result<Fact, EngineError> {
+    let out = free_path(out)?;
+    write_file_atomically(out, |file| {
+        let failed = |source| EngineError::Write { path: out.to_owned(), source };
+        file.write_all(bytes).map_err(failed)
+    })?;
+    Ok(Fact::Written { path: out.to_owned(), summary })
+}
+
 impl Workspace {
     /// Writes a chat, or the last one spoken in, to a file.
     pub(crate) fn export_chat(
@@ -34,25 +61,6 @@ impl Workspace {
         self.write_export(out, text.as_bytes(), format!("audit log, {} entries", entries.len()))
     }
 
-    /// Writes a comparison of vectors to a file.
-    pub(crate) fn export_comparison(
-        &self,
-        comparison: &Comparison,
-        out: &ExportTarget,
-    ) -> Result<Fact, EngineError> {
-        let bytes = if has_ending(out, "json") {
-            json(comparison).into_bytes()
-        } else if has_ending(out, "svg") {
-            comparison_svg(comparison).into_bytes()
-        } else if has_ending(out, "png") {
-            png(&comparison_svg(comparison)).map_err(EngineError::Figure)?
-        } else {
-            comparison_csv(comparison).into_bytes()
-        };
-        let summary = format!("comparison of {} vectors", comparison.vectors.len());
-        self.write_export(out, &bytes, summary)
-    }
-
     /// The whole file or none; that it was written is itself a line in the audit log.
     pub(crate) fn write_export(
         &self,
@@ -60,15 +68,17 @@ impl Workspace {
         bytes: &[u8],
         summary: String,
     ) -> Result<Fact, EngineError> {
-        let out = free_path(out)?;
-        write_file_atomically(out, |file| {
-            let failed = |source| EngineError::Write { path: out.to_owned(), source };
-            file.write_all(bytes).map_err(failed)
-        })?;
-        if let Err(err) = self.record("export", &format!("{summary} → {}", out.display())) {
+        let written = write_file(out, bytes, summary)?;
+        self.record_export(&written);
+        Ok(written)
+    }
+
+    /// A line in the audit log for [`Fact::Written`].
+    pub(crate) fn record_export(&self, written: &Fact) {
+        let Fact::Written { path, summary } = written else { return };
+        if let Err(err) = self.record("export", &format!("{summary} → {}", path.display())) {
             tracing::warn!("the export is not in the audit log: {err}");
         }
-        Ok(Fact::Written { path: out.to_owned(), summary })
     }
 }
 

@@ -1,9 +1,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 
-use meav_protocol::{Event, Fact, JobId, JobSpec};
+use meav_protocol::{Comparison, Event, ExportTarget, Fact, JobId, JobSpec};
 
 use super::database::Workspace;
+use super::export::export_comparison;
 use crate::error::EngineError;
 use crate::outbox::Outbox;
 use crate::words::into_outcome;
@@ -68,6 +69,9 @@ impl Librarian {
     }
 
     fn answer(&self, spec: &JobSpec) -> Result<Option<Fact>, EngineError> {
+        if let JobSpec::ExportComparison { comparison, out } = spec {
+            return self.export_comparison(comparison, out).map(Some);
+        }
         let workspace = Workspace::open(&self.folder)?;
         let chats = || workspace.list_chats().map(Fact::Chats);
         let fact = match spec {
@@ -86,13 +90,24 @@ impl Librarian {
                 workspace.search_chats(text, *limit).map(Fact::Found)?
             }
             JobSpec::ExportChat { id, out } => workspace.export_chat(*id, out)?,
-            JobSpec::ExportComparison { comparison, out } => {
-                workspace.export_comparison(comparison, out)?
-            }
             JobSpec::ListAudit { limit } => workspace.audit(*limit).map(Fact::Audit)?,
             JobSpec::ExportAudit { out } => workspace.export_audit(out)?,
             _ => unreachable!("control gives the others to the worker"),
         };
         Ok(Some(fact))
+    }
+
+    /// Nothing of it comes from the workspace, which may then as well be unusable.
+    fn export_comparison(
+        &self,
+        comparison: &Comparison,
+        out: &ExportTarget,
+    ) -> Result<Fact, EngineError> {
+        let written = export_comparison(comparison, out)?;
+        match Workspace::open(&self.folder) {
+            Ok(workspace) => workspace.record_export(&written),
+            Err(err) => tracing::warn!("the export is not in the audit log: {err}"),
+        }
+        Ok(written)
     }
 }
