@@ -311,9 +311,7 @@ pub(crate) struct VectorParts {
 fn check_places(deltas: &BTreeMap<String, Delta>, path: &Path) -> Result<(), VectorError> {
     let is_broken = |delta: &Delta| matches!(delta, Delta::Sparse(it) if !it.columns_fit());
     match deltas.iter().find(|(_, delta)| is_broken(delta)) {
-        Some((name, _)) => {
-            Err(VectorError::Parts { name: name.clone(), path: path.to_owned() })
-        }
+        Some((name, _)) => Err(VectorError::Parts { name: name.clone(), path: path.to_owned() }),
         None => Ok(()),
     }
 }
