@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use egui::{Button, Color32, Grid, Label, RichText, Role, Ui, WidgetInfo, vec2};
+use egui::{Button, Color32, Grid, Label, RichText, Role, ScrollArea, Ui, WidgetInfo, vec2};
 use meav_protocol::{Comparison, ComparisonCell, ComparisonPair, ModuleKind};
 
 use super::design_tokens::{GRID, ROW, Tokens, ink_on};
@@ -11,6 +11,12 @@ use crate::model::{Job, Vectors, file_name};
 
 /// How far the scale of a map goes: the least of these that has room for all of its numbers.
 const REACHES: [f64; 5] = [0.05, 0.1, 0.2, 0.5, 1.0];
+
+/// Points, the width of a cell of the matrix.
+const CELL_WIDTH: f32 = 16.0 * GRID;
+
+/// Points, the width that the names of its rows have in any case.
+const LEAST_NAME_WIDTH: f32 = 30.0 * GRID;
 
 /// How vectors get in each other's way: every two as a whole, and two of them part by part.
 pub(super) fn comparison_ui(
@@ -103,38 +109,69 @@ impl<'a> Map<'a> {
     /// The vectors as a whole: norms on the diagonal, every two beside it.
     fn matrix_ui(&self, ui: &mut Ui) -> Vec<Action> {
         let mut actions = Vec::new();
-        let tokens = Tokens::of(ui.visuals());
         let count = self.comparison.vectors.len();
         let pairs = self.comparison.overall.pairs.iter();
         let reach = reach(self.pairwise(), pairs.filter_map(|it| pair_value(self.pairwise(), it)));
-        let name = |ui: &mut Ui, index: usize| {
-            let color = tokens.domain(self.domain(index));
-            ui.horizontal(|ui| {
-                let label = ui.label(RichText::new(self.name(index)).small().color(color));
-                // Files in two folders may be called the same.
-                if let Some(vector) = self.comparison.vectors.get(index) {
-                    label.on_hover_text(vector.file.display().to_string());
-                }
-                ui.add_space(GRID);
-            });
-        };
         weak(
             ui,
             "Whole vectors: norms, and for every two how they get on. Press one to see it part by part.",
         );
-        Grid::new("matrix").spacing([1.0, 1.0]).show(ui, |ui| {
-            weak(ui, "");
-            (0..count).for_each(|index| name(ui, index));
-            ui.end_row();
-            for row in 0..count {
-                name(ui, row);
+        let is_narrow = !self.has_room(ui);
+        let cells = CELL_WIDTH * count as f32;
+        let row_width = (ui.available_width() - cells - 4.0 * GRID).max(LEAST_NAME_WIDTH);
+        ScrollArea::horizontal().id_salt("matrix").show(ui, |ui| {
+            Grid::new("matrix").spacing([1.0, 1.0]).show(ui, |ui| {
+                weak(ui, "");
                 for column in 0..count {
-                    actions.extend(self.matrix_cell_ui(ui, row, column, reach));
+                    let text = if is_narrow { place(column) } else { self.name(column) };
+                    self.heading_ui(ui, column, text, f32::INFINITY);
                 }
                 ui.end_row();
-            }
+                for row in 0..count {
+                    if is_narrow {
+                        let text = format!("{}  {}", place(row), self.name(row));
+                        self.heading_ui(ui, row, text, row_width);
+                    } else {
+                        self.heading_ui(ui, row, self.name(row), f32::INFINITY);
+                    }
+                    for column in 0..count {
+                        actions.extend(self.matrix_cell_ui(ui, row, column, reach));
+                    }
+                    ui.end_row();
+                }
+            });
         });
         actions
+    }
+
+    /// Whether the matrix fits into the width with every name over its column.
+    fn has_room(&self, ui: &Ui) -> bool {
+        let font = egui::TextStyle::Small.resolve(ui.style());
+        let width = |index: usize| {
+            let text = self.name(index);
+            let galley = ui.painter().layout_no_wrap(text, font.clone(), Color32::PLACEHOLDER);
+            galley.size().x + 2.0 * GRID
+        };
+        let widths: Vec<f32> = (0..self.comparison.vectors.len()).map(width).collect();
+        let columns: f32 = widths.iter().map(|width| width.max(CELL_WIDTH)).sum();
+        let rows = widths.into_iter().fold(0.0, f32::max);
+        rows + columns <= ui.available_width()
+    }
+
+    /// The name of a row or a column, in the colour of its domain.
+    fn heading_ui(&self, ui: &mut Ui, index: usize, text: String, width: f32) {
+        let color = Tokens::of(ui.visuals()).domain(self.domain(index));
+        ui.horizontal(|ui| {
+            ui.set_max_width(width);
+            let label = Label::new(RichText::new(text).small().color(color));
+            let label = if width.is_finite() { label.truncate() } else { label.extend() };
+            let response = ui.add(label);
+            ui.add_space(GRID);
+            // Files in two folders may be called the same.
+            if let Some(vector) = self.comparison.vectors.get(index) {
+                response.on_hover_text(format!("{}\n{}", vector.domain, vector.file.display()));
+            }
+        });
     }
 
     fn matrix_cell_ui(&self, ui: &mut Ui, row: usize, column: usize, reach: f64) -> Option<Action> {
@@ -161,7 +198,7 @@ impl<'a> Map<'a> {
         if is_shown {
             button = button.stroke(egui::Stroke::new(2.0, tokens.strong));
         }
-        let response = ui.add(button.min_size(vec2(16.0 * GRID, ROW)));
+        let response = ui.add(button.min_size(vec2(CELL_WIDTH, ROW)));
         response.widget_info(|| WidgetInfo::selected(Role::Button, true, is_shown, &name));
         response.on_hover_text(&name).clicked().then_some(Action::Vectors(action))
     }
@@ -179,7 +216,11 @@ impl<'a> Map<'a> {
                     actions.push(Action::Vectors(VectorsAction::ShowMeasure(measure)));
                 }
             }
-            ui.separator();
+            if self.has_room(ui) {
+                ui.separator();
+            } else {
+                ui.end_row();
+            }
             let tokens = Tokens::of(ui.visuals());
             let domain = |index: usize| {
                 let color = tokens.domain(self.domain(index));
@@ -305,6 +346,11 @@ impl<'a> Map<'a> {
             CompareMeasure::Norms => "Norm: how far the vector moves the weights, at λ = 1.",
         }
     }
+}
+
+/// What stands for a vector where there is no room for its name.
+fn place(index: usize) -> String {
+    (index + 1).to_string()
 }
 
 fn pair_of(cell: &ComparisonCell, (a, b): (usize, usize)) -> Option<&ComparisonPair> {

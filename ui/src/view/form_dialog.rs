@@ -171,15 +171,17 @@ fn separate_ui(ui: &mut Ui, view: &FormView<'_>, form: &mut SeparateForm) -> Vec
     ui.add_space(GRID);
     vector_ui(ui, view.weights, &mut form.knob);
     row_ui(ui, "Shared with", |ui| {
-        for knob in view.weights.knobs.iter().filter(|knob| knob.id != form.knob) {
-            let mut is_chosen = form.others.contains(&knob.id);
-            if ui.checkbox(&mut is_chosen, view.weights.name_among(knob)).changed() {
-                form.others.retain(|other| *other != knob.id);
-                if is_chosen {
-                    form.others.push(knob.id);
+        ui.vertical(|ui| {
+            for knob in view.weights.knobs.iter().filter(|knob| knob.id != form.knob) {
+                let mut is_chosen = form.others.contains(&knob.id);
+                if ui.checkbox(&mut is_chosen, view.weights.name_among(knob)).changed() {
+                    form.others.retain(|other| *other != knob.id);
+                    if is_chosen {
+                        form.others.push(knob.id);
+                    }
                 }
             }
-        }
+        });
     });
     number_ui(ui, "Directions", DragValue::new(&mut form.rank).range(1..=1024));
     weak(ui, "So many of the others' strongest directions count as shared, in each tensor.");

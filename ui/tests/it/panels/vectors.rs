@@ -475,6 +475,30 @@ fn vectors_of_one_domain_are_told_apart_by_their_files() {
 }
 
 #[test]
+fn matrix_without_room_for_names_numbers_its_columns() {
+    let names = ["a", "b", "c", "d"].map(|name| name.repeat(40));
+    let mut window = Window::ready();
+    for name in &names {
+        let file = format!("/v/{name}.safetensors").into();
+        window.update(Action::Open(file, FileKind::Vector));
+        window.answer_all();
+    }
+    window.command(UiCommand::CompareVectors);
+    window.answer_all();
+    let mut harness = harness_of([1024.0, 1400.0], window);
+    harness.run();
+    for (index, name) in names.iter().enumerate() {
+        let heading = (index + 3).to_string();
+        assert!(harness.shows(&heading), "{heading}");
+        let row = format!("{heading}  {name}");
+        assert!(harness.shows(&row), "{row}");
+        let pair = format!("medical and {name}: cosine");
+        let cell = harness.get_by_label_contains(&pair).rect();
+        assert!(cell.right() < 1024.0, "{pair} is at {cell}");
+    }
+}
+
+#[test]
 fn comparison_of_other_vectors_than_are_ticked_says_so() {
     let mut harness = compared();
     assert!(!harness.mentions("Other vectors are ticked now"));
