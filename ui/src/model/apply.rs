@@ -268,7 +268,8 @@ impl Model {
             (Purpose::Locate { index, .. }, outcome) => self.end_look(job.id, index, outcome),
             (Purpose::Plan, outcome) => self.end_plan(job.id, outcome),
             (Purpose::OpenRecipe { .. }, outcome) => {
-                if !self.end_reread(job.id, &outcome) {
+                let was_reread = self.end_reread(job.id, &outcome);
+                if !was_reread {
                     self.end_path_dialog(job.id, None, outcome);
                 }
             }

@@ -16,7 +16,7 @@ const REACHES: [f64; 5] = [0.05, 0.1, 0.2, 0.5, 1.0];
 const CELL_WIDTH: f32 = 16.0 * GRID;
 
 /// Points, the width that the names of its rows have in any case.
-const LEAST_NAME_WIDTH: f32 = 30.0 * GRID;
+const LEAST_NAME_WIDTH: f32 = 22.0 * GRID;
 
 /// How vectors get in each other's way: every two as a whole, and two of them part by part.
 pub(super) fn comparison_ui(
@@ -118,7 +118,7 @@ impl<'a> Map<'a> {
         );
         let is_narrow = !self.has_room(ui);
         let cells = CELL_WIDTH * count as f32;
-        let row_width = (ui.available_width() - cells - 4.0 * GRID).max(LEAST_NAME_WIDTH);
+        let row_width = (ui.available_width() - cells - 8.0 * GRID).max(LEAST_NAME_WIDTH);
         ScrollArea::horizontal().id_salt("matrix").show(ui, |ui| {
             Grid::new("matrix").spacing([1.0, 1.0]).show(ui, |ui| {
                 weak(ui, "");
