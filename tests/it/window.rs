@@ -91,6 +91,34 @@ fn a_knob_is_turned_a_question_answered_and_the_guide_read() {
 }
 
 #[test]
+fn vectors_are_listed_compared_made_smaller_and_put_on_a_knob() {
+    let screen = Screen::start(1280, 860).unwrap();
+    let home = Home::with_demo();
+    let mut studio = start(&screen, &home);
+    studio.labelled("as set").unwrap();
+    studio.press(Modifiers::COMMAND, Key::Num5).unwrap();
+    studio.labelled("low-rank").unwrap();
+    studio.labelled("this base").unwrap();
+    studio.click("Compare vectors").unwrap();
+    let is_cell = |it: &Widget| it.label.starts_with("layer 3, MLP: cosine +0.");
+    studio.wait_for("the interference map", is_cell).unwrap();
+
+    studio.click("Compress vector…").unwrap();
+    studio.click("Save as").unwrap();
+    studio.press(Modifiers::COMMAND, Key::A).unwrap();
+    let out = home.path().join("small.safetensors");
+    studio.write(out.to_str().unwrap()).unwrap();
+    studio.click("Compress").unwrap();
+    studio.labelled("Compressed: medical").unwrap();
+    assert!(out.is_file() && home.leftovers().is_empty());
+    studio.click("Add to knobs").unwrap();
+    let is_it = |it: &Widget| it.label.contains("small.safetensors");
+    studio.wait_for("the new vector in the table", is_it).unwrap();
+    studio.press(Modifiers::COMMAND, Key::Q).unwrap();
+    assert!(studio.wait().unwrap().success());
+}
+
+#[test]
 fn engine_killed_in_mid_answer_leaves_the_window_and_the_words() {
     let screen = Screen::start(1024, 700).unwrap();
     let home = Home::with_demo();
