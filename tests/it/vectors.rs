@@ -167,7 +167,7 @@ fn separated_parts_add_up_to_the_vector() {
         let out = home.path().join(name);
         let terms: Vec<String> = vectors.iter().map(|it| format!("{}=1", it.display())).collect();
         let mut options = vec!["merge", "--model", str(&base), "--out", str(&out)];
-        terms.iter().for_each(|term| options.extend(["--vector", term.as_str()]));
+        options.extend(terms.iter().flat_map(|term| ["--vector", term.as_str()]));
         home.stdout(&options);
         out
     };

@@ -104,10 +104,15 @@ fn vectors_are_listed_compared_made_smaller_and_put_on_a_knob() {
     studio.wait_for("the interference map", is_cell).unwrap();
 
     studio.click("Compress vector…").unwrap();
-    studio.click("Save as").unwrap();
+    let is_field =
+        |it: &Widget| it.value.as_ref().is_some_and(|it| it.ends_with("rank-16.safetensors"));
+    let field = studio.wait_for("the field for the file", is_field).unwrap().rect.center();
+    studio.drag(field, field).unwrap();
     studio.press(Modifiers::COMMAND, Key::A).unwrap();
     let out = home.path().join("small.safetensors");
     studio.write(out.to_str().unwrap()).unwrap();
+    let is_written = |it: &Widget| it.value.as_deref() == out.to_str();
+    studio.wait_for("the file's name", is_written).unwrap();
     studio.click("Compress").unwrap();
     studio.labelled("Compressed: medical").unwrap();
     assert!(out.is_file() && home.leftovers().is_empty());

@@ -147,5 +147,5 @@ fn identity(stamp: &RecipeStamp) -> Result<Recipe, RecipeFileError> {
 }
 
 pub(crate) fn parse_fingerprint(text: &str) -> Result<Fingerprint, RecipeFileError> {
-    text.parse().map_err(|_| RecipeFileError::Fingerprint(text.to_owned()))
+    text.parse().map_err(|_err| RecipeFileError::Fingerprint(text.to_owned()))
 }

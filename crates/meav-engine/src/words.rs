@@ -135,21 +135,10 @@ fn describe(err: &EngineError) -> Words {
             format!("{} is there already", path.display()),
             "Choose another name; it was left as it is",
         ),
-        EngineError::IsFolder { path } => words(
-            format!("{} is a folder", path.display()),
-            format!("Name a file in it, such as {}", path.join("vector.safetensors").display()),
-        ),
-        EngineError::VectorEnding { path } => words(
-            format!("{} would not be known as a vector again", path.display()),
-            format!("Name it {}", path.with_extension("safetensors").display()),
-        ),
-        EngineError::OutputIsInput { path, input } => words(
-            format!("{} would take the place of what it is made from", path.display()),
-            format!("Choose another name; {} was left as it is", input.display()),
-        ),
-        EngineError::SameOutput { path } => {
-            words(format!("Both parts would be written to {}", path.display()), "Choose two names")
-        }
+        EngineError::IsFolder { .. }
+        | EngineError::VectorEnding { .. }
+        | EngineError::OutputIsInput { .. }
+        | EngineError::SameOutput { .. } => output(err),
         EngineError::TokenizersDiffer { base, aligned } => words(
             format!(
                 "{aligned} and {base} have different tokenizers: their embeddings do not match"
@@ -180,6 +169,28 @@ fn describe(err: &EngineError) -> Words {
             words("Internal error", format!("Please report it{}", log.unwrap_or_default()))
         }
         EngineError::Cancelled(_) => ("Cancelled".to_owned(), None),
+    }
+}
+
+/// Where a result can't go.
+fn output(err: &EngineError) -> Words {
+    match err {
+        EngineError::IsFolder { path } => words(
+            format!("{} is a folder", path.display()),
+            format!("Name a file in it, such as {}", path.join("vector.safetensors").display()),
+        ),
+        EngineError::VectorEnding { path } => words(
+            format!("{} would not be known as a vector again", path.display()),
+            format!("Name it {}", path.with_extension("safetensors").display()),
+        ),
+        EngineError::OutputIsInput { path, input } => words(
+            format!("{} would take the place of what it is made from", path.display()),
+            format!("Choose another name; {} was left as it is", input.display()),
+        ),
+        EngineError::SameOutput { path } => {
+            words(format!("Both parts would be written to {}", path.display()), "Choose two names")
+        }
+        err => (capitalised(&err.to_string()), None),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{Comparison, Dtype, Message, Method, SamplingSpec, Setup};
 pub struct JobId(pub u64);
 
 /// What a client tells the engine.
+#[expect(clippy::large_enum_variant, reason = "one is made now and then, and sent at once")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// Queues a job.

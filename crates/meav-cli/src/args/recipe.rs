@@ -130,13 +130,11 @@ impl<T> ForVector<T> {
     fn apply(&self, terms: &mut [VectorTerm], set: impl Fn(&mut Scope, &T)) -> Result<(), String> {
         let is_meant = |file: &Path| self.file.as_deref().is_none_or(|own| own == file);
         let mut meant = terms.iter_mut().filter(|term| is_meant(&term.file)).peekable();
-        match (&self.file, meant.peek()) {
-            (Some(file), None) => Err(format!("no --vector is {}", file.display())),
-            _ => {
-                meant.for_each(|term| set(&mut term.scope, &self.value));
-                Ok(())
-            }
+        if let (Some(file), None) = (&self.file, meant.peek()) {
+            return Err(format!("no --vector is {}", file.display()));
         }
+        meant.for_each(|term| set(&mut term.scope, &self.value));
+        Ok(())
     }
 }
 

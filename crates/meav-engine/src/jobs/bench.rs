@@ -220,11 +220,11 @@ fn seeded_delta(kind: SeededKind, shape: &[usize], random: &mut fastrand::Rng) -
         })),
         (SeededKind::Sparse, &[_, _]) => {
             let mut values = values(len);
-            values.iter_mut().for_each(|value| {
+            for value in &mut values {
                 if random.f32() >= SEEDED_DENSITY {
                     *value = 0.0;
                 }
-            });
+            }
             Sparse::from_dense(shape.to_vec(), &values, meav_weights::Dtype::Bf16)
                 .map(Delta::Sparse)
         }

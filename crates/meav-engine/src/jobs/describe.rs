@@ -172,16 +172,12 @@ fn describe_model(
 
 /// The family, and what sets this model apart within it.
 fn architecture(config: &Config) -> String {
-    let mut text = config.family.model_type().to_owned();
-    let window = config.windows.iter().flatten().max();
     let n_windowed = config.windows.iter().flatten().count();
-    if let Some(window) = window {
-        text += &format!(", {n_windowed} layers look back {window} tokens");
-    }
-    if config.tie_word_embeddings {
-        text += ", tied embeddings";
-    }
-    text
+    let window = config.windows.iter().flatten().max();
+    let window = window.map(|window| format!("{n_windowed} layers look back {window} tokens"));
+    let tied = config.tie_word_embeddings.then(|| "tied embeddings".to_owned());
+    let family = config.family.model_type().to_owned();
+    [Some(family), window, tied].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// The types that values are stored in, the most frequent first.

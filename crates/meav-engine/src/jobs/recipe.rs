@@ -115,7 +115,7 @@ impl Worker {
     ) -> Result<Found, EngineError> {
         let mut candidates = self.candidates(wanted, file, recipe, FileStamp::of_model);
         candidates.push(self.folders.demo_model());
-        self.find(wanted, file, &candidates, |path| {
+        find(wanted, file, &candidates, |path| {
             let files = ModelFiles::open(path)?;
             self.fingerprint(&files.checkpoint, &FileStamp::of_model(path), running)
         })
@@ -131,9 +131,7 @@ impl Worker {
         let mut candidates = self.candidates(wanted, file, recipe, FileStamp::of_vector);
         let name = file.file_name().unwrap_or_default();
         candidates.extend(self.folders.demo_vectors.as_ref().map(|folder| folder.join(name)));
-        self.find(wanted, file, &candidates, |path| {
-            Ok(self.open_vector(path, running)?.fingerprint)
-        })
+        find(wanted, file, &candidates, |path| Ok(self.open_vector(path, running)?.fingerprint))
     }
 
     fn candidates(
@@ -152,26 +150,25 @@ impl Worker {
         }
         candidates
     }
+}
 
-    fn find(
-        &self,
-        wanted: Fingerprint,
-        file: &Path,
-        candidates: &[PathBuf],
-        fingerprint: impl Fn(&Path) -> Result<Fingerprint, EngineError>,
-    ) -> Result<Found, EngineError> {
-        let mut found = None;
-        for path in candidates.iter().filter(|path| path.exists()) {
-            match fingerprint(path) {
-                Ok(fingerprint) if fingerprint == wanted => return Ok(Ok(path.clone())),
-                Err(err) if is_cancelled(&err) => return Err(err),
-                Ok(_) if path == file => {
-                    found = Some("what lies there has other values".to_owned())
-                }
-                Err(err) if path == file => found = Some(err.to_string()),
-                _ => {}
+fn find(
+    wanted: Fingerprint,
+    file: &Path,
+    candidates: &[PathBuf],
+    fingerprint: impl Fn(&Path) -> Result<Fingerprint, EngineError>,
+) -> Result<Found, EngineError> {
+    let mut found = None;
+    for path in candidates.iter().filter(|path| path.exists()) {
+        match fingerprint(path) {
+            Ok(fingerprint) if fingerprint == wanted => return Ok(Ok(path.clone())),
+            Err(err) if is_cancelled(&err) => return Err(err),
+            Ok(_) if path == file => {
+                found = Some("what lies there has other values".to_owned());
             }
+            Err(err) if path == file => found = Some(err.to_string()),
+            _ => {}
         }
-        Ok(Err(found))
     }
+    Ok(Err(found))
 }

@@ -26,7 +26,9 @@ pub(crate) fn separate_vector(
     let mut vectors = files().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
     let base = open_base_of(worker, spec.base.as_deref(), &mut vectors, running)?;
     let Some((vector, others)) = vectors.split_first() else { unreachable!("there is one") };
-    others.iter().for_each(|other| note_strangers(vector, other, running));
+    for other in others {
+        note_strangers(vector, other, running);
+    }
     let others: Vec<&AlignmentVector> = others.iter().collect();
     let mut parts = running
         .stage(Stage::Separating, |job| separate(vector, &others, spec.rank, base.as_ref(), job))?;

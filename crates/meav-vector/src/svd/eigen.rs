@@ -15,11 +15,7 @@ const MAX_SWEEPS: usize = 40;
 ///
 /// Slow for thousands of rows, so that it can be cancelled at every row, and as exact as `f64` allows for every eigenvector. Source: Golub
 /// and Van Loan, 2013, Matrix Computations, 4th edition, Sec. 8.5.
-pub(super) fn symmetric(
-    mut a: Vec<f64>,
-    n: usize,
-    job: &JobCtx<'_>,
-) -> Result<Eigen, Cancelled> {
+pub(super) fn symmetric(mut a: Vec<f64>, n: usize, job: &JobCtx<'_>) -> Result<Eigen, Cancelled> {
     assert_eq!(a.len(), n * n, "matrix");
     let mut vectors = vec![0.0; n * n];
     vectors.iter_mut().step_by(n + 1).for_each(|diagonal| *diagonal = 1.0);

@@ -110,12 +110,7 @@ pub(crate) fn truncate_product(
 
 /// Eigenvectors of the largest eigenvalues of a Gram matrix `(n, n)`, as rows. Their roots
 /// are singular values; leaves out what is [`NEGLIGIBLE`], but for the first.
-fn leading(
-    gram: Vec<f64>,
-    n: usize,
-    rank: usize,
-    job: &JobCtx<'_>,
-) -> Result<Matrix, Cancelled> {
+fn leading(gram: Vec<f64>, n: usize, rank: usize, job: &JobCtx<'_>) -> Result<Matrix, Cancelled> {
     let eigen = eigen::symmetric(gram, n, job)?;
     let values: Vec<f64> = eigen.values.iter().map(|value| value.max(0.0).sqrt()).collect();
     let is_wanted =
