@@ -270,7 +270,10 @@ fn vectors_that_have_nothing_to_do_with_each_other_are_noted_and_told_apart() {
     assert!(output.status.success(), "{output:?}");
     let (text, notes) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("medical (attention) and medical (feed)"), "{text}");
+    assert!(
+        text.contains("medical (attention.safetensors) and medical (feed.safetensors)"),
+        "{text}"
+    );
     assert!(notes.contains("change no tensor in common"), "{notes}");
 }
 

@@ -208,12 +208,6 @@ impl Worker {
         Ok(vector)
     }
 
-    /// Opens the model that a whole aligned model is to be taken from, where one is given.
-    pub(crate) fn open_base(&self, base: Option<&Path>) -> Result<Option<Checkpoint>, EngineError> {
-        let Some(base) = base else { return Ok(None) };
-        Ok(Some(Checkpoint::open(&self.folders.model(base)?)?))
-    }
-
     /// Reads a vector and checks that it fits.
     fn open_fitting(
         &self,

@@ -58,14 +58,21 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// What the vectors are called: their domains, with the file's name where two have the same one.
-    pub fn names(&self) -> Vec<String> {
-        let name = |ComparedVector { domain, file }: &ComparedVector| {
-            let is_alone = self.vectors.iter().filter(|it| it.domain == *domain).count() == 1;
-            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-            if is_alone { domain.clone() } else { format!("{domain} ({stem})") }
+    /// What a vector is called: by its domain, with the file's name where two have the same one.
+    pub fn name(&self, index: usize) -> String {
+        let Some(ComparedVector { domain, file }) = self.vectors.get(index) else {
+            return "?".to_owned();
         };
-        self.vectors.iter().map(name).collect()
+        if self.vectors.iter().filter(|it| it.domain == *domain).count() == 1 {
+            return domain.clone();
+        }
+        let file = file.file_name().unwrap_or_default().to_string_lossy();
+        format!("{domain} ({file})")
+    }
+
+    /// The names of all, in their order.
+    pub fn names(&self) -> Vec<String> {
+        (0..self.vectors.len()).map(|index| self.name(index)).collect()
     }
 }
 

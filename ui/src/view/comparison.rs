@@ -7,7 +7,7 @@ use super::design_tokens::{GRID, ROW, Tokens, ink_on};
 use super::heat_map::{HeatCell, HeatMap, HeatRow, legend_ui};
 use super::parts::{figures, named, signed, title, user_error_ui, weak};
 use crate::action::{Action, CompareMeasure, VectorsAction};
-use crate::model::{Job, Vectors, file_name};
+use crate::model::{Job, Vectors};
 
 /// How far the scale of a map goes: the least of these that has room for all of its numbers.
 const REACHES: [f64; 5] = [0.05, 0.1, 0.2, 0.5, 1.0];
@@ -86,16 +86,8 @@ impl<'a> Map<'a> {
         self.comparison.vectors.get(index).map_or("?", |vector| vector.domain.as_str())
     }
 
-    /// The domain; with the file's name if another vector is of the same.
     fn name(&self, index: usize) -> String {
-        let domain = self.domain(index);
-        let vectors = &self.comparison.vectors;
-        match vectors.get(index) {
-            Some(vector) if vectors.iter().filter(|it| it.domain == domain).count() > 1 => {
-                format!("{domain} ({})", file_name(&vector.file))
-            }
-            _ => domain.to_owned(),
-        }
+        self.comparison.name(index)
     }
 
     /// What is shown of every two vectors: norms are no matter of two.

@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(lines[4], ",embeddings,medical,\"'=legal & <safe>\",1.5,0.25,,");
         let mut alike = comparison();
         alike.vectors[1] = ComparedVector { domain: "medical".to_owned(), file: "b/w.x".into() };
-        assert!(comparison_csv(&alike).contains(",medical (v),medical (w),"));
+        assert!(comparison_csv(&alike).contains(",medical (v),medical (w.x),"));
     }
 
     #[test]

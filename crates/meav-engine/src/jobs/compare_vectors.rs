@@ -1,11 +1,11 @@
 use std::path::{Path, PathBuf};
 
 use meav_protocol::{ComparedVector, Comparison, ComparisonCell, ComparisonPair, Fact, Stage};
-use meav_vector::{AlignmentVector, Pair, VectorKind, compare};
+use meav_vector::{AlignmentVector, Pair, compare};
 
 use crate::convert::protocol_module;
 use crate::error::EngineError;
-use crate::jobs::vectors::note_strangers;
+use crate::jobs::vectors::{note_strangers, open_base_of};
 use crate::one_line::{NAME_CHARS, one_line};
 use crate::worker::{Running, Worker};
 
@@ -23,9 +23,8 @@ pub(crate) fn compare_vectors(
         let path = worker.folders.vector(file);
         worker.open_vector(&path, running).map_err(|err| err.in_vector(file))
     };
-    let vectors = files.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let is_model = |vector: &AlignmentVector| vector.kind == VectorKind::Checkpoint;
-    let base = worker.open_base(base.filter(|_| vectors.iter().any(is_model)))?;
+    let mut vectors = files.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let base = open_base_of(worker, base, &mut vectors, running)?;
     let vectors: Vec<&AlignmentVector> = vectors.iter().collect();
     for (index, a) in vectors.iter().enumerate() {
         vectors[index + 1..].iter().for_each(|b| note_strangers(a, b, running));

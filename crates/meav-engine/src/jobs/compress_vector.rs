@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use meav_protocol::{CompressReport, Compression, Fact, Stage, VectorCompress};
 use meav_vector::{compress, save};
 
 use crate::disk::check_disk;
 use crate::error::EngineError;
-use crate::jobs::vectors::{now, open_base_of};
+use crate::jobs::vectors::open_base_of;
 use crate::probe::{ProbeModel, Probed, Questions};
 use crate::vector_out::vector_out;
 use crate::worker::{Running, Worker};
@@ -30,7 +31,7 @@ pub(crate) fn compress_vector(
     };
     let (mut smaller, report) = running
         .stage(Stage::Compressing, |job| compress(&vector, how(spec.how), base.as_ref(), job))?;
-    smaller.origin.created = now();
+    smaller.origin.created = Some(Timestamp::now().to_string());
     check_disk(out, report.bytes_after)?;
     running.stage(Stage::Writing, |job| save(&smaller, None, out, job))?;
     let summary = format!(

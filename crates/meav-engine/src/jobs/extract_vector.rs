@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use jiff::Timestamp;
 use meav_model::{ModelError, ModelFiles, is_weight, vocabulary_fingerprint};
 use meav_protocol::{Fact, Stage, VectorExtract};
 use meav_vector::{Extraction, ModuleKind, VectorOrigin, extract, tensor_place};
@@ -9,7 +10,6 @@ use regex::Regex;
 use crate::convert::weights_dtype;
 use crate::disk::check_disk;
 use crate::error::EngineError;
-use crate::jobs::vectors::now;
 use crate::vector_out::vector_out;
 use crate::worker::{Running, Worker};
 use crate::workspace::FileStamp;
@@ -42,7 +42,7 @@ pub(crate) fn extract_vector(
         tokenizer_fingerprint: base.tokenizer,
         levels: spec.levels.clone(),
         training: spec.training.clone(),
-        created: now(),
+        created: Some(Timestamp::now().to_string()),
         ..VectorOrigin::default()
     };
     let extraction = Extraction {

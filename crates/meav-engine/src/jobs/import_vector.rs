@@ -1,10 +1,10 @@
+use jiff::Timestamp;
 use meav_model::{ModelFiles, vocabulary_fingerprint};
 use meav_protocol::{Stage, VectorImport};
 use meav_vector::save_low_rank;
 
 use crate::convert::weights_dtype;
 use crate::error::EngineError;
-use crate::jobs::vectors::now;
 use crate::vector_out::vector_out;
 use crate::worker::{Running, Worker};
 use crate::workspace::FileStamp;
@@ -27,7 +27,7 @@ pub(crate) fn import_vector(
     origin.domain.clone_from(&import.domain);
     origin.base_fingerprint = Some(base);
     origin.tokenizer_fingerprint = Some(tokenizer);
-    origin.created = now();
+    origin.created = Some(Timestamp::now().to_string());
     origin.levels.clone_from(&import.levels);
     let imported = || {
         serde_json::json!({

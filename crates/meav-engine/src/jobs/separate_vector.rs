@@ -1,9 +1,10 @@
+use jiff::Timestamp;
 use meav_protocol::{Fact, SeparateReport, Stage, VectorSeparate};
 use meav_vector::{AlignmentVector, save, separate};
 
 use crate::disk::check_disk;
 use crate::error::EngineError;
-use crate::jobs::vectors::{note_strangers, now, open_base_of};
+use crate::jobs::vectors::{note_strangers, open_base_of};
 use crate::vector_out::{refuse_same_out, vector_out};
 use crate::worker::{Running, Worker};
 
@@ -32,8 +33,8 @@ pub(crate) fn separate_vector(
     let others: Vec<&AlignmentVector> = others.iter().collect();
     let mut parts = running
         .stage(Stage::Separating, |job| separate(vector, &others, spec.rank, base.as_ref(), job))?;
-    parts.own.origin.created = now();
-    parts.shared.origin.created = now();
+    parts.own.origin.created = Some(Timestamp::now().to_string());
+    parts.shared.origin.created = Some(Timestamp::now().to_string());
     running.fact(Fact::Separated(SeparateReport {
         shared: parts.share,
         layers: parts.layers.iter().map(|it| (it.layer, it.share)).collect(),

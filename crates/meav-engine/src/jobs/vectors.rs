@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use jiff::Timestamp;
 use meav_model::{ModelFiles, vocabulary_fingerprint};
 use meav_protocol::Fact;
 use meav_vector::{AlignmentVector, VectorError, VectorKind};
@@ -45,12 +44,6 @@ pub(super) fn open_base_of(
         model.origin.tokenizer_fingerprint = Some(tokenizer);
     }
     Ok(Some(files.checkpoint))
-}
-
-/// When a vector was made: now.
-#[expect(clippy::unnecessary_wraps, reason = "so that it can be assigned")]
-pub(super) fn now() -> Option<String> {
-    Some(Timestamp::now().to_string())
 }
 
 /// Says where figures of two vectors mean little.
