@@ -4,26 +4,55 @@
 //! anything half done: at a tensor, a layer, a token.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
-/// The user asked for the job to end; an outcome, not a failure.
+/// The job is to end; an outcome, not a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cancelled")]
 pub struct Cancelled;
 
-/// Asks a job to end at its next tick. Clones share one flag, which is never lowered.
+/// Asks a job to end at its next tick: for good, or to make room for another. Clones share one
+/// flag.
 #[derive(Clone, Debug, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
+pub struct CancelToken(Arc<AtomicU8>);
+
+const GO: u8 = 0;
+const MAKE_ROOM: u8 = 1;
+const CANCELLED: u8 = 2;
 
 impl CancelToken {
-    /// Raises the flag.
+    /// Ends the job for good.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.store(CANCELLED, Ordering::Release);
     }
 
-    /// Whether the flag is raised.
+    /// Whether the job is to end for good.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire) == CANCELLED
+    }
+
+    /// Ends the job for now, unless it is to end for good: it will be started again and goes on
+    /// with what it had.
+    pub fn make_room(&self) {
+        let _is_asked = self.change(GO, MAKE_ROOM);
+    }
+
+    /// Whether the job is to end for now.
+    pub fn makes_room(&self) -> bool {
+        self.0.load(Ordering::Acquire) == MAKE_ROOM
+    }
+
+    /// Lets a job go on that had made room; tells whether it had been asked to.
+    pub fn go_on(&self) -> bool {
+        self.change(MAKE_ROOM, GO)
+    }
+
+    fn change(&self, from: u8, to: u8) -> bool {
+        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Acquire) != GO
     }
 }
 
@@ -63,9 +92,9 @@ impl<'a> JobCtx<'a> {
     ///
     /// # Errors
     ///
-    /// [`Cancelled`] once the token is raised.
+    /// [`Cancelled`] once the token is raised, for good or to make room.
     pub fn check(&self) -> Result<(), Cancelled> {
-        if self.cancel.is_cancelled() { Err(Cancelled) } else { Ok(()) }
+        if self.cancel.is_raised() { Err(Cancelled) } else { Ok(()) }
     }
 
     /// Reports progress, then yields to a pending cancellation.
@@ -74,8 +103,13 @@ impl<'a> JobCtx<'a> {
     ///
     /// [`Cancelled`] once the token is raised.
     pub fn tick(&self, done: usize, total: usize) -> Result<(), Cancelled> {
-        (self.on_progress)(Progress { done: done as u64, total: total as u64 });
+        self.report(done, total);
         self.check()
+    }
+
+    /// Reports progress where something inside looks for the cancellation.
+    pub fn report(&self, done: usize, total: usize) {
+        (self.on_progress)(Progress { done: done as u64, total: total as u64 });
     }
 }
 
@@ -95,5 +129,20 @@ mod tests {
         cancel.cancel();
         assert_eq!(job.tick(2, 2), Err(Cancelled));
         assert_eq!(*seen.lock().unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn job_that_makes_room_goes_on_but_a_cancelled_one_never_does() {
+        let cancel = CancelToken::default();
+        let job = JobCtx::new(cancel.clone(), &|_| {});
+        assert!(!cancel.go_on());
+        cancel.make_room();
+        assert_eq!((job.check(), cancel.is_cancelled()), (Err(Cancelled), false));
+        assert!(cancel.go_on());
+        assert_eq!(job.check(), Ok(()));
+        cancel.cancel();
+        cancel.make_room();
+        assert!(!cancel.go_on() && cancel.is_cancelled());
+        assert_eq!(job.check(), Err(Cancelled));
     }
 }
