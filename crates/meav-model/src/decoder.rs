@@ -4,7 +4,7 @@ use std::slice;
 use candle_core::{DType, Device, Tensor};
 use meav_job::JobCtx;
 
-use crate::kernels::{Sequences, linear, soft_cap};
+use crate::kernels::{Sequence, Sequences, linear, soft_cap};
 use crate::layer::{Layer, Norm, Weights};
 use crate::rope::{Angles, Reach, Rope};
 use crate::{Config, KvCache, ModelError};
@@ -103,48 +103,6 @@ impl Decoder {
         Ok(self.logits(&x)?)
     }
 
-    /// Logits behind each token of several sequences, which are read together.
-    ///
-    /// The sequences may be of unequal lengths. They are padded on the right in the result only:
-    /// inside they lie one behind the other, so that padding costs no work and no sequence's
-    /// logits depend on another's length.
-    ///
-    /// # Shapes
-    ///
-    /// `(B, T, V)` for `B` sequences of which the longest has `T` tokens; `f32`, zero behind a
-    /// sequence's end.
-    ///
-    /// # Errors
-    ///
-    /// [`ModelError::ContextExceeded`] for a sequence that the model can't take;
-    /// [`ModelError::Cancelled`] between two layers.
-    ///
-    /// # Panics
-    ///
-    /// Without a sequence, or if one has no tokens.
-    pub fn forward_batch(
-        &self,
-        sequences: &[Vec<u32>],
-        job: &JobCtx<'_>,
-    ) -> Result<Tensor, ModelError> {
-        let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
-        let longest = lengths.iter().copied().max().expect("there are sequences");
-        self.check_context(longest)?;
-        let capacity = lengths.iter().sum();
-        let cache = KvCache::new(&self.config, capacity, self.embeddings.device())?;
-        let reaches: Vec<Reach> = lengths.iter().map(|len| self.rope.reach(*len)).collect();
-        let x = self.hidden(&sequences.concat(), 0, &lengths, &reaches, &cache, job)?;
-        let logits = self.logits(&x)?;
-        let mut start = 0;
-        let mut padded = Vec::with_capacity(lengths.len());
-        for len in lengths {
-            let own = logits.narrow(0, start, len)?;
-            padded.push(own.pad_with_zeros(0, 0, longest - len)?);
-            start += len;
-        }
-        Ok(Tensor::stack(&padded, 0)?)
-    }
-
     pub(crate) fn device(&self) -> &Device {
         self.embeddings.device()
     }
@@ -152,14 +110,6 @@ impl Decoder {
     /// What a context of `len` tokens is.
     pub(crate) fn reach(&self, len: usize) -> Reach {
         self.rope.reach(len)
-    }
-
-    pub(crate) fn check_context(&self, tokens: usize) -> Result<(), ModelError> {
-        let limit = self.config.max_position_embeddings;
-        if tokens > limit {
-            return Err(ModelError::ContextExceeded { tokens, limit });
-        }
-        Ok(())
     }
 
     /// Reads `tokens` behind what `cache` holds, as part of a context of `reach`.
@@ -181,7 +131,8 @@ impl Decoder {
         if cache.reach != Some(reach) {
             self.read_again(cache, reach, job)?;
         }
-        let x = self.hidden(tokens, start, &[tokens.len()], &[reach], cache, job)?;
+        let sequence = Sequence::behind(start, tokens.len());
+        let x = self.hidden(tokens, start, &[sequence], reach, cache, job)?;
         cache.tokens.extend(tokens);
         Ok(x)
     }
@@ -195,14 +146,15 @@ impl Decoder {
     ) -> Result<(), ModelError> {
         cache.reach = None;
         for (index, tokens) in cache.tokens.chunks(CHUNK).enumerate() {
-            self.hidden(tokens, index * CHUNK, &[tokens.len()], &[reach], cache, job)?;
+            let sequence = Sequence::behind(index * CHUNK, tokens.len());
+            self.hidden(tokens, index * CHUNK, &[sequence], reach, cache, job)?;
         }
         cache.reach = Some(reach);
         Ok(())
     }
 
-    /// Takes the tokens of several sequences, one behind the other, through all layers. Each
-    /// continues the first `prefix_len` positions of `cache`, whose later ones are overwritten.
+    /// Takes the tokens of several sequences, one behind the other, through all layers. Their keys
+    /// and values go to `start` and behind, over what stood there.
     ///
     /// # Shapes
     ///
@@ -210,25 +162,22 @@ impl Decoder {
     pub(crate) fn hidden(
         &self,
         tokens: &[u32],
-        prefix_len: usize,
-        lengths: &[usize],
-        reaches: &[Reach],
+        start: usize,
+        sequences: &[Sequence],
+        reach: Reach,
         cache: &KvCache,
         job: &JobCtx<'_>,
     ) -> Result<Tensor, ModelError> {
-        assert!(!lengths.is_empty() && !lengths.contains(&0), "no tokens");
-        let places = || {
-            lengths.iter().zip(reaches).flat_map(|(len, reach)| {
-                (prefix_len..prefix_len + len).map(|position| (position, *reach))
-            })
-        };
-        let angles = self.rope.angles(places());
-        let local: Option<Angles> = self.local_rope.as_ref().map(|rope| rope.angles(places()));
+        assert!(!tokens.is_empty(), "no tokens");
+        let positions = || sequences.iter().flat_map(|it| (it.position()..).take(it.len));
+        let angles = self.rope.angles(positions(), reach);
+        let local: Option<Angles> =
+            self.local_rope.as_ref().map(|rope| rope.angles(positions(), reach));
         let mut x = self.embed(tokens)?;
         for (layer, cache) in self.layers.iter().zip(&cache.layers) {
             job.check()?;
             let angles = local.as_ref().filter(|_| layer.has_window()).unwrap_or(&angles);
-            x = layer.apply(&x, cache, Sequences { prefix_len, lengths, angles })?;
+            x = layer.apply(&x, cache, Sequences { start, each: sequences, angles })?;
         }
         Ok(x)
     }

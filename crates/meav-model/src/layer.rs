@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use crate::kernels::{
-    AttentionRule, HeadLayout, NormRule, Sequences, append_to_cache, attention, gated, linear,
-    norm_heads, rms_norm,
+    AttentionRule, HeadLayout, NormRule, Sequences, add_to, append_to_cache, attention, gated,
+    linear, norm_heads, rms_norm,
 };
 use crate::kv_cache::LayerCache;
 use crate::{Activation, Config, ModelError};
@@ -195,7 +195,7 @@ impl Layer {
         self.rule.window.is_some()
     }
 
-    /// Takes new tokens through the layer; their keys and values go behind the shared ones.
+    /// Takes new tokens through the layer; their keys and values go into the cache.
     pub(crate) fn apply(
         &self,
         x: &Tensor,
@@ -203,19 +203,22 @@ impl Layer {
         sequences: Sequences<'_>,
     ) -> candle_core::Result<Tensor> {
         let LayerCache { keys, values } = cache;
-        let (heads, Sequences { prefix_len, angles, .. }) = (self.rule.heads, sequences);
+        let (heads, Sequences { start, angles, .. }) = (self.rule.heads, sequences);
 
         let qkv = self.qkv.apply(&self.attention_norm.apply(x)?)?;
         if let Some(QkNorm { q, k, rule }) = &self.qk_norm {
             norm_heads(&qkv, q, k, *rule, heads)?;
         }
-        append_to_cache(&qkv, keys, values, heads, prefix_len, angles)?;
+        append_to_cache(&qkv, keys, values, heads, start, angles)?;
         let attended = attention(&qkv, keys, values, self.rule, sequences)?;
-        let x = (x + normed(self.o.apply(&attended)?, self.post_attention_norm.as_ref())?)?;
+        let y = normed(self.o.apply(&attended)?, self.post_attention_norm.as_ref())?;
+        add_to(&y, x)?;
 
-        let gate_up = self.gate_up.apply(&self.mlp_norm.apply(&x)?)?;
+        let gate_up = self.gate_up.apply(&self.mlp_norm.apply(&y)?)?;
         let down = self.down.apply(&gated(&gate_up, self.activation)?)?;
-        &x + normed(down, self.post_mlp_norm.as_ref())?
+        let x = normed(down, self.post_mlp_norm.as_ref())?;
+        add_to(&x, &y)?;
+        Ok(x)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`ModelFiles::open`] reads configuration, tokenizer and chat template of a folder or a GGUF;
 //! [`Decoder`] is the network over tensors that somebody else owns and may change between two
-//! tokens; [`Generator`] turns a prompt into a streamed reply; [`Decoder::log_probs`] scores given
+//! tokens; [`Generator`] turns a prompt into a streamed reply; [`Decoder::score`] scores given
 //! replies. One decoder serves every [`Family`]: a [`Config`] says what each has and lacks.
 //!
 //! Shapes use these letters: `T` tokens, `H` hidden size, `I` intermediate size, `V` vocabulary,
@@ -20,10 +20,11 @@ mod gguf_export;
 mod kernels;
 mod kv_cache;
 mod layer;
-mod log_probs;
 mod model_files;
+mod passes;
 mod rope;
 mod sampling;
+mod score;
 mod scoring;
 mod tokenizer;
 
@@ -37,5 +38,6 @@ pub use kv_cache::KvCache;
 pub use meav_weights::is_weight;
 pub use model_files::{ModelFiles, SpecialTokens};
 pub use sampling::Sampling;
+pub use score::Question;
 pub use scoring::{ResponseTokens, mean_log_prob};
 pub use tokenizer::vocabulary_fingerprint;

@@ -83,13 +83,12 @@ impl Rope {
         }
     }
 
-    /// For tokens at these positions of contexts of this reach, in single precision like
-    /// transformers.
-    pub(crate) fn angles(&self, places: impl Iterator<Item = (usize, Reach)>) -> Angles {
-        let angles: Vec<f32> = places
-            .flat_map(|(position, reach)| {
-                let frequencies = self.frequencies(reach).iter();
-                frequencies.map(move |frequency| position as f32 * frequency)
+    /// For tokens at these positions of contexts of `reach`, in single precision like transformers.
+    pub(crate) fn angles(&self, positions: impl Iterator<Item = usize>, reach: Reach) -> Angles {
+        let frequencies = self.frequencies(reach);
+        let angles: Vec<f32> = positions
+            .flat_map(|position| {
+                frequencies.iter().map(move |frequency| position as f32 * frequency)
             })
             .collect();
         let scaled = |value: f32| value * self.attention_factor;

@@ -1,16 +1,17 @@
 use crate::{ChatTemplate, Message, ModelError, ModelFiles};
 
-/// A query with one of its responses, as tokens.
+/// A conversation with a response to it, as tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseTokens {
-    /// The query's turn, up to where the answer begins.
+    /// The turns so far, up to where the answer begins.
     pub prompt: Vec<u32>,
     /// The answer, up to and including the token that ends the turn.
     pub response: Vec<u32>,
 }
 
 impl ModelFiles {
-    /// Splits a query and its response into the tokens that are given and those that are scored.
+    /// Splits a conversation and a response to it into the tokens that are given and those that are
+    /// scored.
     ///
     /// The conversation is rendered with the response as the assistant's turn, freed of newlines
     /// at its end and tokenised in one piece; the response's tokens are those behind the prompt's,
@@ -25,16 +26,12 @@ impl ModelFiles {
     pub fn response_tokens(
         &self,
         template: &ChatTemplate,
-        query: &str,
+        messages: &[Message],
         response: &str,
     ) -> Result<ResponseTokens, ModelError> {
-        let message = |role: &str, content: &str| Message {
-            role: role.to_owned(),
-            content: content.to_owned(),
-        };
-        let mut messages = vec![message("user", query)];
-        let prompt = self.tokens(&template.render(&messages, true)?)?;
-        messages.push(message("assistant", response));
+        let prompt = self.tokens(&template.render(messages, true)?)?;
+        let answer = Message { role: "assistant".to_owned(), content: response.to_owned() };
+        let messages = [messages, &[answer]].concat();
         let whole = template.render(&messages, false)?;
         let whole = self.tokens(whole.trim_end_matches('\n'))?;
         let response = whole.strip_prefix(prompt.as_slice()).ok_or(ModelError::PromptNotPrefix)?;

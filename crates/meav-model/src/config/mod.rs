@@ -8,7 +8,7 @@ pub use family::Family;
 pub use rope_scaling::RopeScaling;
 pub(crate) use rope_scaling::unscaled_frequency;
 
-use crate::ConfigError;
+use crate::{ConfigError, ModelError};
 
 /// A decoder described by data: its dimensions, and what sets its family apart.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,6 +100,19 @@ const MAX_SIZE: usize = 1 << 30;
 const MAX_LAYERS: usize = 1 << 16;
 
 impl Config {
+    /// Whether the model can take so many tokens, a prompt and a response together.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::ContextExceeded`] if it can't, with both numbers.
+    pub fn check_context(&self, tokens: usize) -> Result<(), ModelError> {
+        let limit = self.max_position_embeddings;
+        if tokens > limit {
+            return Err(ModelError::ContextExceeded { tokens, limit });
+        }
+        Ok(())
+    }
+
     /// What sets a family apart, with dimensions yet to be filled in.
     fn of_family(family: Family) -> Self {
         let is_gemma = family.is_gemma();

@@ -1,3 +1,4 @@
+use std::iter;
 use std::ops::Range;
 
 use candle_core::{CpuStorage, CustomOp3, InplaceOp2, Layout, Result, Shape, Tensor};
@@ -121,15 +122,35 @@ pub(crate) struct AttentionRule {
     pub(crate) window: Option<usize>,
 }
 
-/// Where new tokens stand: sequences one behind the other, each a continuation of what the front
-/// of the cache holds, none seeing another.
+/// Where new tokens stand: sequences one behind the other, none seeing another of them unless it
+/// says so.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sequences<'a> {
-    /// Positions in the cache that all of them share.
-    pub(crate) prefix_len: usize,
-    /// How many of the tokens belong to each.
-    pub(crate) lengths: &'a [usize],
+    /// The first new token's place in the cache; the others follow.
+    pub(crate) start: usize,
+    /// In the order of the tokens.
+    pub(crate) each: &'a [Sequence],
     pub(crate) angles: &'a Angles,
+}
+
+/// New tokens that lie side by side and each see those before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sequence {
+    /// The places in the cache of all that they continue, first to last; some may be new as well.
+    pub(crate) before: Vec<Range<usize>>,
+    pub(crate) len: usize,
+}
+
+impl Sequence {
+    /// What follows the first `position` places of the cache.
+    pub(crate) fn behind(position: usize, len: usize) -> Self {
+        Self { before: iter::once(0..position).collect(), len }
+    }
+
+    /// The first token's position in its text.
+    pub(crate) fn position(&self) -> usize {
+        self.before.iter().map(Range::len).sum()
+    }
 }
 
 /// Causal attention of the new tokens over what they see of the cache, which already holds them.
@@ -166,24 +187,25 @@ const QUERY_BLOCK: usize = 64;
 
 /// Queries of one sequence, one after the other.
 #[derive(Clone, Copy, Debug)]
-struct Block {
-    /// The first query's row among all new tokens.
+struct Block<'a> {
+    sequence: &'a Sequence,
+    /// The row of the sequence's first token among all new tokens.
+    start: usize,
+    /// The first query's row.
     row: usize,
     len: usize,
-    /// The row of its sequence's first token.
-    start: usize,
 }
 
-impl Sequences<'_> {
-    fn blocks(&self) -> Vec<Block> {
+impl<'a> Sequences<'a> {
+    fn blocks(&self) -> Vec<Block<'a>> {
         let mut blocks = Vec::new();
         let mut start = 0;
-        for len in self.lengths {
-            for first in (0..*len).step_by(QUERY_BLOCK) {
-                let len = QUERY_BLOCK.min(len - first);
-                blocks.push(Block { row: start + first, len, start });
+        for sequence in self.each {
+            for first in (0..sequence.len).step_by(QUERY_BLOCK) {
+                let len = QUERY_BLOCK.min(sequence.len - first);
+                blocks.push(Block { sequence, start, row: start + first, len });
             }
-            start += len;
+            start += sequence.len;
         }
         blocks
     }
@@ -209,14 +231,15 @@ impl CustomOp3 for Attention<'_> {
         let values = f32_slice(values, values_layout)?;
         let (_, capacity, _) = keys_layout.shape().dims3()?;
         let n_rows = qkv.len() / self.rule.heads.row_len();
-        if self.sequences.lengths.iter().sum::<usize>() != n_rows {
+        let lengths = self.sequences.each.iter().map(|sequence| sequence.len);
+        if lengths.sum::<usize>() != n_rows {
             candle_core::bail!("the sequences' lengths do not add up to {n_rows} tokens");
         }
         // Head-major while the heads work apart: (heads, T, D).
         let mut by_head = vec![0.0; n_heads * n_rows * head_dim];
         let blocks = self.sequences.blocks();
         let arch = Arch::new();
-        let work = |head: usize, block: Block, out: &mut [f32]| {
+        let work = |head: usize, block: Block<'_>, out: &mut [f32]| {
             let kv_head = head / (n_heads / n_kv_heads);
             let cached = kv_head * capacity * head_dim..(kv_head + 1) * capacity * head_dim;
             arch.dispatch(BlockTask {
@@ -244,11 +267,11 @@ impl CustomOp3 for Attention<'_> {
 }
 
 /// Each block's part of one head's results.
-fn parts<'a>(
+fn parts<'a, 'b>(
     mut out: &'a mut [f32],
-    blocks: &[Block],
+    blocks: &[Block<'b>],
     head_dim: usize,
-) -> Vec<(Block, &'a mut [f32])> {
+) -> Vec<(Block<'b>, &'a mut [f32])> {
     let mut parts = Vec::with_capacity(blocks.len());
     for block in blocks {
         let (part, rest) = out.split_at_mut(block.len * head_dim);
@@ -277,7 +300,7 @@ struct BlockTask<'a> {
     keys: &'a [f32],
     values: &'a [f32],
     head: usize,
-    block: Block,
+    block: Block<'a>,
     out: &'a mut [f32],
 }
 
@@ -287,20 +310,28 @@ struct View {
     position: usize,
     /// The first position that any of them sees.
     lowest: usize,
-    /// The places of these positions in the cache: of those that all sequences share, and others.
-    slots: [Range<usize>; 2],
+    /// The places of these positions in the cache, neighbours taken together.
+    slots: Vec<Range<usize>>,
 }
 
 impl View {
-    fn new(op: &Attention<'_>, block: Block) -> Self {
-        let Block { row, len, start } = block;
-        let prefix_len = op.sequences.prefix_len;
-        let position = prefix_len + row - start;
-        let end = position + len;
+    fn new(op: &Attention<'_>, block: Block<'_>) -> Self {
+        let Block { sequence, start, row, len } = block;
+        let position = sequence.position() + row - start;
         let lowest = op.rule.lowest(position);
-        // The first sequence lies right behind the prefix: one run.
-        let split = if start == 0 { end } else { prefix_len };
-        let slots = [lowest.min(split)..split, lowest.max(split) + start..end + start];
+        let first = op.sequences.start;
+        let own = first + start..first + row + len;
+        let mut slots: Vec<Range<usize>> = Vec::new();
+        let mut hidden = lowest;
+        for range in sequence.before.iter().chain([&own]) {
+            let skipped = hidden.min(range.len());
+            hidden -= skipped;
+            match slots.last_mut() {
+                Some(last) if last.end == range.start + skipped => last.end = range.end,
+                _ => slots.push(range.start + skipped..range.end),
+            }
+        }
+        slots.retain(|range| !range.is_empty());
         Self { position, lowest, slots }
     }
 
@@ -338,7 +369,7 @@ impl WithSimd for BlockTask<'_> {
             let keys = &keys[slots.start * head_dim..slots.end * head_dim];
             if block.len == 1 {
                 dot_rows(simd, &queries, keys, &mut scores[column..]);
-            } else if !slots.is_empty() {
+            } else {
                 let queries = row_major(&queries, block.len, head_dim);
                 let keys = transposed(keys, slots.len(), head_dim);
                 matmul(&mut scores[column..], row_len, queries, keys, Parallelism::None);
@@ -353,7 +384,7 @@ impl WithSimd for BlockTask<'_> {
             let values = &values[slots.start * head_dim..slots.end * head_dim];
             if block.len == 1 {
                 add_weighted_rows(simd, &scores[column..], values, out);
-            } else if !slots.is_empty() {
+            } else {
                 let weights = Matrix {
                     values: &scores[column..],
                     cols: slots.len(),
@@ -467,19 +498,24 @@ mod tests {
             Self(zeros(), zeros())
         }
 
-        /// Puts sequences behind the first `prefix_len` positions.
+        /// Puts sequences behind the first `start` places.
         fn run(
             &self,
             qkv: &Tensor,
             rule: AttentionRule,
-            prefix_len: usize,
-            lengths: &[usize],
+            start: usize,
+            sequences: &[Sequence],
         ) -> Vec<Vec<f32>> {
-            let positions = lengths.iter().flat_map(|len| prefix_len..prefix_len + len);
+            let positions = sequences.iter().flat_map(|it| (it.position()..).take(it.len));
             let angles = angles(positions);
-            append_to_cache(qkv, &self.0, &self.1, HEADS, prefix_len, &angles).unwrap();
-            let sequences = Sequences { prefix_len, lengths, angles: &angles };
+            append_to_cache(qkv, &self.0, &self.1, HEADS, start, &angles).unwrap();
+            let sequences = Sequences { start, each: sequences, angles: &angles };
             attention(qkv, &self.0, &self.1, rule, sequences).unwrap().to_vec2().unwrap()
+        }
+
+        /// One sequence behind the first `start` places.
+        fn run_one(&self, qkv: &Tensor, rule: AttentionRule, start: usize) -> Vec<Vec<f32>> {
+            self.run(qkv, rule, start, &[Sequence::behind(start, qkv.dim(0).unwrap())])
         }
     }
 
@@ -488,7 +524,7 @@ mod tests {
         let mut position = 0;
         let mut found = Vec::new();
         for len in chunks {
-            found.extend(cache.run(&rows(qkv, position, *len), rule, position, &[*len]));
+            found.extend(cache.run_one(&rows(qkv, position, *len), rule, position));
             position += len;
         }
         found
@@ -534,16 +570,57 @@ mod tests {
                 let rule = AttentionRule { softcap, ..rule(window) };
                 let cache = Cache::new();
                 if prefix_len > 0 {
-                    cache.run(&rows(&qkv, 0, prefix_len), rule, 0, &[prefix_len]);
+                    cache.run_one(&rows(&qkv, 0, prefix_len), rule, 0);
                 }
                 let batch = rows(&qkv, 100, 167);
-                let together = cache.run(&batch, rule, prefix_len, &lengths);
+                let sequences = lengths.map(|len| Sequence::behind(prefix_len, len));
+                let together = cache.run(&batch, rule, prefix_len, &sequences);
                 let mut start = 0;
                 for len in lengths {
-                    let alone = cache.run(&rows(&batch, start, len), rule, prefix_len, &[len]);
+                    let alone = cache.run_one(&rows(&batch, start, len), rule, prefix_len);
                     assert_rows(&together[start..start + len], &alone);
                     start += len;
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn tree_of_sequences_sees_what_each_path_would_see_alone() {
+        // Each sequence's length, and those that it continues; the first two were read before.
+        let tree: [(usize, &[usize]); 7] = [
+            (30, &[]),
+            (5, &[0]),
+            (20, &[0]),
+            (70, &[0, 2]),
+            (1, &[0, 2]),
+            (9, &[0]),
+            (66, &[0, 5]),
+        ];
+        let starts: Vec<usize> = tree
+            .iter()
+            .scan(0, |end, (len, _)| Some(*end + len).map(|it| std::mem::replace(end, it)))
+            .collect();
+        let slots = |index: usize| starts[index]..starts[index] + tree[index].0;
+        let sequence = |index: usize| Sequence {
+            before: tree[index].1.iter().map(|it| slots(*it)).collect(),
+            len: tree[index].0,
+        };
+        let qkv = some_rows(201);
+        for (window, softcap) in RULES {
+            let rule = AttentionRule { softcap, ..rule(window) };
+            let cache = Cache::new();
+            let all: Vec<Sequence> = (0..tree.len()).map(sequence).collect();
+            let mut found = cache.run(&rows(&qkv, 0, 35), rule, 0, &all[..2]);
+            found.extend(cache.run(&rows(&qkv, 35, 166), rule, 35, &all[2..]));
+            for (index, (len, before)) in tree.iter().enumerate() {
+                let path: Vec<Tensor> = before
+                    .iter()
+                    .chain([&index])
+                    .map(|it| rows(&qkv, starts[*it], tree[*it].0))
+                    .collect();
+                let alone = Cache::new().run_one(&Tensor::cat(&path, 0).unwrap(), rule, 0);
+                assert_rows(&found[slots(index)], &alone[alone.len() - len..]);
             }
         }
     }

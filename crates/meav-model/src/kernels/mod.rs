@@ -8,6 +8,7 @@
     reason = "what is not inlined into the dispatched function is compiled without its SIMD"
 )]
 
+mod add;
 mod attention;
 mod dot;
 mod gated;
@@ -19,7 +20,10 @@ mod parallel;
 mod simd;
 mod soft_cap;
 
-pub(crate) use attention::{AttentionRule, HeadLayout, Sequences, append_to_cache, attention};
+pub(crate) use add::add_to;
+pub(crate) use attention::{
+    AttentionRule, HeadLayout, Sequence, Sequences, append_to_cache, attention,
+};
 pub(crate) use gated::gated;
 pub(crate) use linear::linear;
 pub(crate) use log_probs::{Target, token_log_probs};

@@ -1,13 +1,14 @@
 use std::collections::BTreeMap;
-use std::slice;
 
 use candle_core::{Device, Tensor};
 use meav_job::{CancelToken, JobCtx};
-use meav_model::{Activation, Config, Decoder, Family, KvCache, Logits, ModelError, RopeScaling};
-use meav_test_support::{FamilyCase, TINY, assert_close, families, tolerance};
+use meav_model::{
+    Activation, Config, Decoder, Family, KvCache, Logits, ModelError, Question, RopeScaling,
+};
+use meav_test_support::{FamilyCase, assert_close, families, tolerance};
 use serde_json::json;
 
-use crate::{Running, flat, some_tokens};
+use crate::Running;
 
 fn config(case: &FamilyCase) -> Config {
     Config::from_json(case.config.to_string().as_bytes()).unwrap()
@@ -90,19 +91,33 @@ fn logits_of_token_after_token_are_those_of_transformers() {
 }
 
 #[test]
-fn logits_of_a_batch_are_those_of_transformers() {
+fn scores_of_a_batch_are_those_of_transformers() {
     let fixture = families();
+    // Each column as what follows the tokens, and others behind it up to the length in question.
+    let question = |at: usize, len: usize| {
+        let response = |column: &usize| {
+            let mut response = vec![*column as u32; len.saturating_sub(at + 1).max(1)];
+            response[1..].fill(7);
+            response
+        };
+        let prompt = fixture.tokens[..=at].to_vec();
+        Question { prompt, responses: fixture.columns.iter().map(response).collect() }
+    };
+    let questions: Vec<Question> = fixture
+        .batch_lengths
+        .iter()
+        .flat_map(|len| [0, len / 2, len - 1].map(|at| question(at, *len)))
+        .collect();
     for case in &fixture.cases {
-        let batch: Vec<Vec<u32>> =
-            fixture.batch_lengths.iter().map(|len| fixture.tokens[..*len].to_vec()).collect();
-        let padded = decoder(case).forward_batch(&batch, &JobCtx::detached()).unwrap();
-        let longest = *fixture.batch_lengths.iter().max().unwrap();
-        assert_eq!(padded.dims(), [batch.len(), longest, config(case).vocab_size]);
-        let padded: Vec<Vec<Vec<f32>>> = padded.to_vec3().unwrap();
-        for ((rows, len), expected) in padded.iter().zip(&fixture.batch_lengths).zip(&case.batch) {
-            let found: Vec<_> = [0, len / 2, len - 1].map(|at| rows[at].clone()).into();
-            assert_rows(&case.name, &found, expected);
-            assert!(rows[*len..].iter().flatten().all(|value| *value == 0.0));
+        let job = JobCtx::detached();
+        let found = decoder(case).score(&questions, &mut |_| {}, &job).unwrap();
+        let expected: Vec<&Vec<f32>> = case.batch.iter().flatten().collect();
+        assert_eq!(found.len(), expected.len(), "{}", case.name);
+        for (found, expected) in found.iter().zip(expected) {
+            // Log-probabilities differ as logits do.
+            let logit = |log_probs: &Vec<f32>| log_probs[0] - found[0][0] + expected[0];
+            let found: Vec<f32> = found.iter().map(logit).collect();
+            assert_close(&found, expected, tolerance::F32_LOGITS);
         }
     }
 }
@@ -225,15 +240,6 @@ fn model_folders_of_every_family_are_opened() {
         let decoder = decoder(case);
         assert!(found == logits(&decoder, tokens, &mut cache(&decoder)).concat(), "{}", case.name);
     }
-}
-
-#[test]
-fn batch_of_one_is_a_pass_of_its_own() {
-    let running = Running::tiny(&TINY);
-    let tokens = some_tokens(70);
-    let batch =
-        running.decoder.forward_batch(slice::from_ref(&tokens), &JobCtx::detached()).unwrap();
-    assert!(flat(&batch) == running.logits(&tokens, &mut running.cache()));
 }
 
 /// A feature of a family, and how it is switched off.

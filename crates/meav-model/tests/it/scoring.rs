@@ -1,6 +1,8 @@
 use candle_core::Device;
 use meav_job::{CancelToken, JobCtx};
-use meav_model::{Config, Decoder, KvCache, Logits, ModelError, ModelFiles, mean_log_prob};
+use meav_model::{
+    Config, Decoder, KvCache, Logits, Message, ModelError, ModelFiles, Question, mean_log_prob,
+};
 use meav_test_support::{
     ModelFolder, TINY, TinyModel, VOCAB_SIZE, assert_close, families, tiny_model, tolerance,
 };
@@ -21,75 +23,174 @@ fn expected(decoder: &Decoder, prefix: &[u32], continuation: &[u32]) -> Vec<f32>
     continuation.iter().enumerate().map(log_prob).collect()
 }
 
+fn score(decoder: &Decoder, questions: &[Question]) -> Vec<Vec<Vec<f32>>> {
+    decoder.score(questions, &mut |_| {}, &JobCtx::detached()).unwrap()
+}
+
+fn question(prompt: &[u32], responses: Vec<Vec<u32>>) -> Question {
+    Question { prompt: prompt.to_vec(), responses }
+}
+
 #[track_caller]
-fn check(decoder: &Decoder, prefix: &[u32], continuations: &[Vec<u32>]) {
-    let found = decoder.log_probs(prefix, continuations, &JobCtx::detached()).unwrap();
-    assert_eq!(found.len(), continuations.len());
-    for (found, continuation) in found.iter().zip(continuations) {
-        let expected = expected(decoder, prefix, continuation);
-        assert_close(found, &expected, tolerance::F32_LOGITS);
+fn check(decoder: &Decoder, questions: &[Question]) {
+    let found = score(decoder, questions);
+    assert_eq!(found.len(), questions.len());
+    for (found, Question { prompt, responses }) in found.iter().zip(questions) {
+        assert_eq!(found.len(), responses.len());
+        for (found, response) in found.iter().zip(responses) {
+            let expected = expected(decoder, prompt, response);
+            assert_close(found, &expected, tolerance::F32_LOGITS);
+        }
     }
 }
 
-fn continuations(lengths: &[usize]) -> Vec<Vec<u32>> {
+/// Responses of no meaning, of these lengths.
+fn responses(lengths: &[usize]) -> Vec<Vec<u32>> {
     let tokens = some_tokens(200);
     lengths.iter().enumerate().map(|(index, len)| tokens[index * 7..][..*len].to_vec()).collect()
+}
+
+/// Questions whose prompts begin alike, some of them with one another, and differ then.
+fn questions(shared: usize) -> Vec<Question> {
+    let own = [(9, &[5, 20, 1][..]), (1, &[3, 3]), (30, &[0, 7]), (2, &[]), (9, &[5, 12])];
+    let prompt = |(index, (len, lengths)): (usize, (usize, &[usize]))| {
+        let mut prompt = some_tokens(shared + len);
+        prompt[shared..].iter_mut().for_each(|token| *token += index as u32 % 4);
+        question(&prompt, responses(lengths))
+    };
+    own.into_iter().enumerate().map(prompt).collect()
 }
 
 #[test]
 fn log_probs_are_those_of_the_whole_conversation() {
     let running = Running::tiny(&TinyModel { tie_word_embeddings: false, ..TINY });
     let tokens = some_tokens(100);
-    for prefix_len in [1, 7, 64, 100] {
+    for prompt_len in [1, 7, 64, 100] {
         for lengths in [&[5][..], &[1, 1], &[0], &[], &[90, 0, 3, 1, 65]] {
-            check(&running.decoder, &tokens[..prefix_len], &continuations(lengths));
+            check(&running.decoder, &[question(&tokens[..prompt_len], responses(lengths))]);
         }
     }
+    for shared in [0, 1, 40] {
+        check(&running.decoder, &questions(shared));
+    }
+    check(&running.decoder, &[]);
 }
 
 #[test]
-fn long_prefix_is_read_in_pieces() {
-    let running = Running::tiny(&TinyModel { max_position_embeddings: 1200, ..TINY });
-    check(&running.decoder, &some_tokens(1100), &continuations(&[100, 20]));
+fn what_no_pass_can_take_is_read_in_pieces() {
+    let running = Running::tiny(&TinyModel { max_position_embeddings: 2500, ..TINY });
+    let long = some_tokens(1100);
+    let mut questions = vec![
+        question(&some_tokens(1200), responses(&[100, 20])),
+        question(&some_tokens(1150), vec![vec![9], long.clone(), long[3..].to_vec()]),
+        question(&[5, 6], vec![long, vec![8; 30]]),
+    ];
+    check(&running.decoder, &questions[..2]);
+    check(&running.decoder, &questions);
+    // More than one pass of short ones in front.
+    questions.splice(0..0, (0..40).map(|i| question(&[5, 7 + i], responses(&[30, 3]))));
+    check(&running.decoder, &questions);
 }
 
 #[test]
 fn log_probs_of_every_family_are_those_of_the_whole_conversation() {
     let fixture = families();
     for case in &fixture.cases {
-        let running = Running::of(&case.model());
-        // For a Phi-3 with factors some continuations end in a long context, some in a short one.
-        check(&running.decoder, &fixture.tokens[..20], &continuations(&[3, 30, 4, 5, 1]));
+        let decoder = &Running::of(&case.model()).decoder;
+        // For a Phi-3 with factors some responses end in a long context, some in a short one.
+        check(decoder, &[question(&fixture.tokens[..20], responses(&[3, 30, 4, 5, 1]))]);
+        check(decoder, &questions(12));
     }
 }
 
 #[test]
 fn log_probs_do_not_depend_on_the_company() {
-    let running = Running::tiny(&TINY);
-    let prefix = some_tokens(30);
-    let together = continuations(&[40, 9, 77]);
-    let score = |continuations: &[Vec<u32>]| {
-        running.decoder.log_probs(&prefix, continuations, &JobCtx::detached()).unwrap()
-    };
-    let found = score(&together);
-    assert_eq!(found, score(&together));
-    for (tokens, found) in together.iter().zip(&found) {
-        assert_close(&score(std::slice::from_ref(tokens))[0], found, tolerance::F32_LOGITS);
+    let decoder = Running::tiny(&TINY).decoder;
+    let questions = questions(20);
+    let together = score(&decoder, &questions);
+    for (question, together) in questions.iter().zip(&together) {
+        for (response, together) in question.responses.iter().zip(together) {
+            let alone = self::question(&question.prompt, vec![response.clone()]);
+            let found = &score(&decoder, &[alone])[0][0];
+            assert_close(found, together, tolerance::F32_LOGITS);
+        }
     }
+}
+
+#[test]
+fn log_probs_are_the_same_bits_on_any_number_of_threads() {
+    let running = |case: &meav_test_support::FamilyCase| Running::of(&case.model());
+    // Large enough for its products to be split between threads.
+    let wide = TinyModel {
+        hidden_size: 256,
+        intermediate_size: 512,
+        max_position_embeddings: 2500,
+        ..TINY
+    };
+    let models = families().cases.iter().map(running).chain([Running::tiny(&wide)]);
+    for Running { decoder, .. } in models {
+        let mut questions = questions(12);
+        if decoder.config().max_position_embeddings == 2500 {
+            questions.push(question(&some_tokens(1300), responses(&[100, 20])));
+        }
+        let on_threads = |n: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+            pool.install(|| score(&decoder, &questions))
+        };
+        let expected = on_threads(1);
+        assert!(expected.iter().flatten().flatten().all(|log_prob| *log_prob < 0.0));
+        for n in [2, 3, 1, 5] {
+            assert!(on_threads(n) == expected, "{:?}, {n} threads", decoder.config().family);
+        }
+    }
+}
+
+#[test]
+fn questions_are_reported_as_they_are_done() {
+    let decoder = Running::tiny(&TinyModel { max_position_embeddings: 2500, ..TINY }).decoder;
+    let mut questions: Vec<Question> =
+        (0..100).map(|i| question(&[5, 7 + i], responses(&[30, 3]))).collect();
+    questions.insert(1, question(&[3], vec![]));
+    questions.insert(3, question(&[5; 1500], responses(&[1])));
+    let mut reports = Vec::new();
+    decoder.score(&questions, &mut |done| reports.push(done), &JobCtx::detached()).unwrap();
+    assert!(reports.is_sorted(), "{reports:?}");
+    assert_eq!(reports.last(), Some(&questions.len()));
+    assert!(reports.len() > 3 && reports[0] < 60, "{reports:?}");
+}
+
+#[test]
+fn cancelled_scoring_ends_at_once() {
+    let decoder = Running::tiny(&TINY).decoder;
+    let cancel = CancelToken::default();
+    let job = JobCtx::new(cancel.clone(), &|_| {});
+    let questions: Vec<Question> =
+        (0..200).map(|i| question(&[5, 7 + i % 250], responses(&[30, 3]))).collect();
+    let mut reports = Vec::new();
+    let mut on_done = |done: usize| {
+        reports.push(done);
+        cancel.cancel();
+    };
+    let result = decoder.score(&questions, &mut on_done, &job);
+    assert!(matches!(result, Err(ModelError::Cancelled(_))));
+    assert_eq!(reports.len(), 1);
 }
 
 #[test]
 fn what_cannot_be_scored_is_refused() {
     let running = Running::tiny(&TINY);
     let job = JobCtx::detached();
-    let score = |prefix: &[u32], continuation: Vec<u32>, job: &JobCtx<'_>| {
-        running.decoder.log_probs(prefix, &[continuation], job)
+    let score = |prompt: &[u32], response: Vec<u32>, job: &JobCtx<'_>| {
+        running.decoder.score(&[question(prompt, vec![response])], &mut |_| {}, job)
     };
     assert!(matches!(score(&[], vec![1], &job), Err(ModelError::EmptyPrompt)));
     let tokens = some_tokens(250);
-    assert_eq!(score(&tokens, some_tokens(6), &job).unwrap()[0].len(), 6);
+    assert_eq!(score(&tokens, some_tokens(6), &job).unwrap()[0][0].len(), 6);
     let err = score(&tokens, some_tokens(7), &job).unwrap_err();
     assert_eq!(err.to_string(), "the conversation has 257 tokens, the model can take 256");
+    let config = &running.files.config;
+    assert!(config.check_context(256).is_ok());
+    assert_eq!(config.check_context(257).unwrap_err().to_string(), err.to_string());
     let beyond = VOCAB_SIZE as u32;
     for tokens in [vec![beyond], vec![beyond, 1]] {
         assert!(matches!(score(&[1], tokens, &job), Err(ModelError::Tensor(_))));
@@ -104,13 +205,12 @@ fn what_cannot_be_scored_is_refused() {
 fn weights_of_two_bytes_score_nearly_the_same() {
     let folder = tiny_model(&TINY).in_temp_dir();
     let files = ModelFiles::open(folder.path()).unwrap();
-    let score = |dtype| {
+    let scores = |dtype| {
         let decoder = Decoder::new(&files.config, &load(&files, dtype)).unwrap();
-        let found = decoder.log_probs(&some_tokens(9), &continuations(&[20]), &JobCtx::detached());
-        found.unwrap().concat()
+        score(&decoder, &[question(&some_tokens(9), responses(&[20]))])[0].concat()
     };
-    let found = score(meav_weights::Dtype::Bf16);
-    let expected = score(meav_weights::Dtype::F32);
+    let found = scores(meav_weights::Dtype::Bf16);
+    let expected = scores(meav_weights::Dtype::F32);
     assert_close(&found, &expected, tolerance::Q8_0_LOGITS);
     assert_ne!(found, expected);
 }
@@ -132,7 +232,7 @@ fn embeddings_are_scaled_by_a_factor_of_the_weights_type() {
             tensors.insert("model.embed_tokens.weight".to_owned(), scaled);
         }
         let decoder = Decoder::new(config, &tensors).unwrap();
-        decoder.log_probs(&[5], &continuations(&[9]), &JobCtx::detached()).unwrap().concat()
+        score(&decoder, &[question(&[5], responses(&[9]))])[0].concat()
     };
     let unscaled =
         Config { scaled_embeddings: false, tie_word_embeddings: false, ..files.config.clone() };
@@ -147,12 +247,26 @@ fn tokens_of(
     query: &str,
     response: &str,
 ) -> Result<[String; 2], ModelError> {
+    tokens_of_turns(change, &[("user", query)], response)
+}
+
+/// As [`tokens_of`], of a conversation of several turns: role and content of each.
+fn tokens_of_turns(
+    change: impl FnOnce(&mut ModelFolder),
+    turns: &[(&str, &str)],
+    response: &str,
+) -> Result<[String; 2], ModelError> {
     let mut model = tiny_model(&TINY);
     change(&mut model);
     let folder = model.in_temp_dir();
     let files = ModelFiles::open(folder.path()).unwrap();
     let template = files.compile_chat_template().unwrap();
-    let tokens = files.response_tokens(&template, query, response)?;
+    let message = |(role, content): &(&str, &str)| Message {
+        role: (*role).to_owned(),
+        content: (*content).to_owned(),
+    };
+    let messages: Vec<Message> = turns.iter().map(message).collect();
+    let tokens = files.response_tokens(&template, &messages, response)?;
     let text = |ids: &[u32]| files.tokenizer.decode(ids, false).unwrap();
     Ok([text(&tokens.prompt), text(&tokens.response)])
 }
@@ -170,6 +284,15 @@ fn response_is_what_follows_the_prompt_up_to_the_end_of_the_turn() {
         let found = tokens_of(|_| {}, query, response).unwrap();
         assert_eq!(found, [prompt(query), format!("{response}<|im_end|>")]);
     }
+}
+
+#[test]
+fn all_turns_stand_in_front_of_the_response() {
+    let turns = [("system", "be brief"), ("user", "hello"), ("assistant", "yes"), ("user", "why?")];
+    let found = tokens_of_turns(|_| {}, &turns, "the end").unwrap();
+    let turn = |(role, content): (&str, &str)| format!("<|im_start|>{role}\n{content}<|im_end|>\n");
+    let prompt = turns.map(turn).concat() + "<|im_start|>assistant\n";
+    assert_eq!(found, [prompt, "the end<|im_end|>".to_owned()]);
 }
 
 #[test]

@@ -1,0 +1,81 @@
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor};
+use rayon::prelude::*;
+
+use super::f32_slice;
+
+/// Adds `x` to `y`, in place.
+///
+/// candle's own addition leaves a thread waiting in a busy loop, which the next product could use.
+///
+/// # Shapes
+///
+/// Two of the same; contiguous and `f32`.
+pub(crate) fn add_to(y: &Tensor, x: &Tensor) -> Result<()> {
+    y.inplace_op2(x, &AddTo)
+}
+
+struct AddTo;
+
+impl InplaceOp2 for AddTo {
+    fn name(&self) -> &'static str {
+        "add-to"
+    }
+
+    fn cpu_fwd(
+        &self,
+        y: &mut CpuStorage,
+        y_layout: &Layout,
+        x: &CpuStorage,
+        x_layout: &Layout,
+    ) -> Result<()> {
+        /// Fewer are added sooner than another thread takes them.
+        const TASK: usize = 1 << 15;
+        if y_layout.shape() != x_layout.shape() {
+            candle_core::bail!("shapes {:?} and {:?} differ", y_layout.shape(), x_layout.shape());
+        }
+        let x = f32_slice(x, x_layout)?;
+        let (CpuStorage::F32(y), Some((start, end))) = (y, y_layout.contiguous_offsets()) else {
+            candle_core::bail!("what is added to must be contiguous and f32");
+        };
+        let y = &mut y[start..end];
+        if y.len() <= TASK {
+            add(y, x);
+        } else {
+            y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| add(y, x));
+        }
+        Ok(())
+    }
+}
+
+fn add(y: &mut [f32], x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += x;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn ramp(n: usize, scale: f32) -> Tensor {
+        let values: Vec<f32> = (0..n).map(|i| i as f32 * scale).collect();
+        Tensor::from_vec(values, (n / 4, 4), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn every_length_is_added_to_its_end() {
+        for n in [4, 1 << 15, (1 << 16) + 4] {
+            let y = ramp(n, 0.5);
+            let expected = (&y + ramp(n, 0.25)).unwrap();
+            add_to(&y, &ramp(n, 0.25)).unwrap();
+            assert!(y.to_vec2::<f32>().unwrap() == expected.to_vec2::<f32>().unwrap());
+        }
+    }
+
+    #[test]
+    fn other_shapes_are_refused() {
+        assert!(add_to(&ramp(8, 1.0), &ramp(4, 1.0)).is_err());
+    }
+}
