@@ -6,7 +6,8 @@ use std::path::Path;
 use half::f16;
 use meav_job::JobCtx;
 use meav_weights::{
-    Dtype, IntegerTensor, SafetensorsWriter, StoredDtype, StoredSpec, Weight, write_file_atomically,
+    Checkpoint, Dtype, IntegerTensor, SafetensorsWriter, StoredDtype, StoredSpec, Weight,
+    set_metadata, write_file_atomically,
 };
 use serde_json::json;
 
@@ -70,6 +71,24 @@ pub fn save_low_rank(
         }
         None => save(vector, Some(dtype), path, job),
     }
+}
+
+/// Writes into a vector's file where it was measured to lead; its tensors, and with them its
+/// fingerprint, stay as they are. `calibration` is JSON.
+///
+/// # Errors
+///
+/// [`VectorError::NotAVector`] for a file of something else; [`VectorError::Weights`] for one that
+/// can't be written. Then it is what it was.
+pub fn write_calibration(
+    path: &Path,
+    calibration: &str,
+    job: &JobCtx<'_>,
+) -> Result<(), VectorError> {
+    if !format::is_vector(&Checkpoint::open(path)?) {
+        return Err(VectorError::NotAVector { path: path.to_owned() });
+    }
+    Ok(set_metadata(path, key::CALIBRATION, calibration, job)?)
 }
 
 fn form(delta: &Delta) -> VectorKind {

@@ -20,6 +20,7 @@ mod gguf;
 mod integers;
 mod mapped_file;
 mod memory;
+mod metadata;
 mod network;
 mod safetensors_file;
 mod sharded_writer;
@@ -37,6 +38,7 @@ pub use integers::{IntegerDtype, IntegerTensor, Integers};
 pub use memory::{
     available_memory_bytes, process_anonymous_bytes, process_memory_bytes, total_memory_bytes,
 };
+pub use metadata::set_metadata;
 pub use network::{is_copied_head, is_weight};
 pub use safetensors_file::{SafetensorsWriter, StoredDtype, StoredSpec, TensorSpec};
 pub use sharded_writer::{DEFAULT_SHARD_BYTES, ShardedWriter};

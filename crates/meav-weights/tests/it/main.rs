@@ -13,5 +13,6 @@ mod gguf_families;
 mod gguf_writer;
 mod hostile_bytes;
 mod integers;
+mod metadata;
 mod safetensors_writer;
 mod sharded_writer;
