@@ -3,7 +3,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Comparison, Dtype, Message, Method, SamplingSpec, Setup};
+use crate::{
+    Calibration, Comparison, CrossDomain, Dtype, JudgeReport, JudgeSpec, Message, Method,
+    SamplingSpec, ScoreSpec, Secret, Setup, SplitSpec, Sweep, SweepSpec,
+};
 
 /// Names a job; picked by the client, never used twice in the life of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -84,6 +87,101 @@ pub enum JobSpec {
     PlanMemory(Setup),
     /// Measures; [`crate::Fact::Bench`].
     Bench(BenchSpec),
+    /// Says which level's responses a model prefers; [`crate::Fact::Scored`].
+    Score(Box<ScoreSpec>),
+    /// Scores along λ; [`crate::Fact::Sweep`] at the beginning and at the end, between them
+    /// [`crate::Fact::SweepPoint`]s, coarse steps first.
+    Sweep(Box<SweepSpec>),
+    /// Has a model answer and a judge say at which level; [`crate::Fact::Judged`].
+    Judge(Box<JudgeSpec>),
+    /// Writes a judgement as CSV, JSON or Markdown, by the ending of `out`;
+    /// [`crate::Fact::Written`].
+    ExportJudgement {
+        /// The judgement.
+        report: Box<JudgeReport>,
+        /// Where to.
+        out: ExportTarget,
+    },
+    /// The sweeps that were kept, newest first; [`crate::Fact::Sweeps`].
+    ListSweeps,
+    /// [`crate::Fact::Sweep`].
+    LoadSweep {
+        /// Which.
+        run: Uuid,
+    },
+    /// Forgets a sweep; [`crate::Fact::Sweeps`].
+    DeleteSweep {
+        /// Which.
+        run: Uuid,
+    },
+    /// Writes sweeps as CSV, JSON, Markdown, SVG or PNG, by the ending of `out`: one, or several
+    /// over each other; [`crate::Fact::Written`].
+    ExportSweeps {
+        /// The sweeps.
+        sweeps: Vec<Sweep>,
+        /// Where to.
+        out: ExportTarget,
+    },
+    /// Says how far each sweep's vector moves each level of each data set;
+    /// [`crate::Fact::CrossDomain`].
+    CrossDomain {
+        /// The sweeps.
+        sweeps: Vec<Sweep>,
+    },
+    /// Writes such a matrix as CSV, JSON, Markdown, SVG or PNG, by the ending of `out`;
+    /// [`crate::Fact::Written`].
+    ExportCrossDomain {
+        /// The matrix.
+        matrix: CrossDomain,
+        /// Where to.
+        out: ExportTarget,
+    },
+    /// Writes a calibration into its vector's file; [`crate::Fact::Written`].
+    WriteCalibration {
+        /// The vector's file.
+        vector: PathBuf,
+        /// What was measured.
+        calibration: Box<Calibration>,
+    },
+    /// The preference data that come with the demo; [`crate::Fact::DemoData`].
+    ListDemoData,
+    /// Reads a file of preference records; [`crate::Fact::Data`].
+    InspectData {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Some records of a file; [`crate::Fact::Records`].
+    ReadRecords {
+        /// The file.
+        path: PathBuf,
+        /// Only those in which these words are found, not minding case; empty for all.
+        search: String,
+        /// How many to leave out first.
+        start: usize,
+        /// The most records to read.
+        count: usize,
+    },
+    /// Cuts a file into parts; [`crate::Fact::Written`] for each.
+    SplitData(SplitSpec),
+    /// Says what a file for testing shares with one for training; [`crate::Fact::Leakage`].
+    FindLeakage {
+        /// The file for training.
+        train: PathBuf,
+        /// The file for testing.
+        test: PathBuf,
+    },
+    /// Keeps a judge's key in the system's secret store, or forgets it; [`crate::Fact::Key`].
+    KeepKey {
+        /// The judge's address.
+        address: String,
+        /// Its key; `None` to forget it.
+        key: Option<Secret>,
+    },
+    /// Whether there is a key for a judge; [`crate::Fact::Key`].
+    FindKey {
+        /// The judge's address.
+        address: String,
+    },
     /// [`crate::Fact::Chat`].
     LoadChat {
         /// Which; `None` for the last one spoken in.
@@ -344,6 +442,13 @@ pub enum BenchSpec {
     Decode {
         /// The model and vectors; the dtype is not looked at.
         setup: Setup,
+    },
+    /// Preference records scored together, against one forward pass for each response.
+    Score {
+        /// The model and vectors.
+        setup: Setup,
+        /// Files of preference records.
+        data: Vec<PathBuf>,
     },
 }
 

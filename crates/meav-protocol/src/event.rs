@@ -3,9 +3,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Chat, ChatHit, ChatSummary, Comparison, CompressReport, Dtype, JobId, MemoryPlan, MessageState,
-    OpenedRecipe, Outcome, RecipeStamp, SeparateReport,
+    Calibration, Chat, ChatHit, ChatSummary, Comparison, CompressReport, CrossDomain, DataReport,
+    Dtype, JobId, JudgeReport, LeakageReport, MemoryPlan, MessageState, OpenedRecipe, Outcome,
+    RecipeStamp, RecordPage, ScoreReport, SeparateReport, Sweep, SweepPoint, SweepSummary,
 };
+use uuid::Uuid;
 
 /// What the engine tells its client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,8 +76,14 @@ pub enum Stage {
     Separating,
     /// Looking at several vectors side by side.
     Comparing,
+    /// Reading preference records.
+    ReadingData,
     /// Asking a model how likely texts are.
     Scoring,
+    /// Answering the queries of a data set.
+    Answering,
+    /// Asking a judge.
+    Judging,
     /// Writing a file.
     Writing,
     /// Timing.
@@ -115,6 +123,45 @@ pub enum Fact {
     Compressed(CompressReport),
     /// How much a vector shares with others.
     Separated(SeparateReport),
+    /// What a model prefers.
+    Scored(Box<ScoreReport>),
+    /// A sweep as far as it has come.
+    Sweep(Box<Sweep>),
+    /// One more λ of a sweep.
+    SweepPoint {
+        /// Which sweep.
+        run: Uuid,
+        /// What was measured there.
+        point: Box<SweepPoint>,
+    },
+    /// The sweeps that were kept, newest first.
+    Sweeps(Vec<SweepSummary>),
+    /// What a sweep has told of a vector; kept, and found again with the vector.
+    Calibrated {
+        /// The vector's file.
+        file: PathBuf,
+        /// Where it leads to which level.
+        calibration: Box<Calibration>,
+    },
+    /// How far vectors move the levels of data sets.
+    CrossDomain(CrossDomain),
+    /// What a judge said of answers.
+    Judged(Box<JudgeReport>),
+    /// What a file of preference records holds.
+    Data(Box<DataReport>),
+    /// Some records of a file.
+    Records(RecordPage),
+    /// What two files share.
+    Leakage(LeakageReport),
+    /// The preference data that come with the demo.
+    DemoData(Vec<PathBuf>),
+    /// Whether there is a key for a judge.
+    Key {
+        /// The judge's address.
+        address: String,
+        /// Whether it is in the system's secret store.
+        is_kept: bool,
+    },
     /// How vectors get in each other's way.
     Compared(Comparison),
     /// A recipe that was read.
@@ -190,6 +237,8 @@ pub struct VectorInfo {
     pub tensors: usize,
     /// Whether it was made from this base; `None` if the file doesn't say.
     pub base_matches: Option<bool>,
+    /// Where it leads to which level, if that was measured on this base.
+    pub calibration: Option<Box<Calibration>>,
 }
 
 /// The end of an answer.
@@ -254,6 +303,8 @@ pub enum FileKind {
     Vector,
     /// A recipe without weights; [`crate::JobSpec::OpenRecipe`].
     Recipe,
+    /// Preference records; [`crate::JobSpec::InspectData`].
+    Data,
 }
 
 /// What a file is, in words.

@@ -10,12 +10,16 @@
 
 mod chat;
 mod command;
+mod data;
 mod event;
 mod frame;
+mod judge;
 mod method;
 mod outcome;
 mod report;
+mod scores;
 mod setup;
+mod sweep;
 
 pub use chat::{Chat, ChatHit, ChatSummary, Message, MessageState, Role};
 pub use command::{
@@ -23,18 +27,34 @@ pub use command::{
     MergeFormat, MergeSpec, Probe, SeededKind, VectorCompress, VectorExtract, VectorImport,
     VectorSeparate,
 };
+pub use data::{
+    DataProblem, DataRecord, DataReport, LeakageReport, LengthSummary, MeasureSummary, RecordPage,
+    SplitSpec,
+};
 pub use event::{
     AuditEntry, BenchReport, Description, Event, Fact, FileKind, FinishReason, LoadedModel,
     Measure, MemoryUse, Reply, ReplyFigures, Stage, VectorInfo,
 };
 pub use frame::{FrameError, MAX_FRAME_BYTES, read_frame, write_frame};
+pub use judge::{
+    Judge, JudgeReport, JudgeSpec, JudgedAnswer, JudgedPair, JudgedRecipe, LevelDescription,
+    Rubric, Secret,
+};
 pub use method::{Method, ModuleKind, Scope};
 pub use outcome::{Outcome, Remedy, UserError};
 pub use report::{
     ComparedVector, Comparison, ComparisonCell, ComparisonPair, CompressReport, LogProbShift,
     MemoryPlan, MissingPart, OpenedRecipe, Place, PlanChange, PlanPart, SeparateReport, WayOut,
 };
+pub use scores::{
+    DatasetScores, InstructionTurn, LengthOnly, MeasureName, Prompting, PromptingScores,
+    RecordScores, ResponseScores, ScoreKind, ScoreReport, ScoreSpec, Shares,
+};
 pub use setup::{Dtype, RecipeStamp, SamplingSpec, Setup, StampTerm, VectorTerm};
+pub use sweep::{
+    Calibration, CalibrationPoint, CrossColumn, CrossDomain, LambdaRange, Movement,
+    ParseRangeError, RunState, Sweep, SweepPoint, SweepSpec, SweepSummary, SweptData,
+};
 
 /// Incremented with every change that older peers can't read.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
