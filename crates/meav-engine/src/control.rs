@@ -13,6 +13,8 @@ pub(crate) enum Input {
     Command(Command),
     /// From the worker.
     Done(JobId, Outcome),
+    /// From the worker: the job has made room and will go on with what it has.
+    MadeRoom(Queued),
     /// The client has gone.
     Closed,
 }
@@ -29,8 +31,23 @@ pub(crate) struct Control {
     work: SyncSender<Queued>,
     workspace: SyncSender<(JobId, JobSpec)>,
     outbox: Outbox,
+    /// What somebody waits for, oldest first.
     queue: VecDeque<Queued>,
-    running: Option<(JobId, CancelToken)>,
+    /// What takes long and makes room for all of that.
+    background: VecDeque<Queued>,
+    running: Option<Started>,
+}
+
+/// The job that the worker is on.
+struct Started {
+    job_id: JobId,
+    cancel: CancelToken,
+    in_background: bool,
+}
+
+/// Whether a job may wait while others run, and can be interrupted without losing anything.
+fn is_background(spec: &JobSpec) -> bool {
+    matches!(spec, JobSpec::Score(_) | JobSpec::Sweep(_) | JobSpec::Judge(_))
 }
 
 impl Control {
@@ -39,7 +56,8 @@ impl Control {
         workspace: SyncSender<(JobId, JobSpec)>,
         outbox: Outbox,
     ) -> Self {
-        Self { work, workspace, outbox, queue: VecDeque::new(), running: None }
+        let (queue, background) = (VecDeque::new(), VecDeque::new());
+        Self { work, workspace, outbox, queue, background, running: None }
     }
 
     /// Runs until the client has gone and the running job has ended.
@@ -52,9 +70,15 @@ impl Control {
                     self.outbox.send(Event::Finished { job_id, outcome });
                     self.running = None;
                 }
+                Input::MadeRoom(job) => {
+                    self.running = None;
+                    // It was cancelled while it made room: it is to end at once.
+                    let is_over = job.cancel.is_cancelled();
+                    let queue = if is_over { &mut self.queue } else { &mut self.background };
+                    queue.push_front(job);
+                }
                 Input::Closed => {
-                    self.queue.clear();
-                    if let Some((_, cancel)) = &self.running {
+                    if let Some(Started { cancel, .. }) = &self.running {
                         cancel.cancel();
                     }
                     return;
@@ -75,7 +99,16 @@ impl Control {
         if matches!(spec, JobSpec::Prepare(_)) {
             self.drop_waiting_recipes();
         }
-        self.queue.push_back(Queued { job_id, spec, cancel: CancelToken::default() });
+        let is_background = is_background(&spec);
+        let job = Queued { job_id, spec, cancel: CancelToken::default() };
+        if is_background {
+            self.background.push_back(job);
+            return;
+        }
+        self.queue.push_back(job);
+        if let Some(Started { cancel, in_background: true, .. }) = &self.running {
+            cancel.make_room();
+        }
     }
 
     /// A knob that is dragged sends recipes faster than they can be merged: only the newest counts.
@@ -90,12 +123,19 @@ impl Control {
 
     fn cancel(&mut self, job_id: JobId) {
         match &self.running {
-            Some((running, cancel)) if *running == job_id => cancel.cancel(),
+            Some(Started { job_id: running, cancel, .. }) if *running == job_id => cancel.cancel(),
             _ => {
                 let before = self.queue.len();
                 self.queue.retain(|job| job.job_id != job_id);
                 if self.queue.len() < before {
                     self.finish_cancelled(job_id);
+                }
+                // It may hold something already, which it gives up at its first tick.
+                if let Some(at) = self.background.iter().position(|job| job.job_id == job_id)
+                    && let Some(job) = self.background.remove(at)
+                {
+                    job.cancel.cancel();
+                    self.queue.push_front(job);
                 }
             }
         }
@@ -109,8 +149,12 @@ impl Control {
         if self.running.is_some() {
             return;
         }
-        if let Some(job) = self.queue.pop_front() {
-            self.running = Some((job.job_id, job.cancel.clone()));
+        if let Some(job) = self.queue.pop_front().or_else(|| self.background.pop_front()) {
+            self.running = Some(Started {
+                job_id: job.job_id,
+                cancel: job.cancel.clone(),
+                in_background: is_background(&job.spec),
+            });
             if self.work.send(job).is_err() {
                 tracing::error!("the worker has gone");
             }

@@ -1,15 +1,17 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use meav_data::DataError;
+use meav_data::{DataError, SplitError};
+use meav_eval::judge::{EndpointError, InvalidAddress, InvalidKey, RubricError};
 use meav_job::Cancelled;
 use meav_model::{GgufExportError, ModelError};
-use meav_protocol::PlanPart;
+use meav_protocol::{LambdaRange, PlanPart};
 use meav_vector::VectorError;
 use meav_weights::WeightsError;
 
 use crate::jobs::FetchError;
 use crate::recipe_file::RecipeFileError;
+use crate::secrets::SecretsError;
 use crate::workspace::WorkspaceError;
 
 /// Why a job failed.
@@ -88,6 +90,42 @@ pub(crate) enum EngineError {
     /// A model can't be written as a GGUF.
     #[error("{path:?} cannot be written as a GGUF")]
     GgufExport { path: PathBuf, source: GgufExportError },
+    /// Preferences are asked for without records to ask about.
+    #[error("no data")]
+    NoData,
+    /// A model's log-probabilities are infinite, or no numbers.
+    #[error("the log-probabilities are no numbers under {recipe}")]
+    NoNumbers { recipe: String },
+    /// A range of λ holds none.
+    #[error("the range {range} holds no λ")]
+    EmptyRange { range: LambdaRange },
+    /// A sweep names a vector that it does not have.
+    #[error("no vector is swept")]
+    NothingSwept,
+    /// A sweep is to go on with other settings.
+    #[error("the sweep begun {started} was of something else")]
+    OtherSweep { started: String },
+    /// A file can't be cut into parts.
+    #[error("cannot split {path:?}")]
+    Split { path: PathBuf, source: SplitError },
+    /// A vector is no file that can say more about itself.
+    #[error("{path:?} cannot hold a calibration")]
+    NoPlaceForCalibration { path: PathBuf },
+    /// A rubric can't be judged by.
+    #[error(transparent)]
+    Rubric(#[from] RubricError),
+    /// A judge's server gave no answer.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// What was given as a judge's address is none.
+    #[error(transparent)]
+    Address(#[from] InvalidAddress),
+    /// What was given as a judge's key can be none.
+    #[error(transparent)]
+    Key(#[from] InvalidKey),
+    /// The system's secret store can't be used.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     /// A bug in a job; the log has more.
     #[error("{message}")]
     Panicked { message: String, log: Option<PathBuf> },

@@ -1,5 +1,5 @@
-use std::env;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use directories::ProjectDirs;
 
@@ -14,7 +14,8 @@ pub struct Folders {
     pub workspace: PathBuf,
     /// Log files.
     pub logs: PathBuf,
-    /// The vectors that come with the demo, where they are installed.
+    /// The vectors that come with the demo, where they are installed; its data lie in the folder
+    /// `data` there.
     pub demo_vectors: Option<PathBuf>,
 }
 
@@ -72,6 +73,28 @@ impl Folders {
             }
             _ => given.to_owned(),
         }
+    }
+
+    /// The path of a data file: as given, or that of demo data for a bare name such as
+    /// `medical.test`.
+    pub(crate) fn data(&self, given: &Path) -> PathBuf {
+        let is_bare_name = given.components().count() == 1 && !given.exists();
+        let named = |path: &PathBuf| {
+            path.file_name() == given.file_name() || path.file_stem() == given.file_name()
+        };
+        let found = self.demo_data().into_iter().find(|path| is_bare_name && named(path));
+        found.unwrap_or_else(|| given.to_owned())
+    }
+
+    /// The preference data that come with the demo, by name.
+    pub(crate) fn demo_data(&self) -> Vec<PathBuf> {
+        let Some(folder) = &self.demo_vectors else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(folder.join("data")) else { return Vec::new() };
+        let mut files: Vec<PathBuf> =
+            entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        files.retain(|path| path.extension().is_some_and(|it| it == "jsonl"));
+        files.sort();
+        files
     }
 }
 

@@ -4,6 +4,7 @@
 //! never listens, *workspace* answers from the database while the worker is busy, and one writes
 //! events. A job sees that it is to end at its ticks ([`meav_job::JobCtx`]).
 
+mod background;
 mod control;
 mod convert;
 mod disk;
@@ -11,12 +12,15 @@ mod error;
 mod figures;
 mod folders;
 mod jobs;
+mod judges;
 mod loaded;
+mod measuring;
 mod one_line;
 mod outbox;
 mod plan;
 mod probe;
 mod recipe_file;
+mod secrets;
 mod serve;
 mod vector_out;
 mod words;

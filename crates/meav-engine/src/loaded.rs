@@ -5,8 +5,8 @@ use std::time::Instant;
 use candle_core::Device;
 use meav_model::{ChatTemplate, Decoder, Generator, ModelFiles, vocabulary_fingerprint};
 use meav_protocol::{
-    Dtype, Fact, LoadedModel, MemoryUse, Place, PlanChange, PlanPart, RecipeStamp, Setup, Stage,
-    StampTerm, VectorInfo, VectorTerm,
+    Calibration, Dtype, Fact, LoadedModel, MemoryUse, Place, PlanChange, PlanPart, RecipeStamp,
+    Setup, Stage, StampTerm, VectorInfo, VectorTerm,
 };
 use meav_vector::{AlignmentVector, LiveWeights, Recipe, Term, VectorError};
 use meav_weights::{
@@ -21,7 +21,10 @@ use crate::error::EngineError;
 use crate::one_line::{NAME_CHARS, one_line};
 use crate::plan::{PlannedVector, plan, planned_vector};
 use crate::worker::{Running, Worker};
-use crate::workspace::FileStamp;
+use crate::workspace::{FileStamp, Workspace};
+
+/// A calibration of thousands of points is shorter.
+const MAX_CALIBRATION_BYTES: usize = 1 << 20;
 
 /// A model in memory.
 pub(crate) struct Loaded {
@@ -31,8 +34,8 @@ pub(crate) struct Loaded {
     pub(crate) template: Option<ChatTemplate>,
     pub(crate) decoder: Decoder,
     pub(crate) generator: Generator,
-    live: LiveWeights,
-    base: Fingerprint,
+    pub(crate) live: LiveWeights,
+    pub(crate) base: Fingerprint,
     tokenizer: Fingerprint,
     /// Vectors that were read, by what they were read from.
     vectors: Vec<(FileStamp, Arc<AlignmentVector>)>,
@@ -58,7 +61,17 @@ impl Worker {
             let files = ModelFiles::open(&source.0)?;
             // Two models at once may be more than memory holds.
             self.unload(running.job_id);
-            check_memory(&files, setup.dtype, &self.planned_vectors(&setup.vectors))?;
+            let vectors = self.planned_vectors(&setup.vectors);
+            if check_memory(&files, setup.dtype, &vectors).is_err() {
+                // What waits in the background begins again when it goes on, a sweep with the points
+                // that it has.
+                if self.background.take().is_some() {
+                    let note = "memory does not hold two models: the measurement in the background \
+                                begins again afterwards, a sweep with the points that it has";
+                    running.fact(Fact::Note(note.to_owned()));
+                }
+                check_memory(&files, setup.dtype, &vectors)?;
+            }
             self.loaded = Some(self.load(source, files, dtype, running)?);
         }
         let load_secs = started.elapsed().as_secs_f64();
@@ -82,7 +95,7 @@ impl Worker {
             context: loaded.files.config.max_position_embeddings,
             dtype: setup.dtype,
             recipe: stamp.clone(),
-            vectors: terms.iter().map(|term| loaded.vector_info(&term.vector)).collect(),
+            vectors: terms.iter().map(|term| self.vector_info(loaded, &term.vector)).collect(),
             load_secs,
             merge_secs: merging.elapsed().as_secs_f64(),
             memory: memory_use(),
@@ -91,8 +104,28 @@ impl Worker {
         Ok(stamp)
     }
 
-    fn load(
+    /// Loads a model apart from the one that is talked to, which goes only where memory does not
+    /// hold both.
+    pub(crate) fn load_apart(
         &mut self,
+        setup: &Setup,
+        running: &Running<'_>,
+    ) -> Result<(Loaded, Vec<Term>), EngineError> {
+        refuse_non_finite(&setup.vectors)?;
+        let dtype = compute_dtype(setup.dtype)?;
+        let path = self.folders.model(&setup.model)?;
+        let source = (path.clone(), FileStamp::of_model(&path), setup.dtype);
+        let files = ModelFiles::open(&path)?;
+        let terms = self.open_terms(&setup.vectors, &files, running)?;
+        if check_memory(&files, setup.dtype, &[]).is_err() {
+            self.unload(running.job_id);
+            check_memory(&files, setup.dtype, &[])?;
+        }
+        Ok((self.load(source, files, dtype, running)?, terms))
+    }
+
+    fn load(
+        &self,
         source: (PathBuf, FileStamp, Dtype),
         files: ModelFiles,
         dtype: meav_weights::Dtype,
@@ -243,6 +276,43 @@ impl Worker {
             .collect()
     }
 
+    fn vector_info(&self, loaded: &Loaded, vector: &AlignmentVector) -> VectorInfo {
+        VectorInfo {
+            domain: one_line(&vector.origin.domain, NAME_CHARS),
+            file: vector.path.clone(),
+            fingerprint: vector.fingerprint.to_string(),
+            kind: kind_name(vector.kind).to_owned(),
+            size_bytes: vector.size_bytes(),
+            tensors: vector.deltas.len(),
+            base_matches: vector.origin.base_fingerprint.map(|base| base == loaded.base),
+            calibration: self.calibration(vector, loaded.base).map(Box::new),
+        }
+    }
+
+    /// Where a vector leads on a base: as measured here, or as its file says.
+    fn calibration(&self, vector: &AlignmentVector, base: Fingerprint) -> Option<Calibration> {
+        let base = base.to_string();
+        let kept = |workspace: &Workspace| {
+            workspace.calibration(&vector.fingerprint.to_string(), &base).unwrap_or_else(|err| {
+                tracing::warn!("a calibration is lost: {err}");
+                None
+            })
+        };
+        let in_file = || {
+            let text = vector.origin.calibration.as_deref()?;
+            // From anywhere: it is read at every turn of a knob.
+            let text = Some(text).filter(|text| text.len() <= MAX_CALIBRATION_BYTES)?;
+            serde_json::from_str(text).ok().filter(|it: &Calibration| it.base == base)
+        };
+        let found = self.workspace.as_ref().ok().and_then(kept).or_else(in_file)?;
+        Some(found).filter(Calibration::is_sound).map(|found| Calibration {
+            model: one_line(&found.model, NAME_CHARS),
+            data: one_line(&found.data, NAME_CHARS),
+            levels: found.levels.iter().map(|level| one_line(level, NAME_CHARS)).collect(),
+            ..found
+        })
+    }
+
     /// Keeps the recipe and its use.
     fn record_recipe(&mut self, stamp: &RecipeStamp, running: &Running<'_>) {
         let workspace = match &self.workspace {
@@ -266,16 +336,10 @@ impl Loaded {
         stamp(self.base, dtype, &self.files.name, self.live.method(), self.live.applied())
     }
 
-    fn vector_info(&self, vector: &AlignmentVector) -> VectorInfo {
-        VectorInfo {
-            domain: one_line(&vector.origin.domain, NAME_CHARS),
-            file: vector.path.clone(),
-            fingerprint: vector.fingerprint.to_string(),
-            kind: kind_name(vector.kind).to_owned(),
-            size_bytes: vector.size_bytes(),
-            tensors: vector.deltas.len(),
-            base_matches: vector.origin.base_fingerprint.map(|base| base == self.base),
-        }
+    /// The recipe that `terms` make of it.
+    pub(crate) fn recipe(&self, method: meav_vector::Method, terms: &[Term]) -> RecipeStamp {
+        let active: Vec<Term> = terms.iter().filter(|term| term.is_active()).cloned().collect();
+        stamp(self.base, weights_dtype(self.source.2), &self.files.name, method, &active)
     }
 
     fn notes(&self, terms: &[Term]) -> Vec<String> {

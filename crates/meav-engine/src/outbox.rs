@@ -68,5 +68,12 @@ pub(crate) fn write_events(
     events: &Receiver<Event>,
     writer: &mut impl Write,
 ) -> Result<(), FrameError> {
-    events.iter().try_for_each(|event| write_frame(writer, &event))
+    events.iter().try_for_each(|event| match write_frame(writer, &event) {
+        // One report that is too long is no reason to end everything.
+        Err(FrameError::TooLong { bytes }) => {
+            tracing::error!("an event of {bytes} bytes is not sent");
+            Ok(())
+        }
+        written => written,
+    })
 }

@@ -3,36 +3,31 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use meav_data::read_jsonl;
+use meav_eval::{QuestionSet, RawScore};
 use meav_job::JobCtx;
-use meav_model::{ChatTemplate, Decoder, ModelFiles, mean_log_prob};
+use meav_model::{Decoder, ModelFiles};
 use meav_protocol::{Dtype, LogProbShift, Probe, Stage};
 use meav_vector::{AlignmentVector, LiveWeights, Method, Term};
 
 use crate::error::EngineError;
 use crate::loaded::check_memory;
+use crate::measuring::{file_name, note_problems, read_data};
 use crate::worker::{Running, Worker};
 
 /// Where the two vectors are compared.
 const COEFFICIENTS: [f64; 5] = [-1.5, -1.0, 0.5, 1.0, 1.5];
 
-/// A query's tokens, and those of its responses.
-struct Question {
-    prompt: Vec<u32>,
-    responses: Vec<Vec<u32>>,
-}
-
 /// A model that is not loaded yet, and what it will be asked.
 pub(crate) struct Questions {
     files: ModelFiles,
-    questions: Vec<Question>,
+    questions: Vec<QuestionSet>,
 }
 
 /// A model in `f32`, and what it is asked.
 pub(crate) struct ProbeModel {
     live: LiveWeights,
     decoder: Decoder,
-    questions: Vec<Question>,
+    questions: Vec<QuestionSet>,
     /// Passes over the questions that are done.
     passes: usize,
 }
@@ -59,9 +54,13 @@ impl Questions {
         let template = files.compile_chat_template()?;
         let mut questions = Vec::new();
         for path in &probe.data {
-            for record in read_jsonl(path, probe.limit)? {
-                questions.push(question(&files, &template, &record)?);
-            }
+            let dataset = read_data(worker, path, probe.limit, running)?;
+            let name = file_name(&dataset.path);
+            let set = running.stage(Stage::ReadingData, |job| {
+                QuestionSet::new(&name, &dataset, &files, &template, None, job)
+            })?;
+            note_problems(&dataset, &set, running);
+            questions.push(set);
         }
         worker.unload(running.job_id);
         check_memory(&files, Dtype::F32, &[])?;
@@ -102,34 +101,22 @@ impl ProbeModel {
     }
 
     fn score(&mut self, terms: &[Term], job: &JobCtx<'_>) -> Result<Vec<f64>, EngineError> {
-        let total = (1 + 2 * COEFFICIENTS.len()) * self.questions.len();
+        let per_pass: usize = self.questions.iter().map(QuestionSet::len).sum();
+        let total = (1 + 2 * COEFFICIENTS.len()) * per_pass;
         // Inside, layers would tell their own progress.
         let quiet = job.without_progress();
         self.live.apply(Method::TaskArithmetic, terms, &quiet)?;
+        let mut done = self.passes * per_pass;
         let mut scores = Vec::new();
-        for (index, Question { prompt, responses }) in self.questions.iter().enumerate() {
-            job.tick(self.passes * self.questions.len() + index, total)?;
-            let log_probs = self.decoder.log_probs(prompt, responses, &quiet)?;
-            scores.extend(log_probs.iter().map(|log_probs| mean_log_prob(log_probs)));
+        for set in &self.questions {
+            let mut answers = Vec::new();
+            set.ask(&self.decoder, &mut answers, |n| job.report(done + n, total), &quiet)?;
+            scores.extend(answers.iter().flatten().map(RawScore::mean_log_prob));
+            done += set.len();
         }
         self.passes += 1;
         Ok(scores)
     }
-}
-
-fn question(
-    files: &ModelFiles,
-    template: &ChatTemplate,
-    record: &meav_data::Record,
-) -> Result<Question, EngineError> {
-    let mut prompt = Vec::new();
-    let mut responses = Vec::new();
-    for response in &record.responses {
-        let tokens = files.response_tokens(template, &record.query, &response.text)?;
-        prompt = tokens.prompt;
-        responses.push(tokens.response);
-    }
-    Ok(Question { prompt, responses })
 }
 
 fn shift(coefficient: f64, base: &[f64], whole: &[f64], small: &[f64]) -> LogProbShift {

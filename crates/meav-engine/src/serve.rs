@@ -66,7 +66,7 @@ pub fn serve(
         let _gone = commands.send(Input::Closed);
     })?;
     let (work, queue) = sync_channel(1);
-    let librarian = Librarian::new(&folders.workspace, outbox.clone(), log.clone());
+    let librarian = Librarian::new(folders.clone(), outbox.clone(), log.clone());
     let worker = Worker::new(folders.clone(), outbox.clone(), log);
     let done = inbox.clone();
     let working = spawn("worker", move || worker.run(&queue, &done))?;

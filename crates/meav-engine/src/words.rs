@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use meav_data::DataError;
+use meav_eval::judge::EndpointError;
 use meav_model::ModelError;
 use meav_protocol::{Outcome, PlanPart, Remedy, UserError};
 use meav_vector::VectorError;
@@ -66,6 +67,8 @@ pub(crate) fn is_cancelled(err: &EngineError) -> bool {
                 VectorError::Cancelled(_) | VectorError::Weights(WeightsError::Cancelled(_))
             )
             | EngineError::Weights(WeightsError::Cancelled(_))
+            | EngineError::Data(DataError::Cancelled(_))
+            | EngineError::Endpoint(EndpointError::Cancelled(_))
             | EngineError::Fetch(
                 FetchError::Cancelled(_) | FetchError::Weights(WeightsError::Cancelled(_))
             )
@@ -108,29 +111,7 @@ fn describe(err: &EngineError) -> Words {
         EngineError::HalfOnCpu => {
             words("Models do not run in f16 on the CPU", "Choose bf16 or f32")
         }
-        EngineError::OutOfMemory { needed, available, parts, .. } => {
-            let part = |part: &PlanPart| format!("{} {}", part.name, gigabytes(part.bytes));
-            let parts: Vec<_> = parts.iter().map(part).collect();
-            words(
-                format!(
-                    "{} of memory are needed, {} are free: {}",
-                    gigabytes(*needed),
-                    gigabytes(*available),
-                    parts.join(", ")
-                ),
-                "Close other programs, choose bf16, or take a smaller model; the memory plan says \
-                 what would help",
-            )
-        }
-        EngineError::DiskFull { path, needed, available } => words(
-            format!(
-                "Not enough disk space for {}: {} are needed, {} are free",
-                path.display(),
-                gigabytes(*needed),
-                gigabytes(*available)
-            ),
-            "Free some space or write to another disk; nothing was written",
-        ),
+        EngineError::OutOfMemory { .. } | EngineError::DiskFull { .. } => room(err),
         EngineError::WouldReplace { path } => words(
             format!("{} is there already", path.display()),
             "Choose another name; it was left as it is",
@@ -164,11 +145,111 @@ fn describe(err: &EngineError) -> Words {
         EngineError::TooFewVectors { .. } => {
             words("There is nothing to compare with", "Choose two or more vectors")
         }
+        EngineError::NoData
+        | EngineError::NoNumbers { .. }
+        | EngineError::EmptyRange { .. }
+        | EngineError::NothingSwept
+        | EngineError::OtherSweep { .. }
+        | EngineError::Split { .. }
+        | EngineError::NoPlaceForCalibration { .. } => evaluation(err),
+        EngineError::Rubric(_)
+        | EngineError::Endpoint(_)
+        | EngineError::Address(_)
+        | EngineError::Key(_)
+        | EngineError::Secrets(_) => judging(err),
         EngineError::Panicked { log, .. } => {
             let log = log.as_ref().map(|path| format!(", with the log {}", path.display()));
             words("Internal error", format!("Please report it{}", log.unwrap_or_default()))
         }
         EngineError::Cancelled(_) => ("Cancelled".to_owned(), None),
+    }
+}
+
+/// What there is too little of.
+fn room(err: &EngineError) -> Words {
+    match err {
+        EngineError::OutOfMemory { needed, available, parts, .. } => {
+            let part = |part: &PlanPart| format!("{} {}", part.name, gigabytes(part.bytes));
+            let parts: Vec<_> = parts.iter().map(part).collect();
+            words(
+                format!(
+                    "{} of memory are needed, {} are free: {}",
+                    gigabytes(*needed),
+                    gigabytes(*available),
+                    parts.join(", ")
+                ),
+                "Close other programs, choose bf16, or take a smaller model; the memory plan says \
+                 what would help",
+            )
+        }
+        EngineError::DiskFull { path, needed, available } => words(
+            format!(
+                "Not enough disk space for {}: {} are needed, {} are free",
+                path.display(),
+                gigabytes(*needed),
+                gigabytes(*available)
+            ),
+            "Free some space or write to another disk; nothing was written",
+        ),
+        err => (capitalised(&err.to_string()), None),
+    }
+}
+
+/// Why there is no judge.
+fn judging(err: &EngineError) -> Words {
+    match err {
+        EngineError::Rubric(err) => {
+            words(capitalised(&err.to_string()), "Mend the rubric and start again")
+        }
+        EngineError::Endpoint(err) => words(
+            capitalised(&source_chain(err)),
+            "Check the address, the model and the key, and whether the server is there",
+        ),
+        EngineError::Address(err) => {
+            words(capitalised(&source_chain(err)), "Give the address as https://host/v1")
+        }
+        EngineError::Key(err) => {
+            words(capitalised(&source_chain(err)), "Paste the key again, and nothing else")
+        }
+        EngineError::Secrets(err) => words(
+            capitalised(&source_chain(err)),
+            "Without a secret store, give the key in the environment variable MEAV_JUDGE_KEY",
+        ),
+        err => (capitalised(&err.to_string()), None),
+    }
+}
+
+/// What can't be measured, cut or written down.
+fn evaluation(err: &EngineError) -> Words {
+    match err {
+        EngineError::NoData => words(
+            "There is no data to measure on",
+            "Name a file of preference records, such as medical.test, which comes with the demo",
+        ),
+        EngineError::NoNumbers { recipe } => words(
+            format!("Under {recipe} the model's log-probabilities are no numbers"),
+            "Take smaller λ: the weights have grown beyond what they can hold",
+        ),
+        EngineError::EmptyRange { range } => words(
+            format!("The range {range} holds no λ"),
+            "Give the lower end, the upper end and a step above 0, such as -1.5:1.5:0.1",
+        ),
+        EngineError::NothingSwept => {
+            words("No vector was named to be swept", "Choose one of the vectors")
+        }
+        EngineError::OtherSweep { started } => words(
+            format!("The sweep begun {started} was of another model, vector or data"),
+            "Begin a new one",
+        ),
+        EngineError::Split { path, source } => words(
+            format!("{} cannot be cut into parts: {source}", path.display()),
+            "Choose other shares",
+        ),
+        EngineError::NoPlaceForCalibration { path } => words(
+            format!("{} is a folder, which can't hold a calibration", path.display()),
+            "Import the adapter as a vector file first",
+        ),
+        err => (capitalised(&err.to_string()), None),
     }
 }
 
@@ -288,11 +369,17 @@ fn last_line(text: &str) -> &str {
 fn data(err: &DataError) -> Words {
     match err {
         DataError::Read { path, source } => reading(path, source),
-        DataError::Line { path, line, source } => words(
-            format!("Line {line} of {} is no preference record: {source}", path.display()),
-            "Mend or remove the line",
+        DataError::NoRecords { path, unit, line, source } => words(
+            format!(
+                "{} has no record that can be used; on {unit} {line}, {source}",
+                path.display()
+            ),
+            "Each record needs a query and its responses; the user guide shows the shapes",
         ),
-        err => words(capitalised(&err.to_string()), "Choose a file of preference records, JSONL"),
+        err => words(
+            capitalised(&source_chain(err)),
+            "Choose a file of preference records: JSONL, JSON, CSV or Parquet",
+        ),
     }
 }
 
@@ -447,6 +534,9 @@ fn workspace(err: &WorkspaceError) -> Words {
         WorkspaceError::NoChats => words("There is no chat yet", "Ask something first"),
         WorkspaceError::NoMessage { .. } => {
             words("That message is not in this chat", "Load the chat again")
+        }
+        WorkspaceError::NoSweep { .. } => {
+            words("There is no such sweep", "It may have been deleted; begin a new one")
         }
         WorkspaceError::EmptyTitle => words("A chat needs a title", "Type at least one letter"),
     }

@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use jiff::Timestamp;
+use meav_data::Dataset;
 use meav_job::{CancelToken, JobCtx, Progress};
 use meav_protocol::{Fact, JobId, JobSpec, RecipeStamp, Stage};
 
+use crate::background::Background;
 use crate::control::{Input, Queued};
 use crate::error::EngineError;
 use crate::folders::Folders;
 use crate::jobs;
 use crate::loaded::Loaded;
 use crate::outbox::Outbox;
-use crate::words::{into_outcome, source_chain};
-use crate::workspace::{Workspace, WorkspaceError};
+use crate::words::{into_outcome, is_cancelled, source_chain};
+use crate::workspace::{FileStamp, Workspace, WorkspaceError};
 
 /// Computes, one job after another, and keeps the model between them.
 pub(crate) struct Worker {
@@ -24,6 +26,10 @@ pub(crate) struct Worker {
     /// Nothing is kept where the workspace can't be opened, which each job says and tries again.
     pub(crate) workspace: Result<Workspace, WorkspaceError>,
     pub(crate) loaded: Option<Loaded>,
+    /// A job that made room for others, with what it needs to go on.
+    pub(crate) background: Option<(JobId, Background)>,
+    /// The data file that was looked at last.
+    pub(crate) data: Option<(FileStamp, Dataset)>,
     /// The recipe that was kept last, to keep the same one only once.
     pub(crate) recorded: Option<RecipeStamp>,
     log: Option<PathBuf>,
@@ -49,6 +55,11 @@ impl Running<'_> {
         self.outbox.fact(self.job_id, fact);
     }
 
+    /// Whether the job is only interrupted, and will go on.
+    pub(crate) fn makes_room(&self) -> bool {
+        self.cancel.makes_room()
+    }
+
     /// Says that something is not kept, with [`Fact::Unkept`]; the first time in the job only.
     pub(crate) fn unkept(&self, what: &str, err: &WorkspaceError) {
         let words = format!("{what}: {}", source_chain(err));
@@ -62,7 +73,16 @@ impl Running<'_> {
 impl Worker {
     pub(crate) fn new(folders: Folders, outbox: Outbox, log: Option<PathBuf>) -> Self {
         let workspace = open_workspace(&folders);
-        Self { folders, outbox, workspace, loaded: None, recorded: None, log }
+        Self {
+            folders,
+            outbox,
+            workspace,
+            loaded: None,
+            background: None,
+            data: None,
+            recorded: None,
+            log,
+        }
     }
 
     pub(crate) fn run(mut self, work: &Receiver<Queued>, done: &SyncSender<Input>) {
@@ -71,8 +91,19 @@ impl Worker {
             let result = guard(log.as_deref(), || {
                 // On a thread of the pool itself: from outside, each of the thousands of small
                 // parallel loops of a reply would wake and be woken across threads.
-                rayon::scope(|_| self.run_job(job_id, spec, &cancel))
+                rayon::scope(|_| self.run_job(job_id, &spec, &cancel))
             });
+            let has_made_room = result.as_ref().is_err_and(is_cancelled) && cancel.go_on();
+            if has_made_room {
+                if done.send(Input::MadeRoom(Queued { job_id, spec, cancel })).is_err() {
+                    return;
+                }
+                continue;
+            }
+            // Whatever it kept for going on is of no use any more.
+            if let Some((_, background)) = self.background.take_if(|(owner, _)| *owner == job_id) {
+                background.abandon(&self);
+            }
             if matches!(result, Err(EngineError::Panicked { .. })) {
                 // Whatever it was doing to the weights, it did not finish.
                 self.unload(job_id);
@@ -89,7 +120,7 @@ impl Worker {
     fn run_job(
         &mut self,
         job_id: JobId,
-        spec: JobSpec,
+        spec: &JobSpec,
         cancel: &CancelToken,
     ) -> Result<(), EngineError> {
         if self.workspace.is_err() {
@@ -98,22 +129,34 @@ impl Worker {
         let outbox = self.outbox.clone();
         let running = Running { job_id, cancel, outbox: &outbox, said_unkept: Cell::new(false) };
         match spec {
-            JobSpec::Prepare(setup) => self.prepare(&setup, &running).map(|_| ()),
-            JobSpec::Chat(turn) => jobs::chat(self, &turn, &running),
-            JobSpec::Describe { path } => jobs::describe(self, &path, &running),
+            JobSpec::Prepare(setup) => self.prepare(setup, &running).map(|_| ()),
+            JobSpec::Chat(turn) => jobs::chat(self, turn, &running),
+            JobSpec::Describe { path } => jobs::describe(self, path, &running),
             JobSpec::FetchDemo => jobs::fetch_demo(&self.folders, &running),
-            JobSpec::ImportVector(import) => jobs::import_vector(self, &import, &running),
-            JobSpec::Merge(merge) => jobs::merge(self, &merge, &running),
-            JobSpec::ExtractVector(extract) => jobs::extract_vector(self, &extract, &running),
-            JobSpec::CompressVector(compress) => jobs::compress_vector(self, &compress, &running),
-            JobSpec::SeparateVector(separate) => jobs::separate_vector(self, &separate, &running),
+            JobSpec::ImportVector(import) => jobs::import_vector(self, import, &running),
+            JobSpec::Merge(merge) => jobs::merge(self, merge, &running),
+            JobSpec::ExtractVector(extract) => jobs::extract_vector(self, extract, &running),
+            JobSpec::CompressVector(compress) => jobs::compress_vector(self, compress, &running),
+            JobSpec::SeparateVector(separate) => jobs::separate_vector(self, separate, &running),
             JobSpec::CompareVectors { vectors, base } => {
-                jobs::compare_vectors(self, &vectors, base.as_deref(), &running)
+                jobs::compare_vectors(self, vectors, base.as_deref(), &running)
             }
-            JobSpec::SaveRecipe { setup, out } => jobs::save_recipe(self, &setup, &out, &running),
-            JobSpec::OpenRecipe { path } => jobs::open_recipe(self, &path, &running),
-            JobSpec::PlanMemory(setup) => jobs::plan_memory(self, &setup, &running),
-            JobSpec::Bench(bench) => jobs::bench(self, &bench, &running),
+            JobSpec::SaveRecipe { setup, out } => jobs::save_recipe(self, setup, out, &running),
+            JobSpec::OpenRecipe { path } => jobs::open_recipe(self, path, &running),
+            JobSpec::PlanMemory(setup) => jobs::plan_memory(self, setup, &running),
+            JobSpec::Score(score) => jobs::score(self, score, &running),
+            JobSpec::Sweep(sweep) => jobs::sweep(self, sweep, &running),
+            JobSpec::Judge(judge) => jobs::judge(self, judge, &running),
+            JobSpec::WriteCalibration { vector, calibration } => {
+                jobs::write_calibration(self, vector, calibration, &running)
+            }
+            JobSpec::InspectData { path } => jobs::inspect_data(self, path, &running),
+            JobSpec::ReadRecords { path, search, start, count } => {
+                jobs::read_records(self, path, search, *start, *count, &running)
+            }
+            JobSpec::SplitData(split) => jobs::split_data(self, split, &running),
+            JobSpec::FindLeakage { train, test } => jobs::find_leakage(self, train, test, &running),
+            JobSpec::Bench(bench) => jobs::bench(self, bench, &running),
             _ => unreachable!("control gives the others to the librarian"),
         }
     }

@@ -2,6 +2,7 @@ use meav_protocol::{Comparison, ComparisonCell, ComparisonPair, ModuleKind};
 
 use super::csv::csv_row;
 use super::drawing::{Anchor, Drawing};
+use super::palette::{FAINT, INK, heat};
 
 const MARGIN: f64 = 24.0;
 const CELL_WIDTH: f64 = 52.0;
@@ -9,8 +10,6 @@ const CELL_HEIGHT: f64 = 15.0;
 const LABEL_WIDTH: f64 = 84.0;
 const TEXT: f64 = 10.0;
 const TITLE: f64 = 13.0;
-const INK: &str = "#1a1a1a";
-const FAINT: &str = "#666666";
 
 /// A row for each part of the model and each two vectors, the whole first.
 pub(crate) fn comparison_csv(comparison: &Comparison) -> String {
@@ -136,7 +135,7 @@ fn heat_map(
             let cell = comparison.cells.iter().find(is_it);
             let Some(value) = cell.and_then(|cell| measure.of(&cell.pairs[pair])) else { continue };
             let x = left + LABEL_WIDTH + column as f64 * CELL_WIDTH;
-            let (fill, ink) = colours(measure.signed(value));
+            let (fill, ink) = heat(measure.signed(value));
             drawing.rect(x, y, CELL_WIDTH - 1.0, CELL_HEIGHT - 1.0, &fill);
             let middle = x + CELL_WIDTH / 2.0;
             drawing.text(
@@ -151,19 +150,6 @@ fn heat_map(
     }
     let right = left + LABEL_WIDTH + modules.len() as f64 * CELL_WIDTH;
     (right, top + rows.len() as f64 * CELL_HEIGHT)
-}
-
-/// From orange (−1) over white to blue (1), which colour-blind readers tell apart, and what can be
-/// read on it.
-fn colours(value: f64) -> (String, &'static str) {
-    const ORANGE: [f64; 3] = [179.0, 88.0, 6.0];
-    const WHITE: [f64; 3] = [247.0, 247.0, 247.0];
-    const BLUE: [f64; 3] = [33.0, 102.0, 172.0];
-    let value = value.clamp(-1.0, 1.0);
-    let end = if value < 0.0 { ORANGE } else { BLUE };
-    let channel = |i: usize| (WHITE[i] + (end[i] - WHITE[i]) * value.abs()).round() as u8;
-    let fill = format!("#{:02x}{:02x}{:02x}", channel(0), channel(1), channel(2));
-    (fill, if value.abs() > 0.55 { "#ffffff" } else { INK })
 }
 
 #[cfg(test)]
@@ -214,12 +200,5 @@ mod tests {
         assert_eq!(&png[1..4], b"PNG");
         // With the text it compresses badly; an empty sheet would be a tenth of that.
         assert!(png.len() > 10_000, "{}", png.len());
-    }
-
-    #[test]
-    fn opposite_ends_have_opposite_colours() {
-        assert_eq!(colours(0.0).0, "#f7f7f7");
-        assert_eq!(colours(1.0).0, "#2166ac");
-        assert_eq!(colours(-2.0).0, "#b35806");
     }
 }

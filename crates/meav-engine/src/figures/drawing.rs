@@ -9,12 +9,26 @@ const FONT: &str = "Ubuntu";
 /// Pixels of a picture for each unit of a drawing.
 const SCALE: f32 = 2.0;
 
-/// A drawing of rectangles and text, as SVG.
+/// A drawing of rectangles, lines, areas and text, as SVG.
 #[derive(Default)]
 pub(super) struct Drawing {
     body: String,
     width: f64,
     height: f64,
+}
+
+/// How a line looks.
+#[derive(Clone, Copy)]
+pub(super) struct Stroke<'a> {
+    pub(super) colour: &'a str,
+    pub(super) width: f64,
+    /// Lengths of dashes and of gaps between them.
+    pub(super) dashes: Option<&'a str>,
+}
+
+/// How wide text is, about: with its letters as wide as they are on average.
+pub(super) fn text_width(text: &str, size: f64) -> f64 {
+    text.chars().count() as f64 * size * 0.53
 }
 
 /// Which end of a text is where it is put.
@@ -36,6 +50,51 @@ impl Drawing {
         self.reach(x + width, y + height);
         self.push(&format!(
             r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{fill}"/>"#
+        ));
+    }
+
+    /// A line through points.
+    pub(super) fn polyline(&mut self, points: &[[f64; 2]], stroke: &Stroke<'_>) {
+        let Stroke { colour, width, dashes } = stroke;
+        let points = self.points(points);
+        let dashes = match dashes {
+            Some(dashes) => format!(r#" stroke-dasharray="{dashes}""#),
+            None => String::new(),
+        };
+        self.push(&format!(
+            r#"<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"{dashes}/>"#
+        ));
+    }
+
+    /// The area within points; with an opacity of 0 nothing is seen of it, with 1 nothing of what is
+    /// below.
+    pub(super) fn polygon(&mut self, points: &[[f64; 2]], fill: &str, opacity: f64) {
+        let points = self.points(points);
+        self.push(&format!(
+            r#"<polygon points="{points}" fill="{fill}" fill-opacity="{opacity}"/>"#
+        ));
+    }
+
+    fn points(&mut self, points: &[[f64; 2]]) -> String {
+        let point = |&[x, y]: &[f64; 2]| {
+            self.reach(x, y);
+            format!("{x:.2},{y:.2}")
+        };
+        let points: Vec<String> = points.iter().map(point).collect();
+        points.join(" ")
+    }
+
+    pub(super) fn circle(&mut self, [x, y]: [f64; 2], radius: f64, fill: &str) {
+        self.reach(x + radius, y + radius);
+        self.push(&format!(r#"<circle cx="{x:.2}" cy="{y:.2}" r="{radius}" fill="{fill}"/>"#));
+    }
+
+    /// Text that reads upwards; its middle is at `y`, its base line at `x`.
+    pub(super) fn upward_text(&mut self, x: f64, y: f64, size: f64, fill: &str, text: &str) {
+        self.reach(x, y);
+        let text = escaped(text);
+        self.push(&format!(
+            r#"<text transform="translate({x:.1} {y:.1}) rotate(-90)" font-size="{size}" text-anchor="middle" fill="{fill}">{text}</text>"#
         ));
     }
 

@@ -1,13 +1,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::slice;
 use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::Device;
 use half::bf16;
+use meav_eval::QuestionSet;
 use meav_job::{Cancelled, JobCtx};
-use meav_model::{Decoder, Generator, KvCache, Logits, ModelFiles, Sampling};
+use meav_model::{Decoder, Generator, KvCache, Logits, ModelFiles, Question, Sampling};
 use meav_protocol::{BenchReport, BenchSpec, Dtype, Fact, Measure, SeededKind, Setup, Stage};
 use meav_vector::{
     AlignmentVector, Delta, LiveWeights, LowRank, Method, Sign, Sparse, Term, VectorHeader,
@@ -19,6 +21,7 @@ use rayon::prelude::*;
 use crate::convert::{kind_name, weights_dtype};
 use crate::error::EngineError;
 use crate::loaded::check_memory;
+use crate::measuring::Measuring;
 use crate::plan::PlannedVector;
 use crate::worker::{Running, Worker};
 
@@ -43,9 +46,77 @@ pub(crate) fn bench(
     let report = match spec {
         BenchSpec::Merge { setup, seeded } => bench_merge(worker, setup, *seeded, running)?,
         BenchSpec::Decode { setup } => bench_decode(worker, setup, running)?,
+        BenchSpec::Score { setup, data } => bench_score(worker, setup, data, running)?,
     };
     running.fact(Fact::Bench(report));
     Ok(())
+}
+
+/// Rounds that scoring is measured in; the median counts.
+const SCORE_ROUNDS: usize = 3;
+
+/// Preference records scored together, against a forward pass for each response.
+fn bench_score(
+    worker: &mut Worker,
+    setup: &Setup,
+    data: &[PathBuf],
+    running: &Running<'_>,
+) -> Result<BenchReport, EngineError> {
+    let mut measuring = Measuring::open(worker, setup, data, None, running)?;
+    let Measuring { loaded, method, terms, .. } = &mut measuring;
+    running.stage(Stage::Merging, |job| loaded.live.apply(*method, terms, job))?;
+    let decoder = &measuring.loaded.decoder;
+    let questions: Vec<&[Question]> = measuring.sets().iter().map(QuestionSet::questions).collect();
+    let alone: Vec<Question> = questions
+        .iter()
+        .copied()
+        .flatten()
+        .flat_map(|Question { prompt, responses }| {
+            let question = |response: &Vec<u32>| Question {
+                prompt: prompt.clone(),
+                responses: vec![response.clone()],
+            };
+            responses.iter().map(question)
+        })
+        .collect();
+    let (mut together_secs, mut alone_secs) = (Vec::new(), Vec::new());
+    running.stage(Stage::Measuring, |job| {
+        let quiet = job.without_progress();
+        for round in 0..SCORE_ROUNDS {
+            job.tick(round, SCORE_ROUNDS)?;
+            let start = Instant::now();
+            for set in measuring.sets() {
+                set.ask(decoder, &mut Vec::new(), |_| {}, &quiet)?;
+            }
+            together_secs.push(start.elapsed().as_secs_f64());
+            let start = Instant::now();
+            for question in &alone {
+                decoder.score(slice::from_ref(question), &mut |_| {}, &quiet)?;
+            }
+            alone_secs.push(start.elapsed().as_secs_f64());
+        }
+        Ok::<_, EngineError>(())
+    })?;
+    let (together, alone_secs) = (median(&mut together_secs), median(&mut alone_secs));
+    let tokens: usize = alone.iter().map(|it| it.prompt.len() + it.responses[0].len()).sum();
+    let n_records: usize = questions.iter().map(|set| set.len()).sum();
+    let measure = |name: &str, value: f64, unit: &str| Measure {
+        name: name.to_owned(),
+        value,
+        unit: unit.to_owned(),
+    };
+    Ok(BenchReport {
+        name: format!("Scoring, {}, {}", measuring.loaded.files.name, setup.dtype),
+        measures: vec![
+            measure("records", n_records as f64, "records"),
+            measure("responses", alone.len() as f64, "responses"),
+            measure("tokens of prompts and responses", tokens as f64, "tokens"),
+            measure("together, prompts shared", together, "s"),
+            measure("one pass for each response", alone_secs, "s"),
+            measure("ratio", alone_secs / together, "x"),
+            measure("records per second", n_records as f64 / together, "records/s"),
+        ],
+    })
 }
 
 /// What both measurements start from.

@@ -108,7 +108,7 @@ fn template_messages(turn: &ChatTurn) -> Vec<meav_model::Message> {
     system.into_iter().chain(turns).collect()
 }
 
-fn sampling(spec: &SamplingSpec) -> Sampling {
+pub(super) fn sampling(spec: &SamplingSpec) -> Sampling {
     let SamplingSpec { temperature, top_k, top_p, min_p, repeat_penalty, seed } = *spec;
     let repeat_last_n = REPEAT_LAST_N;
     Sampling { temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, seed }

@@ -1,6 +1,8 @@
 use std::fs;
 use std::path::Path;
 
+use meav_data::ReadOptions;
+use meav_job::JobCtx;
 use meav_model::{Config, ModelFiles, RopeScaling};
 use meav_protocol::{Description, Fact, FileKind, MissingPart, StampTerm};
 use meav_vector::{AlignmentVector, VectorKind};
@@ -9,6 +11,7 @@ use meav_weights::Checkpoint;
 use crate::convert::kind_name;
 use crate::error::EngineError;
 use crate::jobs::recipe::find_parts;
+use crate::measuring::read_data;
 use crate::one_line::{NAME_CHARS, VALUE_CHARS, one_line};
 use crate::recipe_file::RecipeFile;
 use crate::worker::{Running, Worker};
@@ -24,7 +27,10 @@ pub(crate) fn describe(
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
     let vector_path = worker.folders.vector(path);
-    let mut description = if is_recipe(path) {
+    let data_path = worker.folders.data(path);
+    let mut description = if is_data(&data_path) {
+        describe_data(worker, path, running)?
+    } else if is_recipe(path) {
         describe_recipe(worker, path, running)?
     } else if is_vector(&vector_path) {
         describe_vector(&worker.open_vector(&vector_path, running)?)
@@ -38,6 +44,47 @@ pub(crate) fn describe(
     }
     running.fact(Fact::Described(description));
     Ok(())
+}
+
+/// Preference records are told by their ending; JSON that begins with a list is no recipe.
+fn is_data(path: &Path) -> bool {
+    let is_file = path.is_file();
+    match path.extension().and_then(|it| it.to_str()) {
+        Some("jsonl" | "ndjson" | "csv" | "parquet") => is_file,
+        Some("json") => is_file && RecipeFile::open(path).is_err() && has_records(path),
+        _ => false,
+    }
+}
+
+/// Whether JSON that is no recipe is records: nothing but a look at the first tells.
+fn has_records(path: &Path) -> bool {
+    meav_data::read(path, ReadOptions { limit: 1 }, &JobCtx::detached()).is_ok()
+}
+
+fn describe_data(
+    worker: &Worker,
+    path: &Path,
+    running: &Running<'_>,
+) -> Result<Description, EngineError> {
+    let dataset = read_data(worker, path, usize::MAX, running)?;
+    let row = |name: &str, value: String| (name.to_owned(), value);
+    let measures = dataset.measures().into_iter().map(|measure| {
+        let value = format!("{} records: {}", measure.items.len(), measure.levels.join(", "));
+        (format!("measure {}", measure.name), value)
+    });
+    let mut rows = vec![
+        row("format", dataset.format.to_string()),
+        row("shape", dataset.shape.to_string()),
+        row("records", dataset.records.len().to_string()),
+    ];
+    rows.extend(measures);
+    if let Some(first) = dataset.problems.first() {
+        let (n, unit) = (dataset.problems.len(), dataset.format.unit());
+        rows.push(row("left out", format!("{n}; first {unit} {}: {}", first.line, first.kind)));
+    }
+    rows.push(row("fingerprint", dataset.fingerprint.clone()));
+    let title = format!("Preference data, {} records", dataset.records.len());
+    Ok(Description { kind: FileKind::Data, title, rows })
 }
 
 /// A recipe is a JSON file, whatever its ending.

@@ -44,6 +44,9 @@ pub(crate) enum WorkspaceError {
     /// A branch is to end with a message that is not in the chat.
     #[error("the chat {chat} has no message {message}")]
     NoMessage { chat: Uuid, message: Uuid },
+    /// A sweep is named that was never kept, or was forgotten.
+    #[error("no sweep has the id {run}")]
+    NoSweep { run: Uuid },
     /// A chat is to have a title without a letter.
     #[error("the title is empty")]
     EmptyTitle,

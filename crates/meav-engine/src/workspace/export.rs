@@ -3,7 +3,8 @@ use std::io::Write as _;
 use std::path::Path;
 
 use meav_protocol::{
-    AuditEntry, Chat, Comparison, ExportTarget, Fact, FinishReason, Message, MessageState, Role,
+    AuditEntry, Chat, Comparison, CrossDomain, ExportTarget, Fact, FinishReason, JudgeReport,
+    Message, MessageState, Role, Sweep,
 };
 use meav_weights::write_file_atomically;
 use serde::Serialize;
@@ -11,7 +12,11 @@ use uuid::Uuid;
 
 use super::database::{Workspace, WorkspaceError};
 use crate::error::EngineError;
-use crate::figures::{comparison_csv, comparison_svg, csv_row, png};
+use crate::figures::{
+    comparison_csv, comparison_svg, cross_domain_csv, cross_domain_markdown, cross_domain_svg,
+    csv_row, judgement_csv, judgement_markdown, png, sweeps_csv, sweeps_markdown, sweeps_svg,
+};
+use crate::one_line::{NAME_CHARS, one_line};
 
 /// Writes a comparison of vectors to a file.
 pub(crate) fn export_comparison(
@@ -28,6 +33,77 @@ pub(crate) fn export_comparison(
         comparison_csv(comparison).into_bytes()
     };
     write_file(out, &bytes, format!("comparison of {} vectors", comparison.vectors.len()))
+}
+
+/// Writes sweeps to a file: one as it is, several as a list and over each other.
+pub(crate) fn export_sweeps(sweeps: &[Sweep], out: &ExportTarget) -> Result<Fact, EngineError> {
+    let bytes = if has_ending(out, "json") {
+        sweeps_json(sweeps).into_bytes()
+    } else if has_ending(out, "md") {
+        sweeps_markdown(sweeps).into_bytes()
+    } else if has_ending(out, "svg") {
+        sweeps_svg(sweeps).into_bytes()
+    } else if has_ending(out, "png") {
+        png(&sweeps_svg(sweeps)).map_err(EngineError::Figure)?
+    } else {
+        sweeps_csv(sweeps).into_bytes()
+    };
+    write_file(out, &bytes, sweeps_summary(sweeps))
+}
+
+fn sweeps_json(sweeps: &[Sweep]) -> String {
+    #[derive(Serialize)]
+    struct Sweeps<'a> {
+        sweeps: &'a [Sweep],
+    }
+    match sweeps {
+        [sweep] => json(sweep),
+        sweeps => json(&Sweeps { sweeps }),
+    }
+}
+
+fn sweeps_summary(sweeps: &[Sweep]) -> String {
+    match sweeps {
+        [sweep] => {
+            let domain = one_line(&sweep.vector.domain, NAME_CHARS);
+            format!("sweep of {domain} at {} values of λ", sweep.points.len())
+        }
+        sweeps => format!("{} sweeps", sweeps.len()),
+    }
+}
+
+/// Writes a matrix of vectors and data sets to a file.
+pub(crate) fn export_cross_domain(
+    matrix: &CrossDomain,
+    out: &ExportTarget,
+) -> Result<Fact, EngineError> {
+    let bytes = if has_ending(out, "json") {
+        json(matrix).into_bytes()
+    } else if has_ending(out, "md") {
+        cross_domain_markdown(matrix).into_bytes()
+    } else if has_ending(out, "svg") {
+        cross_domain_svg(matrix).into_bytes()
+    } else if has_ending(out, "png") {
+        png(&cross_domain_svg(matrix)).map_err(EngineError::Figure)?
+    } else {
+        cross_domain_csv(matrix).into_bytes()
+    };
+    write_file(out, &bytes, format!("cross-domain matrix of {} vectors", matrix.vectors.len()))
+}
+
+/// Writes what a judge said to a file.
+pub(crate) fn export_judgement(
+    report: &JudgeReport,
+    out: &ExportTarget,
+) -> Result<Fact, EngineError> {
+    let text = if has_ending(out, "json") {
+        json(report)
+    } else if has_ending(out, "md") {
+        judgement_markdown(report)
+    } else {
+        judgement_csv(report)
+    };
+    write_file(out, text.as_bytes(), format!("judgement of {} recipes", report.rows.len()))
 }
 
 /// The whole file or none.
@@ -157,6 +233,7 @@ mod tests {
     use meav_protocol::{Dtype, Method, RecipeStamp, Scope, StampTerm};
 
     use super::*;
+    use crate::figures::samples;
 
     fn recipe() -> RecipeStamp {
         RecipeStamp {
@@ -231,6 +308,72 @@ mod tests {
         for text in ["\t=1", "\rx", "-2+3", "+3-2", "＝1"] {
             assert!(csv_row([text]).starts_with("\"'"), "{text:?}");
         }
+    }
+
+    #[test]
+    fn sweeps_take_the_form_that_the_ending_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = |name: &str| ExportTarget { path: folder.path().join(name), replace: false };
+        let one = [samples::sweep("medical")];
+        let two = [one[0].clone(), samples::sweep("legal")];
+        let written = |sweeps: &[Sweep], name: &str| {
+            let out = target(name);
+            let fact = export_sweeps(sweeps, &out).unwrap();
+            assert!(matches!(fact, Fact::Written { path, .. } if path == out.path));
+            fs::read(&out.path).unwrap()
+        };
+        let read: Sweep = serde_json::from_slice(&written(&one, "sweep.json")).unwrap();
+        assert_eq!(read, one[0]);
+        let read: serde_json::Value = serde_json::from_slice(&written(&two, "both.JSON")).unwrap();
+        assert_eq!(read["sweeps"].as_array().map(Vec::len), Some(2));
+        for (name, start) in [
+            ("a.svg", &b"<svg"[..]),
+            ("a.png", b"\x89PNG"),
+            ("a.md", b"# medical"),
+            ("a.csv", b"lambda,"),
+            ("a.other", b"lambda,"),
+        ] {
+            assert!(written(&two, name).starts_with(start), "{name}");
+        }
+        let again = export_sweeps(&one, &target("a.csv"));
+        assert!(matches!(again, Err(EngineError::WouldReplace { .. })));
+        assert_eq!(sweeps_summary(&one), "sweep of medical at 5 values of λ");
+        assert_eq!(sweeps_summary(&two), "2 sweeps");
+    }
+
+    #[test]
+    fn matrices_and_judgements_take_the_form_that_the_ending_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = |name: &str| ExportTarget { path: folder.path().join(name), replace: false };
+        let matrix = CrossDomain { vectors: Vec::new(), columns: Vec::new(), cells: Vec::new() };
+        let report = JudgeReport {
+            judge: "Tiny".to_owned(),
+            data: "d.jsonl".to_owned(),
+            levels: Vec::new(),
+            rows: Vec::new(),
+            pairs: Vec::new(),
+            elapsed_secs: 0.5,
+        };
+        let starts = |name: &str, start: &[u8]| {
+            assert!(fs::read(target(name).path).unwrap().starts_with(start), "{name}");
+        };
+        for (name, start) in [
+            ("m.csv", &b"vector,"[..]),
+            ("m.json", b"{"),
+            ("m.md", b"Change"),
+            ("m.svg", b"<svg"),
+            ("m.png", b"\x89PNG"),
+        ] {
+            export_cross_domain(&matrix, &target(name)).unwrap();
+            starts(name, start);
+        }
+        for (name, start) in [("j.csv", &b"recipe,"[..]), ("j.json", b"{"), ("j.md", b"Answers")] {
+            export_judgement(&report, &target(name)).unwrap();
+            starts(name, start);
+        }
+        let read: JudgeReport =
+            serde_json::from_slice(&fs::read(target("j.json").path).unwrap()).unwrap();
+        assert_eq!(read, report);
     }
 
     #[test]

@@ -1,25 +1,30 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
+use std::thread;
 
-use meav_protocol::{Comparison, Event, ExportTarget, Fact, JobId, JobSpec};
+use meav_eval::cross_domain;
+use meav_eval::judge::{Address, ApiKey};
+use meav_protocol::{Event, Fact, JobId, JobSpec, Secret};
 
 use super::database::Workspace;
-use super::export::export_comparison;
+use super::export::{export_comparison, export_cross_domain, export_judgement, export_sweeps};
 use crate::error::EngineError;
+use crate::folders::Folders;
 use crate::outbox::Outbox;
+use crate::secrets::{Secrets, SecretsError};
 use crate::words::into_outcome;
 use crate::worker::guard;
 
 /// Answers what needs nothing but the database, also while the worker is busy.
 pub(crate) struct Librarian {
-    folder: PathBuf,
+    folders: Folders,
     outbox: Outbox,
     log: Option<PathBuf>,
 }
 
 impl Librarian {
-    pub(crate) fn new(folder: &Path, outbox: Outbox, log: Option<PathBuf>) -> Self {
-        Self { folder: folder.to_owned(), outbox, log }
+    pub(crate) fn new(folders: Folders, outbox: Outbox, log: Option<PathBuf>) -> Self {
+        Self { folders, outbox, log }
     }
 
     /// Whether the job is one of its own, and not one of the worker's.
@@ -38,6 +43,14 @@ impl Librarian {
             | JobSpec::SaveRecipe { .. }
             | JobSpec::OpenRecipe { .. }
             | JobSpec::PlanMemory(_)
+            | JobSpec::Score(_)
+            | JobSpec::Sweep(_)
+            | JobSpec::Judge(_)
+            | JobSpec::WriteCalibration { .. }
+            | JobSpec::InspectData { .. }
+            | JobSpec::ReadRecords { .. }
+            | JobSpec::SplitData(_)
+            | JobSpec::FindLeakage { .. }
             | JobSpec::Bench(_) => false,
             JobSpec::LoadChat { .. }
             | JobSpec::ListChats
@@ -48,6 +61,16 @@ impl Librarian {
             | JobSpec::SearchChats { .. }
             | JobSpec::ExportChat { .. }
             | JobSpec::ExportComparison { .. }
+            | JobSpec::ListSweeps
+            | JobSpec::LoadSweep { .. }
+            | JobSpec::DeleteSweep { .. }
+            | JobSpec::ExportSweeps { .. }
+            | JobSpec::CrossDomain { .. }
+            | JobSpec::ExportCrossDomain { .. }
+            | JobSpec::ExportJudgement { .. }
+            | JobSpec::ListDemoData
+            | JobSpec::KeepKey { .. }
+            | JobSpec::FindKey { .. }
             | JobSpec::ListAudit { .. }
             | JobSpec::ExportAudit { .. } => true,
         }
@@ -55,6 +78,10 @@ impl Librarian {
 
     pub(crate) fn run(self, requests: &Receiver<(JobId, JobSpec)>) {
         for (job_id, spec) in requests {
+            if let JobSpec::KeepKey { .. } | JobSpec::FindKey { .. } = spec {
+                self.ask_secret_store(job_id, spec);
+                continue;
+            }
             let found = guard(self.log.as_deref(), || self.answer(&spec));
             if let Err(err) = &found {
                 tracing::info!(?job_id, "{err:?}");
@@ -68,11 +95,35 @@ impl Librarian {
         }
     }
 
-    fn answer(&self, spec: &JobSpec) -> Result<Option<Fact>, EngineError> {
-        if let JobSpec::ExportComparison { comparison, out } = spec {
-            return self.export_comparison(comparison, out).map(Some);
+    /// On a thread of its own: the store may be waiting for the user's password.
+    fn ask_secret_store(&self, job_id: JobId, spec: JobSpec) {
+        let (outbox, log) = (self.outbox.clone(), self.log.clone());
+        let answer = move || {
+            let told = guard(log.as_deref(), || secret(spec));
+            let told = told.map(|fact| outbox.fact(job_id, fact));
+            outbox.send(Event::Finished { job_id, outcome: into_outcome(told) });
+        };
+        let started = thread::Builder::new().name("key".to_owned()).spawn(answer);
+        if let Err(source) = started {
+            let err = EngineError::from(SecretsError::Thread { source });
+            self.outbox.send(Event::Finished { job_id, outcome: into_outcome(Err(err)) });
         }
-        let workspace = Workspace::open(&self.folder)?;
+    }
+
+    fn answer(&self, spec: &JobSpec) -> Result<Option<Fact>, EngineError> {
+        if let Some(written) = export_of_request(spec) {
+            let written = written?;
+            self.record_export(&written);
+            return Ok(Some(written));
+        }
+        match spec {
+            JobSpec::ListDemoData => return Ok(Some(Fact::DemoData(self.folders.demo_data()))),
+            JobSpec::CrossDomain { sweeps } => {
+                return Ok(Some(Fact::CrossDomain(cross_domain(sweeps))));
+            }
+            _ => {}
+        }
+        let workspace = Workspace::open(&self.folders.workspace)?;
         let chats = || workspace.list_chats().map(Fact::Chats);
         let fact = match spec {
             JobSpec::LoadChat { id } => workspace.load_chat(*id).map(Fact::Chat)?,
@@ -90,6 +141,12 @@ impl Librarian {
                 workspace.search_chats(text, *limit).map(Fact::Found)?
             }
             JobSpec::ExportChat { id, out } => workspace.export_chat(*id, out)?,
+            JobSpec::ListSweeps => workspace.list_sweeps().map(Fact::Sweeps)?,
+            JobSpec::LoadSweep { run } => Fact::Sweep(Box::new(workspace.load_sweep(*run)?)),
+            JobSpec::DeleteSweep { run } => {
+                workspace.delete_sweep(*run)?;
+                workspace.list_sweeps().map(Fact::Sweeps)?
+            }
             JobSpec::ListAudit { limit } => workspace.audit(*limit).map(Fact::Audit)?,
             JobSpec::ExportAudit { out } => workspace.export_audit(out)?,
             _ => unreachable!("control gives the others to the worker"),
@@ -97,17 +154,43 @@ impl Librarian {
         Ok(Some(fact))
     }
 
-    /// Nothing of it comes from the workspace, which may then as well be unusable.
-    fn export_comparison(
-        &self,
-        comparison: &Comparison,
-        out: &ExportTarget,
-    ) -> Result<Fact, EngineError> {
-        let written = export_comparison(comparison, out)?;
-        match Workspace::open(&self.folder) {
-            Ok(workspace) => workspace.record_export(&written),
+    /// The workspace may as well be unusable.
+    fn record_export(&self, written: &Fact) {
+        match Workspace::open(&self.folders.workspace) {
+            Ok(workspace) => workspace.record_export(written),
             Err(err) => tracing::warn!("the export is not in the audit log: {err}"),
         }
-        Ok(written)
     }
+}
+
+/// Writes what the request itself holds; `None` if it is another request.
+fn export_of_request(spec: &JobSpec) -> Option<Result<Fact, EngineError>> {
+    match spec {
+        JobSpec::ExportComparison { comparison, out } => Some(export_comparison(comparison, out)),
+        JobSpec::ExportSweeps { sweeps, out } => Some(export_sweeps(sweeps, out)),
+        JobSpec::ExportCrossDomain { matrix, out } => Some(export_cross_domain(matrix, out)),
+        JobSpec::ExportJudgement { report, out } => Some(export_judgement(report, out)),
+        _ => None,
+    }
+}
+
+/// Keeps, forgets or looks for the key of a judge.
+fn secret(spec: JobSpec) -> Result<Fact, EngineError> {
+    let secrets = Secrets::of_desktop();
+    let (address, is_kept) = match spec {
+        JobSpec::KeepKey { address, key: Some(Secret(key)) } => {
+            secrets.keep(&Address::parse(&address)?, ApiKey::new(&key)?)?;
+            (address, true)
+        }
+        JobSpec::KeepKey { address, key: None } => {
+            secrets.forget(&Address::parse(&address)?)?;
+            (address, false)
+        }
+        JobSpec::FindKey { address } => {
+            let is_kept = secrets.key_for(&Address::parse(&address)?)?.is_some();
+            (address, is_kept)
+        }
+        _ => unreachable!("nothing else is about keys"),
+    };
+    Ok(Fact::Key { address, is_kept })
 }

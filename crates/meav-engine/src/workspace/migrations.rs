@@ -3,7 +3,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::database::{Workspace, WorkspaceError};
 
 /// Each entry takes the schema one version further. Never edit one: add another.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE chats (
         id TEXT PRIMARY KEY,
@@ -76,6 +76,35 @@ const MIGRATIONS: [&str; 3] = [
 ",
     "
     ALTER TABLE messages ADD COLUMN finish TEXT;
+",
+    "
+    -- What a model made of texts: the sum of log-probabilities (f64) and the number of tokens (u32)
+    -- of each response, little-endian, one after the other.
+    CREATE TABLE scores (
+        recipe TEXT NOT NULL,
+        questions TEXT NOT NULL,
+        computed_by TEXT NOT NULL,
+        answers BLOB NOT NULL,
+        PRIMARY KEY (recipe, questions, computed_by)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE sweeps (
+        run TEXT PRIMARY KEY,
+        started TEXT NOT NULL,
+        settings TEXT NOT NULL,
+        sweep TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE sweep_points (
+        run TEXT NOT NULL REFERENCES sweeps (run) ON DELETE CASCADE,
+        lambda REAL NOT NULL,
+        point TEXT NOT NULL,
+        PRIMARY KEY (run, lambda)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE calibrations (
+        vector TEXT NOT NULL,
+        base TEXT NOT NULL,
+        calibration TEXT NOT NULL,
+        PRIMARY KEY (vector, base)
+    ) STRICT, WITHOUT ROWID;
 ",
 ];
 

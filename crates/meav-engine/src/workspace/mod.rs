@@ -1,4 +1,4 @@
-//! What outlives a process: chats, recipes, the audit log, known fingerprints.
+//! What outlives a process: chats, recipes, sweeps, the audit log, known fingerprints.
 
 mod chats;
 mod database;
@@ -7,8 +7,10 @@ mod file_stamp;
 mod librarian;
 mod migrations;
 mod search;
+mod sweeps;
 
 pub(crate) use database::{Workspace, WorkspaceError};
 pub(crate) use export::free_path;
 pub(crate) use file_stamp::{FileStamp, absolute};
 pub(crate) use librarian::Librarian;
+pub(crate) use sweeps::AnswersKey;
