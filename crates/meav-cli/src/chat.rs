@@ -1,6 +1,6 @@
 use std::io::{self, Write as _};
 
-use meav_protocol::{Fact, JobSpec, Reply, Role, SamplingSpec};
+use meav_protocol::{Dtype, Fact, JobSpec, Reply, Role, SamplingSpec};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use crate::terminal::{Terminal, write_json};
 /// `meav chat`.
 pub(crate) fn chat(args: &ChatArgs) -> Result<(), Failure> {
     let mut terminal = Terminal::new(args.threads)?;
-    let setup = recipe::setup(&mut terminal, &args.recipe, args.dtype)?;
+    let setup = recipe::setup(&mut terminal, &args.recipe, args.dtype, Dtype::Bf16)?;
     let mut session = Session {
         terminal,
         setup,

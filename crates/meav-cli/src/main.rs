@@ -4,23 +4,27 @@
 //! 2 bad usage, 130 cancelled.
 
 mod args;
+mod bench;
 mod chat;
+mod data;
 mod failure;
+mod hidden;
 mod interactive;
+mod judge;
 mod plan;
 mod recipe;
+mod score;
 mod session;
+mod sweep;
 mod terminal;
 mod vector;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use meav_protocol::{
-    BenchSpec, ExportTarget, Fact, JobSpec, MergeFormat, MergeSpec, Method, Setup,
-};
+use meav_protocol::{Dtype, ExportTarget, Fact, JobSpec, MergeFormat, MergeSpec, Method, Setup};
 
-use crate::args::{Args, BenchCommand, Command, ModelCommand, RecipeCommand};
+use crate::args::{Args, Command, ModelCommand, RecipeCommand};
 use crate::failure::Failure;
 use crate::terminal::{Terminal, print_table, write_json};
 
@@ -59,13 +63,13 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Vector(command) => vector::vector(command),
         Command::Recipe(RecipeCommand::Save { recipe, dtype, out }) => {
             let mut terminal = Terminal::new(None)?;
-            let setup = recipe::setup(&mut terminal, &recipe, dtype)?;
+            let setup = recipe::setup(&mut terminal, &recipe, dtype, Dtype::Bf16)?;
             terminal.run_written(JobSpec::SaveRecipe { setup, out: vector::target(out) })
         }
         Command::Merge { recipe, dtype, gguf, max_shard_size, out, threads } => {
             let mut terminal = Terminal::new(threads)?;
             let Setup { model, method, vectors, dtype: own_dtype } =
-                recipe::setup(&mut terminal, &recipe, dtype)?;
+                recipe::setup(&mut terminal, &recipe, dtype, Dtype::Bf16)?;
             // A recipe file says what it is rounded to, options leave it to the model.
             let dtype = dtype.or(recipe.recipe.is_some().then_some(own_dtype));
             let format = match gguf {
@@ -77,37 +81,10 @@ fn run(command: Command) -> Result<(), Failure> {
             terminal.run_written(JobSpec::Merge(spec))
         }
         Command::Chat(args) => chat::chat(&args),
-        Command::Bench(command) => bench(&command),
+        Command::Score(args) => score::score(args),
+        Command::Sweep(args) => sweep::sweep(&args),
+        Command::Judge(args) => judge::judge(args),
+        Command::Data(command) => data::data(command),
+        Command::Bench(command) => bench::bench(&command),
     }
-}
-
-fn bench(command: &BenchCommand) -> Result<(), Failure> {
-    let (BenchCommand::Merge { args, .. } | BenchCommand::Decode(args)) = command;
-    let setup = Setup {
-        model: args.model.clone(),
-        dtype: args.dtype,
-        method: Method::default(),
-        vectors: args.vectors.iter().cloned().map(Into::into).collect(),
-    };
-    let spec = match command {
-        BenchCommand::Merge { kind, .. } => BenchSpec::Merge { setup, seeded: (*kind).into() },
-        BenchCommand::Decode(_) => BenchSpec::Decode { setup },
-    };
-    let mut terminal = Terminal::new(args.threads)?;
-    let report = terminal.fact(JobSpec::Bench(spec), |fact| match fact {
-        Fact::Bench(report) => Some(report),
-        _ => None,
-    })?;
-    if let Some(json) = &args.json {
-        write_json(json, &report)?;
-        if json.is_stdout() {
-            return Ok(());
-        }
-    }
-    let rows: Vec<_> = report
-        .measures
-        .iter()
-        .map(|measure| (measure.name.clone(), format!("{:.3} {}", measure.value, measure.unit)))
-        .collect();
-    print_table(&report.name, &rows)
 }

@@ -4,18 +4,20 @@ use crate::args::RecipeArgs;
 use crate::failure::Failure;
 use crate::terminal::Terminal;
 
-/// What the options say, or the recipe file that they name.
+/// What the options say, or the recipe file that they name. Without either, the weights are rounded
+/// to `default`.
 pub(crate) fn setup(
     terminal: &mut Terminal,
     args: &RecipeArgs,
     dtype: Option<Dtype>,
+    default: Dtype,
 ) -> Result<Setup, Failure> {
     let Some(path) = &args.recipe else {
         let Some(model) = args.model.clone() else { unreachable!("the parser asks for it") };
         let vectors = args.vectors().map_err(|err| Failure::new(err, "Name it as in --vector"))?;
         let hint = "Leave it out, or choose the method that it belongs to";
         let method = args.method().map_err(|err| Failure::new(err, hint))?;
-        let dtype = dtype.unwrap_or(Dtype::Bf16);
+        let dtype = dtype.unwrap_or(default);
         return Ok(Setup { model, dtype, method, vectors });
     };
     let opened = terminal.fact(JobSpec::OpenRecipe { path: path.clone() }, |fact| match fact {

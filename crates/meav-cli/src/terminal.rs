@@ -66,6 +66,23 @@ impl Terminal {
         outcome
     }
 
+    /// As [`Self::run`], but the first error of `on_fact` ends the job.
+    pub(crate) fn try_run(
+        &mut self,
+        spec: JobSpec,
+        mut on_fact: impl FnMut(Fact) -> Result<(), Failure>,
+    ) -> (Outcome, Result<(), Failure>) {
+        let interrupted = Arc::clone(&self.interrupted);
+        let mut heard = Ok(());
+        let outcome = self.run(spec, |fact| {
+            if heard.is_ok() {
+                heard = on_fact(fact);
+                interrupted.fetch_or(heard.is_err(), Ordering::AcqRel);
+            }
+        });
+        (outcome, heard)
+    }
+
     /// Runs a job that has to succeed, for what it finds.
     pub(crate) fn facts(&mut self, spec: JobSpec) -> Result<Vec<Fact>, Failure> {
         let mut facts = Vec::new();
@@ -73,18 +90,19 @@ impl Terminal {
         Failure::check(outcome).map(|()| facts)
     }
 
-    /// Runs a job that has to find one thing, which `pick` knows; notes go to standard error.
+    /// Runs a job that has to find one thing, which `pick` knows; notes go to standard error as
+    /// they come.
     pub(crate) fn fact<T>(
         &mut self,
         spec: JobSpec,
         pick: impl Fn(Fact) -> Option<T>,
     ) -> Result<T, Failure> {
-        let facts = self.facts(spec)?;
-        for fact in &facts {
-            if let Fact::Note(note) = fact {
-                writeln!(io::stderr(), "note: {note}")?;
-            }
-        }
+        let mut facts = Vec::new();
+        let outcome = self.run(spec, |fact| match fact {
+            Fact::Note(note) => say_note(&note),
+            fact => facts.push(fact),
+        });
+        Failure::check(outcome)?;
         found(facts, pick)
     }
 
@@ -101,28 +119,70 @@ impl Terminal {
 }
 
 fn found<T>(facts: Vec<Fact>, pick: impl Fn(Fact) -> Option<T>) -> Result<T, Failure> {
-    let missing = || Failure::new("The engine ended the job without an answer", "Try again");
-    facts.into_iter().find_map(pick).ok_or_else(missing)
+    facts.into_iter().find_map(pick).ok_or_else(no_answer)
+}
+
+/// The engine is at fault.
+pub(crate) fn no_answer() -> Failure {
+    Failure::new("The engine ended the job without an answer", "Try again")
+}
+
+/// What the engine wants to be known, on standard error.
+pub(crate) fn say_note(note: &str) {
+    // With standard error gone there is nobody left to tell.
+    let _gone = writeln!(io::stderr(), "note: {}", printable(note));
 }
 
 fn note_unkept(said: &mut Option<String>, words: String) {
     if said.as_ref() != Some(&words) {
-        // With standard error gone there is nobody left to tell.
-        let _gone = writeln!(io::stderr(), "note: {words}");
+        say_note(&words);
         *said = Some(words);
     }
+}
+
+/// Text from a file that may be hostile, as a terminal may see it: without what would steer it.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A title and rows of names and values, on standard output.
 pub(crate) fn print_table(title: &str, rows: &[(String, String)]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{title}")?;
+    writeln!(out, "{}", printable(title))?;
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     for (name, value) in rows {
         let padding = " ".repeat(width - name.chars().count());
-        writeln!(out, "  {name}{padding}  {}", value.trim_end())?;
+        writeln!(out, "  {}{padding}  {}", printable(name), printable(value).trim_end())?;
     }
     Ok(())
+}
+
+/// Rows of cells, on standard output: names first, then numbers that end below each other.
+pub(crate) fn print_columns(rows: &[Vec<String>]) -> Result<(), Failure> {
+    Ok(io::stdout().lock().write_all(columns(rows).as_bytes())?)
+}
+
+fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let padding = " ".repeat(width - cell.chars().count());
+            let cell = printable(cell);
+            let cell = if column == 0 { cell + &padding } else { padding + &cell };
+            line.push_str("  ");
+            line.push_str(&cell);
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 /// Writes `value` as JSON to a file or to standard output.
@@ -217,6 +277,9 @@ fn stage_words(stage: Stage) -> &'static str {
         Stage::Separating => "separating",
         Stage::Comparing => "comparing",
         Stage::Scoring => "scoring",
+        Stage::ReadingData => "reading the data",
+        Stage::Answering => "answering",
+        Stage::Judging => "judging",
         Stage::Writing => "writing",
         Stage::Measuring => "measuring",
     }
@@ -225,6 +288,18 @@ fn stage_words(stage: Stage) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_end_below_each_other() {
+        let row = |cells: &[&str]| cells.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        let text = columns(&[row(&["", "share"]), row(&["λ", "0.5", "−1"]), row(&["expert"])]);
+        assert_eq!(text, "          share\n  λ         0.5  −1\n  expert\n");
+    }
+
+    #[test]
+    fn text_from_files_does_not_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31m\nλ\u{9b}"), "a [31m λ ");
+    }
 
     #[test]
     fn job_without_an_answer_has_failed() {

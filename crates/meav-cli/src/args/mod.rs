@@ -1,4 +1,8 @@
+mod data;
+mod judge;
 mod recipe;
+mod score;
+mod sweep;
 mod vector;
 
 use std::path::PathBuf;
@@ -8,7 +12,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 use meav_protocol::{Dtype, GgufForm, SeededKind, VectorTerm};
 use uuid::Uuid;
 
-pub(crate) use recipe::{RecipeArgs, RecipeCommand, parse_coefficient};
+pub(crate) use data::DataCommand;
+pub(crate) use judge::{JudgeArgs, JudgeCommand, JudgeRunArgs};
+pub(crate) use recipe::{CombiningArgs, RecipeArgs, RecipeCommand, parse_coefficient};
+pub(crate) use score::{BenchScoreArgs, PromptingArgs, ScoreArgs};
+pub(crate) use sweep::SweepArgs;
 pub(crate) use vector::{CompressArgs, ExtractArgs, SeparateArgs, VectorCommand};
 
 /// Chat with a model whose weights are moved by alignment vectors, and make what that needs.
@@ -21,9 +29,10 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Say in words what a model, a vector or an adapter is
+    /// Say in words what a model, a vector, an adapter or a file of preference records is
     Info {
-        /// A model folder, a GGUF file, a vector file, an adapter folder, a recipe, or `demo`
+        /// A model folder, a GGUF file, a vector file, an adapter folder, a recipe, a file of
+        /// preference records, or `demo`
         path: PathBuf,
         /// Say instead what memory the model would take, and what would make it fit
         #[arg(long)]
@@ -69,6 +78,15 @@ pub(crate) enum Command {
     },
     /// Chat, in turns or with one prompt
     Chat(ChatArgs),
+    /// Say which level's responses a model prefers
+    Score(ScoreArgs),
+    /// Say how preferences move with a vector's λ: curves, tables and numbers in a folder
+    Sweep(SweepArgs),
+    /// Have a model answer, and a judge say at which level each answer is
+    Judge(JudgeArgs),
+    /// Check, split and compare preference data
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Measure this machine; nothing else should be running
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -177,6 +195,8 @@ pub(crate) enum BenchCommand {
     },
     /// Tokens per second in f32 and bf16, and the time from a changed λ to the first token
     Decode(BenchArgs),
+    /// Scoring preference records together, against one forward pass for each response
+    Score(BenchScoreArgs),
 }
 
 #[derive(clap::Args)]

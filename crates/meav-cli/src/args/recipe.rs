@@ -34,6 +34,13 @@ pub(crate) struct RecipeArgs {
     /// folder, an aligned model, or the name of a vector that comes with the demo
     #[arg(long = "vector", value_name = "F=λ")]
     vectors: Vec<WeightedVector>,
+    #[command(flatten)]
+    combining: CombiningArgs,
+}
+
+/// How vectors are combined, and where they act.
+#[derive(Clone, clap::Args)]
+pub(crate) struct CombiningArgs {
     /// How the vectors are combined
     #[arg(long, value_enum, default_value = "task-arithmetic")]
     method: MethodName,
@@ -70,6 +77,22 @@ enum MethodName {
 }
 
 impl RecipeArgs {
+    /// As [`CombiningArgs::method`].
+    pub(crate) fn method(&self) -> Result<Method, String> {
+        self.combining.method()
+    }
+
+    /// The vectors in their order, with what the other options say of them.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if an option names a vector that is not there.
+    pub(crate) fn vectors(&self) -> Result<Vec<VectorTerm>, String> {
+        self.combining.scoped(self.vectors.iter().cloned().map(Into::into).collect())
+    }
+}
+
+impl CombiningArgs {
     /// The method with its settings.
     ///
     /// # Errors
@@ -97,13 +120,12 @@ impl RecipeArgs {
         })
     }
 
-    /// The vectors in their order, with what the other options say of them.
+    /// The terms with the layers, modules and profiles that the options give them.
     ///
     /// # Errors
     ///
     /// A sentence, if an option names a vector that is not there.
-    pub(crate) fn vectors(&self) -> Result<Vec<VectorTerm>, String> {
-        let mut terms: Vec<VectorTerm> = self.vectors.iter().cloned().map(Into::into).collect();
+    pub(crate) fn scoped(&self, mut terms: Vec<VectorTerm>) -> Result<Vec<VectorTerm>, String> {
         for option in &self.layers {
             option.apply(&mut terms, |scope, Layers(layers)| scope.layers.clone_from(layers))?;
         }
