@@ -4,9 +4,12 @@ use meav_protocol::{Dtype, FileKind, MergeFormat, Method, PlanChange, RecipeStam
 use uuid::Uuid;
 
 use crate::UiCommand;
+use crate::data_action::DataAction;
 use crate::form::{Form, FormField};
+use crate::judge_form::{JudgeAction, JudgePath};
 use crate::model::ScopeDraft;
 use crate::settings::{Panel, Preset, SamplingSettings, SendKey, Slot, Theme};
+use crate::sweep_form::SweepForm;
 
 /// What the user did, or the host on the user's behalf, in the user's terms.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +38,7 @@ pub enum Action {
     NewSeed,
     /// Opens files of any kind: dropped, given by a second launch, or on the command line.
     OpenPaths(Vec<PathBuf>),
-    /// Opens what is known to be a model or a vector.
+    /// Opens what is known to be a model, a vector or data.
     Open(PathBuf, FileKind),
     /// Something with the conversation.
     Chat(ChatAction),
@@ -43,6 +46,12 @@ pub enum Action {
     Library(LibraryAction),
     /// Something on the Vectors screen.
     Vectors(VectorsAction),
+    /// Something on the Sweep screen.
+    Sweep(SweepAction),
+    /// Something on the Data screen.
+    Data(DataAction),
+    /// Something on the Judge screen.
+    Judge(JudgeAction),
     /// Something with the dialog that is open.
     Dialog(DialogAction),
     /// Ends a job at its next tick.
@@ -102,6 +111,8 @@ pub enum KnobAction {
     Retry,
     /// Asks where in the model its vector is added.
     EditScope,
+    /// Asks whether its calibration may be written into its vector's file.
+    AskCalibration,
 }
 
 /// Something with the conversation.
@@ -197,6 +208,45 @@ pub enum CompareMeasure {
     Norms,
 }
 
+/// Something on the Sweep screen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SweepAction {
+    /// What is typed and chosen for the next sweep.
+    SetForm(Box<SweepForm>),
+    /// Takes a file of preference records in.
+    AddData(PathBuf),
+    /// Takes in the file whose path is typed.
+    AddTyped,
+    /// Asks the system's own dialog for files.
+    BrowseData,
+    /// Leaves out the file at this place.
+    RemoveData(usize),
+    /// Begins.
+    Start,
+    /// Stops; what was measured stays.
+    Stop,
+    /// Goes on with a sweep that was cut off or stopped.
+    Resume(Uuid),
+    /// Shows a sweep.
+    Open(Uuid),
+    /// Whether a sweep is laid over the one that is shown.
+    Compare(Uuid, bool),
+    /// Asks whether a sweep is to be forgotten.
+    AskDelete(Uuid),
+    /// Whether levels are piled up to 100 % instead of drawn as lines.
+    Stack(bool),
+    /// Sets the knobs to a point of the sweep that is shown.
+    Pick(f64),
+    /// Goes to the chat, with the knobs at the point that was picked.
+    ChatHere,
+    /// Has the cross-domain matrix made of the sweeps that are shown.
+    Matrix,
+    /// Asks where to write the sweeps that are shown, beginning with a name of this ending.
+    Export(&'static str),
+    /// Asks where to write the matrix, likewise.
+    ExportMatrix(&'static str),
+}
+
 /// Something with the dialog that is open.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DialogAction {
@@ -270,6 +320,22 @@ pub enum PathPurpose {
     Locate(usize),
     /// Where to write the comparison of vectors.
     ExportComparison,
+    /// Files to sweep over.
+    SweepData,
+    /// Where to write sweeps.
+    ExportSweeps,
+    /// Where to write the cross-domain matrix.
+    ExportMatrix,
     /// A path of a form.
     Field(FormField),
+    /// Preference data to open.
+    OpenData,
+    /// The data for training that others are compared with.
+    TrainingData,
+    /// The folder to split data into.
+    SplitFolder,
+    /// A path of the Judge screen.
+    Judge(JudgePath),
+    /// Where to write a judgement.
+    ExportJudgement,
 }

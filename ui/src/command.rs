@@ -35,8 +35,16 @@ pub enum UiCommand {
     SeparateVector,
     CompareVectors,
     ExportComparison,
+    OpenData,
+    SplitData,
+    FindLeakage,
+    StartJudging,
+    ExportJudgement,
     ShowChat,
     ShowVectors,
+    ShowSweep,
+    ShowData,
+    ShowJudge,
     ToggleKnobs,
     ToggleChats,
     ToggleDetails,
@@ -58,6 +66,7 @@ pub enum Menu {
     File,
     Knobs,
     Vectors,
+    Data,
     Chat,
     View,
     Help,
@@ -65,8 +74,8 @@ pub enum Menu {
 
 impl Menu {
     /// All of them, from left to right.
-    pub const ALL: [Self; 6] =
-        [Self::File, Self::Knobs, Self::Vectors, Self::Chat, Self::View, Self::Help];
+    pub const ALL: [Self; 7] =
+        [Self::File, Self::Knobs, Self::Vectors, Self::Data, Self::Chat, Self::View, Self::Help];
 
     /// What the bar shows.
     pub fn title(self) -> &'static str {
@@ -74,6 +83,7 @@ impl Menu {
             Self::File => "File",
             Self::Knobs => "Knobs",
             Self::Vectors => "Vectors",
+            Self::Data => "Data",
             Self::Chat => "Chat",
             Self::View => "View",
             Self::Help => "Help",
@@ -86,7 +96,7 @@ const CTRL_SHIFT: Modifiers = Modifiers::COMMAND.plus(Modifiers::SHIFT);
 
 impl UiCommand {
     /// All of them, in the order of the menus.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 50] = [
         Self::NewChat,
         Self::OpenModel,
         Self::OpenRecipe,
@@ -109,6 +119,11 @@ impl UiCommand {
         Self::SeparateVector,
         Self::CompareVectors,
         Self::ExportComparison,
+        Self::OpenData,
+        Self::SplitData,
+        Self::FindLeakage,
+        Self::StartJudging,
+        Self::ExportJudgement,
         Self::FocusComposer,
         Self::StopAnswer,
         Self::Regenerate,
@@ -117,6 +132,9 @@ impl UiCommand {
         Self::UndoDelete,
         Self::ShowChat,
         Self::ShowVectors,
+        Self::ShowSweep,
+        Self::ShowData,
+        Self::ShowJudge,
         Self::ToggleKnobs,
         Self::ToggleChats,
         Self::ToggleDetails,
@@ -164,6 +182,14 @@ impl UiCommand {
             Self::ExportComparison => "Export comparison…",
             Self::ShowChat => "Chat screen",
             Self::ShowVectors => "Vectors screen",
+            Self::ShowSweep => "Sweep screen",
+            Self::OpenData => "Open data…",
+            Self::SplitData => "Split data…",
+            Self::FindLeakage => "Compare with training file…",
+            Self::StartJudging => "Judge answers",
+            Self::ExportJudgement => "Export judgement…",
+            Self::ShowData => "Data screen",
+            Self::ShowJudge => "Judge screen",
             Self::ToggleKnobs => "Knobs panel",
             Self::ToggleChats => "Chats panel",
             Self::ToggleDetails => "Details panel",
@@ -216,6 +242,14 @@ impl UiCommand {
             Self::ExportComparison => "Write the comparison as CSV, JSON, SVG or PNG",
             Self::ShowChat => "The conversation in the middle of the window",
             Self::ShowVectors => "The vectors in the middle of the window",
+            Self::ShowSweep => "How preferences move with λ, in the middle of the window",
+            Self::OpenData => "See what a file of preference records holds",
+            Self::SplitData => "Cut the file into parts for training, validation and testing",
+            Self::FindLeakage => "See what the file shares with one that a model was trained on",
+            Self::StartJudging => "Have queries answered, and a judge say at which level",
+            Self::ExportJudgement => "Write what the judge said as CSV, JSON or Markdown",
+            Self::ShowData => "Preference records in the middle of the window",
+            Self::ShowJudge => "Answers and a judge in the middle of the window",
             Self::ToggleKnobs => "Show or hide the knobs",
             Self::ToggleChats => "Show or hide the list of chats",
             Self::ToggleDetails => "Show or hide vector, recipe and history",
@@ -254,6 +288,10 @@ impl UiCommand {
             Self::ToggleDetails => (CTRL, Key::Num3),
             Self::ShowChat => (CTRL, Key::Num4),
             Self::ShowVectors => (CTRL, Key::Num5),
+            Self::ShowSweep => (CTRL, Key::Num6),
+            Self::ShowData => (CTRL, Key::Num7),
+            Self::ShowJudge => (CTRL, Key::Num8),
+            Self::OpenData => (CTRL_SHIFT, Key::D),
             Self::ZoomIn => (CTRL, Key::Plus),
             Self::ZoomOut => (CTRL, Key::Minus),
             Self::ZoomReset => (CTRL, Key::Num0),
@@ -272,6 +310,10 @@ impl UiCommand {
             | Self::SeparateVector
             | Self::CompareVectors
             | Self::ExportComparison
+            | Self::SplitData
+            | Self::FindLeakage
+            | Self::StartJudging
+            | Self::ExportJudgement
             | Self::ThemeSystem
             | Self::ThemeLight
             | Self::ThemeDark
@@ -296,7 +338,10 @@ impl UiCommand {
             Self::OpenRecipe => symbols::ICON_FILE_OPEN,
             Self::AddVector => symbols::ICON_ADD,
             Self::SaveRecipe => symbols::ICON_SAVE,
-            Self::ExportChat | Self::ExportAudit | Self::ExportComparison => symbols::ICON_DOWNLOAD,
+            Self::ExportChat
+            | Self::ExportAudit
+            | Self::ExportComparison
+            | Self::ExportJudgement => symbols::ICON_DOWNLOAD,
             Self::ImportAdapter => symbols::ICON_INPUT,
             Self::ExtractVector => symbols::ICON_DIFFERENCE,
             Self::CompressVector => symbols::ICON_COMPRESS,
@@ -304,6 +349,12 @@ impl UiCommand {
             Self::CompareVectors => symbols::ICON_GRID_ON,
             Self::ShowChat => symbols::ICON_FORUM,
             Self::ShowVectors => symbols::ICON_ARROW_OUTWARD,
+            Self::ShowSweep => symbols::ICON_SHOW_CHART,
+            Self::OpenData => symbols::ICON_TABLE_VIEW,
+            Self::SplitData => symbols::ICON_CONTENT_CUT,
+            Self::FindLeakage => symbols::ICON_COMPARE_ARROWS,
+            Self::StartJudging | Self::ShowJudge => symbols::ICON_GAVEL,
+            Self::ShowData => symbols::ICON_TABLE,
             Self::ExportMerged => symbols::ICON_MERGE,
             Self::MemoryPlan => symbols::ICON_MEMORY,
             Self::Settings => symbols::ICON_SETTINGS,
@@ -357,6 +408,11 @@ impl UiCommand {
             | Self::SeparateVector
             | Self::CompareVectors
             | Self::ExportComparison => Menu::Vectors,
+            Self::OpenData
+            | Self::SplitData
+            | Self::FindLeakage
+            | Self::StartJudging
+            | Self::ExportJudgement => Menu::Data,
             Self::FocusComposer
             | Self::StopAnswer
             | Self::Regenerate
@@ -365,6 +421,9 @@ impl UiCommand {
             | Self::UndoDelete => Menu::Chat,
             Self::ShowChat
             | Self::ShowVectors
+            | Self::ShowSweep
+            | Self::ShowData
+            | Self::ShowJudge
             | Self::ToggleKnobs
             | Self::ToggleChats
             | Self::ToggleDetails

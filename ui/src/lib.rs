@@ -10,25 +10,34 @@
 
 mod action;
 mod command;
+mod data_action;
 mod effect;
 mod form;
+mod judge_form;
 mod settings;
+mod sweep_form;
 
 mod model;
 mod view;
 
 pub use action::{
     Action, ChatAction, CompareMeasure, DialogAction, KnobAction, KnobId, LibraryAction,
-    PathPurpose, VectorsAction,
+    PathPurpose, SweepAction, VectorsAction,
 };
 pub use command::{Menu, UiCommand};
+pub use data_action::{DataAction, DataTab, SplitDraft};
 pub use effect::{Effect, PickKind, PickRequest};
 pub use form::{
     CompressForm, CompressMethod, ExtractForm, Form, FormField, ImportForm, SeparateForm,
+};
+pub use judge_form::{
+    AnswerFilter, JudgeAction, JudgeChoice, JudgeForm, JudgeLevel, JudgePath, JudgeRow, JudgeTab,
+    LevelFilter,
 };
 pub use model::{HostInfo, Model, ScopeDraft};
 pub use settings::{
     KnobSettings, Panel, Panels, Preset, Recent, SamplingSettings, Screen, SendKey, Settings, Slot,
     Theme,
 };
+pub use sweep_form::SweepForm;
 pub use view::{app_ui, apply_style};

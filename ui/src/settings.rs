@@ -126,6 +126,12 @@ pub enum Screen {
     Chat,
     /// The vectors: what they are, how they are made, and how they get in each other's way.
     Vectors,
+    /// How preferences move with λ.
+    Sweep,
+    /// Preference records: what a file holds.
+    Data,
+    /// Answers, and what a judge says of them.
+    Judge,
 }
 
 /// A side panel.
@@ -184,7 +190,7 @@ pub enum SendKey {
 pub struct Recent {
     /// Where it is.
     pub path: PathBuf,
-    /// Whether it is a model; otherwise it is a vector, or a recipe by its ending.
+    /// Whether it is a model; otherwise it is a vector, or a recipe or data by its ending.
     pub is_model: bool,
 }
 
@@ -196,8 +202,23 @@ impl Recent {
 
     /// Whether it is a vector.
     pub fn is_vector(&self) -> bool {
-        !self.is_model && !is_recipe(&self.path)
+        !self.is_model && !is_recipe(&self.path) && !self.is_data()
     }
+
+    /// Whether it is preference data.
+    pub fn is_data(&self) -> bool {
+        !self.is_model && is_data(&self.path)
+    }
+}
+
+/// What files of preference records end in.
+pub(crate) const DATA: &[&str] = &["jsonl", "json", "csv", "parquet"];
+
+/// Whether a file holds preference records, told from its ending.
+fn is_data(path: &Path) -> bool {
+    let is_its =
+        |ending: &str| path.extension().is_some_and(|its| its.eq_ignore_ascii_case(ending));
+    DATA.iter().copied().any(is_its) && !is_recipe(path)
 }
 
 /// Whether a file is a recipe, told from its ending: `.meav` or `.meav.json`.

@@ -53,6 +53,7 @@ impl Model {
             }
         };
         effects.extend(self.follow_knobs(now));
+        effects.extend(self.follow_demo_data(now));
         effects
     }
 
@@ -95,7 +96,10 @@ impl Model {
             }
             (Purpose::Answer { .. }, Fact::Reply(reply)) => self.conversation.complete(reply),
             (Purpose::Open { expected, path }, Fact::Described(found)) => {
-                self.opened(path, expected, found, now);
+                if self.wants_sweep_data(&found) {
+                    return self.add_sweep_data(path, now);
+                }
+                return self.opened(path, expected, found, now);
             }
             (Purpose::OpenRecipe { path }, Fact::Recipe(recipe)) => {
                 self.recipe_read(job_id, path, *recipe, now);
@@ -132,11 +136,7 @@ impl Model {
             (Purpose::Make { .. }, Fact::Written { path, summary }) => {
                 self.vectors.found.entry(job_id).or_default().written.push((path, summary));
             }
-            (Purpose::Convert(_), Fact::Written { path, .. }) => {
-                let text = format!("Converted as {}; it is in the menu of models", path.display());
-                self.notices.info(text, now);
-                self.remember(path, FileKind::Model);
-            }
+            (Purpose::Convert(_), Fact::Written { path, .. }) => self.converted(path, now),
             (Purpose::Merge(_) | Purpose::Export, Fact::Written { path, summary }) => {
                 self.notices.info(format!("Saved {summary} as {}", path.display()), now);
             }
@@ -146,9 +146,18 @@ impl Model {
                 self.notices.error(UserError::new(what, hint));
             }
             (_, Fact::Note(note)) => self.notices.info(note, now),
+            (Purpose::Sweep(job), fact) => return self.learn_sweep(job, fact, now),
+            (Purpose::Data(work), fact) => self.learn_data(job_id, work, fact),
+            (Purpose::Judge(work), fact) => self.learn_judge(job_id, work, fact),
             _ => {}
         }
         Vec::new()
+    }
+
+    fn converted(&mut self, path: PathBuf, now: f64) {
+        let text = format!("Converted as {}; it is in the menu of models", path.display());
+        self.notices.info(text, now);
+        self.remember(path, FileKind::Model);
     }
 
     fn hold(
@@ -168,12 +177,18 @@ impl Model {
         effects
     }
 
-    /// A path turned out to be a model or a vector.
-    fn opened(&mut self, path: PathBuf, expected: Option<FileKind>, found: Description, now: f64) {
+    /// A path turned out to be a model, a vector or data.
+    fn opened(
+        &mut self,
+        path: PathBuf,
+        expected: Option<FileKind>,
+        found: Description,
+        now: f64,
+    ) -> Vec<Effect> {
         let kind = match (expected, found.kind) {
             (None, FileKind::Model) if self.has_other_model(&path) => {
                 self.ask_later(Dialog::UseAs { path });
-                return;
+                return Vec::new();
             }
             // A model can stand for what it has beyond the one that is loaded.
             (Some(FileKind::Vector), FileKind::Model) => {
@@ -183,14 +198,20 @@ impl Model {
             }
             (_, kind) => kind,
         };
-        if kind == FileKind::Recipe {
-            self.notices.info("That is a recipe: use Open recipe…", now);
-            return;
-        }
-        self.remember(path.clone(), kind);
         match kind {
-            FileKind::Model => self.weights.set_model(path),
-            FileKind::Vector | FileKind::Recipe => {
+            FileKind::Recipe => self.notices.info("That is a recipe: use Open recipe…", now),
+            FileKind::Data => {
+                if expected.is_some_and(|expected| expected != FileKind::Data) {
+                    self.notices.info("That is preference data: it is on the Data screen", now);
+                }
+                return self.open_data(path, now);
+            }
+            FileKind::Model => {
+                self.remember(path.clone(), kind);
+                self.weights.set_model(path);
+            }
+            FileKind::Vector => {
+                self.remember(path.clone(), kind);
                 let before = self.weights.knobs.len();
                 let id = self.weights.add(path);
                 if self.weights.knobs.len() == before {
@@ -206,6 +227,7 @@ impl Model {
         if (expected, kind) == (Some(FileKind::Model), FileKind::Vector) {
             self.notices.info("That is a vector: it was put on a knob", now);
         }
+        Vec::new()
     }
 
     /// Whether a model is loaded, and it is not the one at this path.
@@ -261,10 +283,17 @@ impl Model {
                 self.library.error = Some(err);
             }
             (Purpose::Compare, outcome) => self.end_comparison(job.id, outcome),
+            (Purpose::Sweep(it), outcome) => {
+                effects.extend(self.end_sweep_job(job.id, it, outcome, now));
+            }
             (Purpose::Make { dialog, name, files }, outcome) => {
                 self.end_making(job.id, (dialog, name, files), outcome, now);
                 effects.push(self.list_audit(now));
             }
+            (Purpose::Data(work), outcome) => {
+                effects.extend(self.end_data(job.id, work, outcome, now));
+            }
+            (Purpose::Judge(work), outcome) => self.end_judge(job.id, &work, outcome),
             (Purpose::Locate { index, .. }, outcome) => self.end_look(job.id, index, outcome),
             (Purpose::Plan, outcome) => self.end_plan(job.id, outcome),
             (Purpose::OpenRecipe { .. }, outcome) => {
@@ -288,7 +317,12 @@ impl Model {
 
     /// Closes the dialog that asked for a path, or says in it what is wrong with it; where it has
     /// closed before, `begun` is what was entered.
-    fn end_path_dialog(&mut self, job: JobId, begun: Option<PathDialog>, outcome: Outcome) {
+    pub(super) fn end_path_dialog(
+        &mut self,
+        job: JobId,
+        begun: Option<PathDialog>,
+        outcome: Outcome,
+    ) {
         let asked = match &mut self.dialog {
             Some(Dialog::Path(dialog)) if dialog.job == Some(job) => Some(dialog),
             _ => None,

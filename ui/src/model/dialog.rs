@@ -2,9 +2,11 @@ use std::path::PathBuf;
 
 use meav_protocol::{JobId, MergeFormat, UserError};
 
+use super::data::SplitDialog;
 use super::plan::PlanDialog;
 use super::recipe::RecipeDialog;
 use super::scope::ScopeDialog;
+use super::sweep::SweepDialog;
 use crate::action::PathPurpose;
 use crate::form::Form;
 
@@ -28,6 +30,8 @@ pub(crate) enum Dialog {
     },
     /// Where in the model a vector is added.
     Scope(ScopeDialog),
+    /// Something of the Sweep screen is to be agreed to.
+    Sweep(SweepDialog),
     /// Parts of a recipe were not found.
     Recipe(RecipeDialog),
     /// What memory the model takes.
@@ -40,6 +44,8 @@ pub(crate) enum Dialog {
     Close,
     /// What is wanted before a vector is made.
     Form(Box<FormDialog>),
+    /// What is wanted before data are split.
+    Split(SplitDialog),
     /// A model that was dropped may be a base model or a vector.
     UseAs {
         /// The model.

@@ -8,7 +8,10 @@ use crate::Effect;
 use crate::action::KnobId;
 use crate::form::FormFiles;
 
+use super::data::DataWork;
 use super::dialog::{FormDialog, PathDialog};
+use super::judge::JudgeWork;
+use super::sweep::SweepJob;
 
 /// What a job was started for.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +34,8 @@ pub(crate) enum Purpose {
     Make { dialog: Box<FormDialog>, name: String, files: FormFiles },
     /// Looks at vectors side by side.
     Compare,
+    /// Something of the Sweep screen.
+    Sweep(SweepJob),
     /// Writes a recipe.
     SaveRecipe,
     /// Reads a recipe, to set everything to it.
@@ -51,6 +56,10 @@ pub(crate) enum Purpose {
     Search(String),
     /// Reads the audit log.
     Audit,
+    /// Works with preference data.
+    Data(DataWork),
+    /// Works for the Judge screen.
+    Judge(JudgeWork),
 }
 
 /// Jobs that are over sooner are not shown.
@@ -68,6 +77,8 @@ pub(crate) struct Job {
     pub(crate) stage: Option<(Stage, f64)>,
     /// Units of that stage, finished and in all.
     pub(crate) progress: (u64, u64),
+    /// Units that were finished when the stage began: what goes on where it had ended.
+    begun_with: u64,
     /// Whether it has been asked to end.
     pub is_cancelling: bool,
 }
@@ -91,9 +102,15 @@ impl Job {
             Purpose::Convert(_) => Some("Converting the model"),
             Purpose::Make { dialog, .. } => Some(dialog.form.job_title()),
             Purpose::Compare => Some("Comparing vectors"),
+            Purpose::Sweep(SweepJob::Run(_)) => Some("Sweeping λ"),
+            Purpose::Sweep(SweepJob::Matrix(_)) => Some("Comparing sweeps"),
+            Purpose::Sweep(SweepJob::Inspect(_)) => Some("Reading data"),
+            Purpose::Data(work) => work.title(),
+            Purpose::Judge(work) => work.title(),
             Purpose::Describe(_)
             | Purpose::Export
             | Purpose::SaveRecipe
+            | Purpose::Sweep(_)
             | Purpose::LoadChat { .. }
             | Purpose::Chats
             | Purpose::SetBranch
@@ -115,6 +132,8 @@ impl Job {
             Some((Stage::Separating, _)) => "Separating…",
             Some((Stage::Comparing, _)) => "Comparing…",
             Some((Stage::Scoring, _)) => "Measuring on the data…",
+            Some((Stage::Answering, _)) => "Answering the questions…",
+            Some((Stage::Judging, _)) => "Asking the judge…",
             Some(_) => "Working…",
         }
     }
@@ -128,21 +147,28 @@ impl Job {
                 | Purpose::Merge(_)
                 | Purpose::Convert(_)
                 | Purpose::Make { .. }
+                | Purpose::Sweep(SweepJob::Run(_))
+                | Purpose::Data(DataWork::Split(_))
+                | Purpose::Judge(JudgeWork::Run { .. })
         )
     }
 
     /// Whether what it finds is wanted no more: it was called off, and only looked for something.
     pub(crate) fn is_unwanted(&self) -> bool {
-        let is_look = matches!(
-            self.purpose,
-            Purpose::Open { .. }
-                | Purpose::OpenRecipe { .. }
-                | Purpose::Locate { .. }
-                | Purpose::Plan
-                | Purpose::LoadChat { .. }
-                | Purpose::Search(_)
-                | Purpose::Compare
-        );
+        let is_look = match &self.purpose {
+            Purpose::Data(work) => work.is_look(),
+            purpose => matches!(
+                purpose,
+                Purpose::Open { .. }
+                    | Purpose::OpenRecipe { .. }
+                    | Purpose::Locate { .. }
+                    | Purpose::Plan
+                    | Purpose::LoadChat { .. }
+                    | Purpose::Search(_)
+                    | Purpose::Compare
+                    | Purpose::Sweep(SweepJob::Matrix(_))
+            ),
+        };
         self.is_cancelling && is_look
     }
 
@@ -174,8 +200,9 @@ impl Job {
         let (done, total) = self.progress;
         let (_, since) = self.stage?;
         let elapsed = now - since;
-        let is_telling = done > 0 && elapsed > 1.0 && !self.is_writing_words();
-        is_telling.then(|| elapsed * total.saturating_sub(done) as f64 / done as f64)
+        let since = done.saturating_sub(self.begun_with);
+        let is_telling = since > 0 && elapsed > 1.0 && !self.is_writing_words();
+        is_telling.then(|| elapsed * total.saturating_sub(done) as f64 / since as f64)
     }
 }
 
@@ -191,8 +218,15 @@ impl Jobs {
     pub(crate) fn start(&mut self, purpose: Purpose, spec: JobSpec, now: f64) -> (JobId, Effect) {
         self.last += 1;
         let id = JobId(self.last);
-        let job =
-            Job { id, purpose, started: now, stage: None, progress: (0, 0), is_cancelling: false };
+        let job = Job {
+            id,
+            purpose,
+            started: now,
+            stage: None,
+            progress: (0, 0),
+            begun_with: 0,
+            is_cancelling: false,
+        };
         self.running.insert(id, job);
         (id, Effect::Send(Command::Start { job_id: id, spec }))
     }
@@ -200,8 +234,15 @@ impl Jobs {
     /// Notes how far a job is; one that has ended, or was never ours, is not looked at.
     pub(crate) fn progress(&mut self, id: JobId, stage: Stage, done: u64, total: u64, now: f64) {
         if let Some(job) = self.running.get_mut(&id) {
+            // Between the points of a sweep the weights are moved: that is part of it.
+            let is_part = matches!(job.purpose, Purpose::Sweep(SweepJob::Run(_)))
+                && job.stage.is_some_and(|(before, _)| before == Stage::Scoring);
+            if is_part && stage != Stage::Scoring {
+                return;
+            }
             if job.stage.is_none_or(|(before, _)| before != stage) {
                 job.stage = Some((stage, now));
+                job.begun_with = if stage == Stage::Scoring { done } else { 0 };
             }
             job.progress = (done, total);
         }

@@ -5,14 +5,17 @@
 
 mod apply;
 mod conversation;
+pub(crate) mod data;
 mod details;
 mod dialog;
 mod jobs;
+pub(crate) mod judge;
 mod library;
 mod notices;
 mod plan;
 mod recipe;
 mod scope;
+mod sweep;
 mod update;
 mod vectors;
 mod weights;
@@ -20,12 +23,16 @@ mod weights;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use meav_protocol::{FileKind, JobSpec, UserError};
+use meav_protocol::{FileKind, JobSpec, Sweep, UserError};
 
 pub(crate) use conversation::{Answer, Conversation};
+pub(crate) use data::{Data, SplitDialog};
 pub(crate) use details::Details;
 pub(crate) use dialog::{Dialog, FormDialog, PathDialog, SHARD_BYTES};
 pub(crate) use jobs::Job;
+pub(crate) use judge::Judging;
+#[cfg(test)]
+pub(crate) use judge::default_form as default_judge_form;
 pub(crate) use library::Library;
 pub(crate) use notices::{Notice, NoticeBody};
 pub(crate) use plan::PlanDialog;
@@ -33,14 +40,19 @@ pub(crate) use recipe::{RecipeDialog, SoughtPart};
 pub use scope::ScopeDraft;
 pub(crate) use scope::{FACTOR_LIMIT, MOST_POINTS, ScopeDialog};
 
+pub(crate) use sweep::{Curves, DataFile, Run, SweepDialog, Sweeps};
+pub(crate) use update::file_label;
 use update::legible;
 pub(crate) use vectors::{Made, Vectors};
 pub(crate) use weights::{COEFFICIENT_LIMIT, DARE_DROP, Knob, TIES_DENSITY, Weights};
 pub(crate) use weights::{file_name, with_ending};
 
+use crate::action::Action;
 use crate::effect::Effect;
 use crate::form::Form;
+use crate::judge_form::JudgeForm;
 use crate::settings::{Panel, Recent, Screen, Settings};
+use crate::sweep_form::SweepForm;
 use jobs::{Jobs, Purpose};
 use notices::Notices;
 
@@ -95,6 +107,12 @@ pub(crate) enum Focus {
     Search,
     /// The first of the vectors.
     Vectors,
+    /// The choice of the vector that is swept.
+    Sweep,
+    /// The first thing to do on the Data screen.
+    Data,
+    /// The first thing to do on the Judge screen.
+    Judge,
 }
 
 impl Focus {
@@ -103,6 +121,9 @@ impl Focus {
         match screen {
             Screen::Chat => Self::Composer,
             Screen::Vectors => Self::Vectors,
+            Screen::Sweep => Self::Sweep,
+            Screen::Data => Self::Data,
+            Screen::Judge => Self::Judge,
         }
     }
 }
@@ -119,6 +140,9 @@ pub struct Model {
     pub(crate) library: Library,
     pub(crate) details: Details,
     pub(crate) vectors: Vectors,
+    pub(crate) sweeps: Sweeps,
+    pub(crate) data: Data,
+    pub(crate) judging: Judging,
     pub(crate) notices: Notices,
     pub(crate) dialog: Option<Dialog>,
     /// Dialogs that open by themselves, once nothing else is asked.
@@ -167,6 +191,9 @@ impl Model {
             library: Library::default(),
             details: Details::default(),
             vectors: Vectors::default(),
+            sweeps: Sweeps::default(),
+            data: Data::default(),
+            judging: Judging::default(),
             notices,
             dialog: None,
             waiting: VecDeque::new(),
@@ -184,6 +211,8 @@ impl Model {
         ];
         effects.extend(model.follow_knobs(0.0));
         effects.push(model.list_audit(0.0));
+        effects.push(model.list_sweeps(0.0));
+        effects.extend(model.follow_demo_data(0.0));
         (model, effects)
     }
 
@@ -193,6 +222,30 @@ impl Model {
             Some(Dialog::Form(dialog)) => Some(&dialog.form),
             _ => None,
         }
+    }
+
+    /// What is typed and chosen on the Judge screen.
+    pub fn judge_form(&self) -> &JudgeForm {
+        &self.judging.form
+    }
+
+    /// What is typed and chosen for the next sweep.
+    pub fn sweep_form(&self) -> &SweepForm {
+        &self.sweeps.form
+    }
+
+    /// The sweep whose curves are shown, as far as it has come.
+    pub fn shown_sweep(&self) -> Option<&Sweep> {
+        self.sweeps.shown_run().map(|run| &run.sweep)
+    }
+
+    /// What messages on the screen offer: what they say, and what their button does.
+    pub fn offers(&self) -> Vec<(String, Action)> {
+        let offer = |notice: &Notice| match &notice.body {
+            NoticeBody::Offer { text, action, .. } => Some((text.clone(), Action::clone(action))),
+            _ => None,
+        };
+        self.notices.shown().iter().filter_map(offer).collect()
     }
 
     fn start(&mut self, purpose: Purpose, spec: JobSpec, now: f64) -> Effect {

@@ -2,6 +2,7 @@ use meav_protocol::UserError;
 use uuid::Uuid;
 
 use super::Dialog;
+use crate::action::Action;
 
 /// Seconds that a message stays, where it is only to be read.
 const SECS_SHOWN: f64 = 6.0;
@@ -34,6 +35,15 @@ pub(crate) enum NoticeBody {
         /// The dialog as it was filled in, to begin again.
         dialog: Box<Dialog>,
     },
+    /// Something that can be done now.
+    Offer {
+        /// What has made it possible.
+        text: String,
+        /// What the button says.
+        label: &'static str,
+        /// What it does.
+        action: Box<Action>,
+    },
     /// A chat that was deleted, and can be brought back.
     Deleted {
         /// Which.
@@ -64,6 +74,10 @@ impl Notices {
 
     pub(crate) fn failed(&mut self, err: UserError, dialog: Dialog) {
         self.push(NoticeBody::Failed { err, dialog: Box::new(dialog) }, None);
+    }
+
+    pub(crate) fn offer(&mut self, text: String, label: &'static str, action: Action) {
+        self.push(NoticeBody::Offer { text, label, action: Box::new(action) }, None);
     }
 
     pub(crate) fn deleted(&mut self, chat: Uuid, title: String, now: f64) {

@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
 
 use meav_protocol::{
-    Dtype, JobId, LoadedModel, Method, OpenedRecipe, RecipeStamp, Scope, Setup, StampTerm,
-    UserError, VectorInfo, VectorTerm,
+    Calibration, Dtype, JobId, LoadedModel, Method, OpenedRecipe, RecipeStamp, Scope, Setup,
+    StampTerm, UserError, VectorInfo, VectorTerm,
 };
 
 use crate::action::KnobId;
@@ -48,9 +48,14 @@ impl Knob {
         }
     }
 
+    /// Where its vector leads to which level, if that was measured.
+    pub(crate) fn calibration(&self) -> Option<&Calibration> {
+        self.info.as_ref()?.calibration.as_deref()
+    }
+
     /// Whether its vector is in this file, by the name that the engine gave it or that it was
     /// opened by.
-    fn is_of(&self, file: &Path) -> bool {
+    pub(crate) fn is_of(&self, file: &Path) -> bool {
         self.file == file || self.info.as_ref().is_some_and(|info| info.file == file)
     }
 }

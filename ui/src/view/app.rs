@@ -4,12 +4,15 @@ use egui::{
 
 use super::bars::{ModelBarView, StatusView, menu_bar_ui, model_bar_ui, status_bar_ui};
 use super::chat_panel::{ChatView, chat_ui};
+use super::data_panel::{DataView, data_ui};
 use super::design_tokens::{GRID, Tokens};
 use super::details_panel::{DetailsView, details_ui};
 use super::dialogs::{DialogView, dialog_ui};
+use super::judge_panel::{JudgeView, judge_ui};
 use super::knobs_panel::{KnobsView, knobs_ui};
 use super::library_panel::{LibraryView, library_ui};
 use super::notices::notices_ui;
+use super::sweep_panel::{SweepView, sweep_ui};
 use super::vectors_panel::{VectorsView, vectors_ui};
 use crate::action::Action;
 use crate::command::UiCommand;
@@ -47,6 +50,9 @@ pub fn app_ui(ui: &mut Ui, model: &Model) -> Vec<Action> {
         match model.settings.screen {
             Screen::Chat => actions.extend(chat_ui(ui, &ChatView::new(model, now))),
             Screen::Vectors => actions.extend(vectors_ui(ui, &VectorsView::from(model))),
+            Screen::Sweep => actions.extend(sweep_ui(ui, &SweepView::new(model, now))),
+            Screen::Data => actions.extend(data_ui(ui, &DataView::new(model, now))),
+            Screen::Judge => actions.extend(judge_ui(ui, &JudgeView::new(model, now))),
         }
     });
     actions.extend(notices_ui(ui, model.notices.shown()));
@@ -64,6 +70,9 @@ fn screens_ui(ui: &mut Ui, shown: Screen) -> Vec<Action> {
         for (screen, name, command) in [
             (Screen::Chat, "Chat", UiCommand::ShowChat),
             (Screen::Vectors, "Vectors", UiCommand::ShowVectors),
+            (Screen::Sweep, "Sweep", UiCommand::ShowSweep),
+            (Screen::Data, "Data", UiCommand::ShowData),
+            (Screen::Judge, "Judge", UiCommand::ShowJudge),
         ] {
             let is_shown = screen == shown;
             let response = ui.add(Button::selectable(is_shown, name));

@@ -38,6 +38,9 @@ fn is_on(command: UiCommand, settings: &Settings) -> bool {
     match command {
         UiCommand::ShowChat => settings.screen == Screen::Chat,
         UiCommand::ShowVectors => settings.screen == Screen::Vectors,
+        UiCommand::ShowSweep => settings.screen == Screen::Sweep,
+        UiCommand::ShowData => settings.screen == Screen::Data,
+        UiCommand::ShowJudge => settings.screen == Screen::Judge,
         UiCommand::ToggleKnobs => settings.panels.knobs,
         UiCommand::ToggleChats => settings.panels.chats,
         UiCommand::ToggleDetails => settings.panels.details,
@@ -72,6 +75,8 @@ fn reopening(entry: &Recent) -> (&'static str, Action) {
     let path = entry.path.clone();
     if entry.is_model {
         ("model", Action::Open(path, FileKind::Model))
+    } else if entry.is_data() {
+        ("data", Action::Open(path, FileKind::Data))
     } else if entry.is_recipe() {
         ("recipe", Action::OpenPaths(vec![path]))
     } else {
@@ -266,6 +271,7 @@ fn job_ui(ui: &mut Ui, job: &Job, now: f64) -> Option<Action> {
     weak(ui, text);
     if let Some(share) = job.fraction().filter(|share| *share < 1.0) {
         let bar = egui::ProgressBar::new(share).desired_width(20.0 * GRID).desired_height(GRID);
+        let bar = bar.fill(Tokens::of(ui.visuals()).accent);
         ui.add(bar)
             .widget_info(|| egui::WidgetInfo::labeled(egui::Role::ProgressIndicator, true, name));
     }

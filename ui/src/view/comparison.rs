@@ -282,6 +282,8 @@ impl<'a> Map<'a> {
         };
         HeatMap {
             name: "Layers and kinds of tensors",
+            name_width: 16.0 * GRID,
+            groups: Vec::new(),
             columns: kinds.iter().map(ModuleKind::to_string).collect(),
             rows: layers.iter().map(row).collect(),
         }

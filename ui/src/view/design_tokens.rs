@@ -74,6 +74,9 @@ pub(crate) struct Tokens {
     pub(crate) oppose: Color32,
     /// One for each domain, told apart by colour-blind people too (after Okabe and Ito, 2008).
     domains: [Color32; 7],
+    /// One for each of [`KNOWN_LEVELS`], told apart by colour-blind people too (the first three
+    /// after Tol's high-contrast scheme, 2021); a level has a mark of its own as well.
+    levels: [Color32; 9],
 }
 
 const fn rgb(hex: u32) -> Color32 {
@@ -109,6 +112,17 @@ const DARK: Tokens = Tokens {
         rgb(0xf0_e4_42),
         rgb(0x7d_9c_f0),
     ],
+    levels: [
+        rgb(0x6c_9e_e8),
+        rgb(0xe0_b0_40),
+        rgb(0xe0_7a_88),
+        rgb(0x35_b8_a6),
+        rgb(0xda_80_33),
+        rgb(0x8f_c7_f0),
+        rgb(0xb5_8a_d6),
+        rgb(0xa8_b0_4a),
+        rgb(0xc4_a3_8a),
+    ],
 };
 
 const LIGHT: Tokens = Tokens {
@@ -140,10 +154,41 @@ const LIGHT: Tokens = Tokens {
         rgb(0x80_73_00),
         rgb(0x3d_57_b5),
     ],
+    levels: [
+        rgb(0x1f_57_a8),
+        rgb(0x9a_72_00),
+        rgb(0xb0_3a_50),
+        rgb(0x00_80_6f),
+        rgb(0xb8_56_00),
+        rgb(0x23_82_b5),
+        rgb(0x7c_4a_a3),
+        rgb(0x66_70_0f),
+        rgb(0x8a_62_48),
+    ],
 };
 
 /// The domains whose colours never change.
 const KNOWN_DOMAINS: [&str; 4] = ["medical", "financial", "legal", "safety"];
+
+/// The levels whose colours and marks never change.
+const KNOWN_LEVELS: [&str; 9] = [
+    "expert",
+    "generic",
+    "avoidance",
+    "safe",
+    "unsafe",
+    "helpful",
+    "unhelpful",
+    "chosen",
+    "rejected",
+];
+
+/// A level's place among the colours and marks of levels.
+pub(crate) fn level_place(name: &str) -> usize {
+    let known = KNOWN_LEVELS.iter().position(|known| name.eq_ignore_ascii_case(known));
+    let sum = || name.bytes().map(usize::from).sum::<usize>();
+    known.unwrap_or_else(|| sum() % KNOWN_LEVELS.len())
+}
 
 impl Tokens {
     /// Those of the theme that `visuals` belong to.
@@ -159,6 +204,16 @@ impl Tokens {
             KNOWN_DOMAINS.len() + sum % (self.domains.len() - KNOWN_DOMAINS.len())
         });
         self.domains[index]
+    }
+
+    /// A level's colour, the same everywhere and at every start.
+    pub(crate) fn level(&self, name: &str) -> Color32 {
+        self.levels[level_place(name)]
+    }
+
+    /// A level's colour as the ground of words.
+    pub(crate) fn level_ground(&self, name: &str) -> Color32 {
+        self.panel.lerp_to_gamma(self.level(name), 0.45)
     }
 
     /// The colour of a place between opposition at −1 and agreement at 1.
@@ -273,7 +328,7 @@ mod tests {
         assert!(contrast(tokens.text, tokens.selection) >= 4.5, "{theme}: on selection");
         for ground in [tokens.ground, tokens.panel] {
             let ends = [&tokens.track, &tokens.agree, &tokens.oppose];
-            for mark in tokens.domains.iter().chain(ends) {
+            for mark in tokens.domains.iter().chain(&tokens.levels).chain(ends) {
                 assert!(contrast(*mark, ground) >= 3.0, "{theme}: {mark:?} on {ground:?}");
             }
         }
@@ -295,6 +350,19 @@ mod tests {
     fn text_and_marks_have_the_contrast_that_wcag_asks_for() {
         check("dark", &DARK);
         check("light", &LIGHT);
+    }
+
+    #[test]
+    fn levels_have_colours_of_their_own_and_words_on_them_can_be_read() {
+        for tokens in [&DARK, &LIGHT] {
+            for (index, level) in super::KNOWN_LEVELS.iter().enumerate() {
+                let color = tokens.level(level);
+                let others = super::KNOWN_LEVELS[..index].iter();
+                assert!(others.clone().all(|other| tokens.level(other) != color), "{level}");
+                let ground = tokens.level_ground(level);
+                assert!(contrast(ink_on(ground), ground) >= 4.5, "{level}");
+            }
+        }
     }
 
     #[test]

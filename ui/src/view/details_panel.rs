@@ -1,6 +1,7 @@
 use egui::{CollapsingHeader, Grid, Label, RichText, ScrollArea, Ui};
 use meav_protocol::{AuditEntry, VectorInfo};
 
+use super::calibration::calibration_ui;
 use super::design_tokens::{GRID, Tokens};
 use super::parts::{bytes, moment, signed, user_error_ui, weak};
 use crate::action::{Action, KnobAction};
@@ -53,6 +54,7 @@ fn vector_ui(ui: &mut Ui, view: &DetailsView<'_>) -> Vec<Action> {
         actions.extend(user_error_ui(ui, fault));
         return actions;
     }
+    actions.extend(calibration_ui(ui, knob));
     match view.details.described.get(&knob.id) {
         Some(Ok(description)) => {
             let shown_above = ["domain", "kind", "tensors changed"];

@@ -1,10 +1,12 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use egui::{Button, Id, Key, Modal, Response, RichText, ScrollArea, TextEdit, Ui};
 use egui_material_icons::icons as symbols;
 use meav_protocol::FileKind;
 
-use super::design_tokens::GRID;
+use super::calibration::sweep_dialog_ui;
+use super::data_panel::data_words;
+use super::design_tokens::{GRID, Tokens};
 use super::export_options::{advanced_ui, format_ui};
 use super::form_dialog::{FormView, form_ui};
 use super::palette::palette_ui;
@@ -12,6 +14,7 @@ use super::parts::{group_ui, icon_button, is_new, named, primary_button, user_er
 use super::plan_dialog::plan_ui;
 use super::recipe_dialog::recipe_dialog_ui;
 use super::scope_dialog::scope_ui;
+use super::split_dialog::split_ui;
 use crate::action::{Action, DialogAction, PathPurpose};
 use crate::model::{Dialog, EngineState, Job, Model, PathDialog, Weights};
 use crate::settings::{Recent, SendKey, Settings, Theme};
@@ -27,6 +30,8 @@ pub(super) struct DialogView<'a> {
     has_tray: bool,
     long_jobs: Vec<&'a Job>,
     weights: &'a Weights,
+    /// The files of preference records that come with the demo.
+    demo_data: &'a [PathBuf],
     /// The job that the dialog waits for.
     job: Option<&'a Job>,
 }
@@ -42,9 +47,11 @@ impl<'a> DialogView<'a> {
             has_tray: model.host.has_tray,
             long_jobs: model.jobs.iter().filter(|job| job.is_long()).collect(),
             weights: &model.weights,
+            demo_data: model.data.demo.files(),
             job: match &model.dialog {
                 Some(Dialog::Path(dialog)) => dialog.job.and_then(|job| model.jobs.get(job)),
                 Some(Dialog::Form(dialog)) => dialog.job.and_then(|job| model.jobs.get(job)),
+                Some(Dialog::Split(dialog)) => dialog.job.and_then(|job| model.jobs.get(job)),
                 _ => None,
             },
         })
@@ -88,6 +95,7 @@ fn contents_ui(ui: &mut Ui, view: &DialogView<'_>, is_new: bool) -> Vec<Action> 
         Dialog::Path(dialog) => path_ui(ui, view, dialog, is_new),
         Dialog::PresetName { text } => preset_ui(ui, text, is_new),
         Dialog::Scope(dialog) => scope_ui(ui, view.weights, dialog, is_new),
+        Dialog::Sweep(dialog) => sweep_dialog_ui(ui, dialog, view.weights, is_new),
         Dialog::Recipe(dialog) => recipe_dialog_ui(ui, dialog, view.system_dialogs, is_new),
         Dialog::Plan(dialog) => plan_ui(ui, dialog, view.weights),
         Dialog::Settings => settings_ui(ui, view.settings),
@@ -97,6 +105,7 @@ fn contents_ui(ui: &mut Ui, view: &DialogView<'_>, is_new: bool) -> Vec<Action> 
             let DialogView { weights, job, system_dialogs, .. } = *view;
             form_ui(ui, &FormView { dialog, weights, job, system_dialogs, is_new })
         }
+        Dialog::Split(dialog) => split_ui(ui, dialog, view.job, view.system_dialogs, is_new),
         Dialog::UseAs { path } => use_as_ui(ui, path, is_new),
     }
 }
@@ -194,8 +203,16 @@ fn path_ui(ui: &mut Ui, view: &DialogView<'_>, dialog: &PathDialog, is_new: bool
             "A file that ends in .meav, or the recipe.json beside an exported model",
             "Open",
         ),
-        // Those have fields in dialogs of their own.
-        PathPurpose::Locate(_) | PathPurpose::Field(_) => return Vec::new(),
+        PathPurpose::ExportSweeps => (
+            "Export sweep",
+            "A file that ends in .csv or .json (numbers), .md (a table), .svg or .png (a picture)",
+            "Export",
+        ),
+        PathPurpose::ExportMatrix => (
+            "Export cross-domain matrix",
+            "A file that ends in .csv or .json (numbers), .md (a table), .svg or .png (a picture)",
+            "Export",
+        ),
         PathPurpose::ExportComparison => (
             "Export comparison",
             "A file that ends in .csv or .json (numbers), or in .svg or .png (a picture)",
@@ -206,6 +223,11 @@ fn path_ui(ui: &mut Ui, view: &DialogView<'_>, dialog: &PathDialog, is_new: bool
             "A small file: it names model, vectors and each λ, and holds no weights",
             "Save",
         ),
+        purpose => match data_words(purpose) {
+            Some(words) => words,
+            // Those have fields in dialogs of their own.
+            None => return Vec::new(),
+        },
     };
     ui.heading(title);
     ui.label(what);
@@ -218,7 +240,7 @@ fn path_ui(ui: &mut Ui, view: &DialogView<'_>, dialog: &PathDialog, is_new: bool
     }
     actions.extend(line_ui(ui, &dialog.text, "Path", is_new));
     actions.extend(browse_ui(ui, view.system_dialogs, dialog.purpose));
-    actions.extend(suggested_ui(ui, view.settings, dialog.purpose));
+    actions.extend(suggested_ui(ui, view, dialog.purpose));
     if is_export || dialog.purpose == PathPurpose::ConvertModel {
         actions.extend(advanced_ui(ui, dialog));
         progress_ui(ui, view.job);
@@ -237,6 +259,7 @@ pub(super) fn progress_ui(ui: &mut Ui, job: Option<&Job>) {
     weak(ui, job.doing());
     if let Some(share) = job.fraction() {
         let bar = egui::ProgressBar::new(share).desired_height(GRID);
+        let bar = bar.fill(Tokens::of(ui.visuals()).accent);
         let name = job.title().unwrap_or_default();
         ui.add(bar)
             .widget_info(|| egui::WidgetInfo::labeled(egui::Role::ProgressIndicator, true, name));
@@ -246,7 +269,8 @@ pub(super) fn progress_ui(ui: &mut Ui, job: Option<&Job>) {
 fn browse_ui(ui: &mut Ui, dialogs: Result<(), &str>, purpose: PathPurpose) -> Vec<Action> {
     let mut actions = Vec::new();
     let opens = matches!(purpose, PathPurpose::OpenModel | PathPurpose::AddVector);
-    let reads = opens || purpose == PathPurpose::OpenRecipe;
+    let files = [PathPurpose::OpenRecipe, PathPurpose::OpenData, PathPurpose::TrainingData];
+    let reads = opens || files.contains(&purpose);
     ui.horizontal(|ui| {
         ui.add_enabled_ui(dialogs.is_ok(), |ui| {
             let why_not = dialogs.err().unwrap_or_default();
@@ -269,19 +293,30 @@ fn browse_ui(ui: &mut Ui, dialogs: Result<(), &str>, purpose: PathPurpose) -> Ve
 }
 
 /// What was opened before, to open again.
-fn suggested_ui(ui: &mut Ui, settings: &Settings, purpose: PathPurpose) -> Vec<Action> {
+fn suggested_ui(ui: &mut Ui, view: &DialogView<'_>, purpose: PathPurpose) -> Vec<Action> {
+    let files = match purpose {
+        PathPurpose::OpenData | PathPurpose::TrainingData => view.demo_data,
+        _ => &[],
+    };
     let (is_wanted, built_in): (fn(&Recent) -> bool, &[&str]) = match purpose {
         PathPurpose::OpenModel => (|entry| entry.is_model, &["demo"]),
         PathPurpose::AddVector => (Recent::is_vector, &["medical", "financial"]),
         PathPurpose::OpenRecipe => (Recent::is_recipe, &[]),
+        PathPurpose::OpenData | PathPurpose::TrainingData => (Recent::is_data, &[]),
         _ => return Vec::new(),
     };
-    let recent = settings.recent.iter().filter(|entry| is_wanted(entry));
+    let recent = view.settings.recent.iter().filter(|entry| is_wanted(entry));
     let paths = recent.map(|entry| entry.path.display().to_string());
     let names = built_in.iter().map(|name| (*name).to_owned());
     let mut chosen = Vec::new();
     ui.add_space(GRID);
-    for path in names.chain(paths).take(6) {
+    let files = files.iter().map(|path| path.display().to_string());
+    let mut shown = Vec::new();
+    for path in names.chain(paths).take(6).chain(files) {
+        if shown.contains(&path) {
+            continue;
+        }
+        shown.push(path.clone());
         let row = Button::new(RichText::new(&path).small()).frame_when_inactive(false).truncate();
         if ui.add(row).clicked() {
             chosen.push(Action::Dialog(DialogAction::SetText(path)));

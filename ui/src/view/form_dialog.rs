@@ -66,7 +66,7 @@ fn accept_ui(ui: &mut Ui, view: &FormView<'_>) -> Vec<Action> {
 }
 
 /// While the job runs: how far it is, and the choice to end it or to let it go on alone.
-fn busy_ui(ui: &mut Ui, job: &Job) -> Vec<Action> {
+pub(super) fn busy_ui(ui: &mut Ui, job: &Job) -> Vec<Action> {
     let mut actions = Vec::new();
     ui.add_space(2.0 * GRID);
     progress_ui(ui, Some(job));
@@ -194,14 +194,14 @@ fn separate_ui(ui: &mut Ui, view: &FormView<'_>, form: &mut SeparateForm) -> Vec
 }
 
 /// A name on the left, and what belongs to it.
-fn row_ui(ui: &mut Ui, name: &str, add: impl FnOnce(&mut Ui)) {
+pub(super) fn row_ui(ui: &mut Ui, name: &str, add: impl FnOnce(&mut Ui)) {
     group_ui(ui, name, |ui| {
         name_ui(ui, name);
         add(ui);
     });
 }
 
-fn name_ui(ui: &mut Ui, name: &str) -> Response {
+pub(super) fn name_ui(ui: &mut Ui, name: &str) -> Response {
     let layout = egui::Layout::left_to_right(egui::Align::Center);
     let size = egui::vec2(NAME_WIDTH, ui.spacing().interact_size.y);
     ui.allocate_ui_with_layout(size, layout, |ui| {
@@ -211,7 +211,7 @@ fn name_ui(ui: &mut Ui, name: &str) -> Response {
     .inner
 }
 
-fn number_ui(ui: &mut Ui, name: &str, field: DragValue<'_>) {
+pub(super) fn number_ui(ui: &mut Ui, name: &str, field: DragValue<'_>) {
     ui.horizontal(|ui| {
         let label = name_ui(ui, name);
         ui.add(field.custom_parser(parse_number)).labelled_by(label.id);

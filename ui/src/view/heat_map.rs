@@ -5,15 +5,16 @@ use super::design_tokens::{GRID, Tokens, ink_on};
 /// Points, the height of a row.
 const CELL_HEIGHT: f32 = 5.0 * GRID;
 
-/// Points, the width of the rows' names.
-const NAME_WIDTH: f32 = 16.0 * GRID;
-
 /// Numbers in rows and columns, each with a colour.
 ///
 /// A cell shows its number; who hovers over it, or has it read out, is told all there is to it.
 pub(super) struct HeatMap<'a> {
     /// What the map shows, for those who can't see it.
     pub(super) name: &'a str,
+    /// Points, the width of the rows' names.
+    pub(super) name_width: f32,
+    /// What so many columns have in common, from left to right; empty for nothing.
+    pub(super) groups: Vec<(String, usize)>,
     pub(super) columns: Vec<String>,
     pub(super) rows: Vec<HeatRow>,
 }
@@ -36,19 +37,30 @@ pub(super) struct HeatCell {
 
 impl HeatMap<'_> {
     pub(super) fn ui(&self, ui: &mut Ui) {
-        let room = ui.available_width() - NAME_WIDTH;
+        let room = ui.available_width() - self.name_width;
         let width = (room / self.columns.len().max(1) as f32).clamp(14.0 * GRID, 32.0 * GRID);
-        let height = CELL_HEIGHT * (self.rows.len() + 1) as f32;
-        let size = vec2(NAME_WIDTH + width * self.columns.len() as f32, height);
+        let above = usize::from(!self.groups.is_empty());
+        let height = CELL_HEIGHT * (self.rows.len() + 1 + above) as f32;
+        let size = vec2(self.name_width + width * self.columns.len() as f32, height);
         let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
         response.widget_info(|| WidgetInfo::labeled(Role::Table, true, self.name));
         let tokens = Tokens::of(ui.visuals());
         let font = TextStyle::Small.resolve(ui.style());
         let place = |row: usize, column: usize| {
-            let left = rect.left() + NAME_WIDTH + width * column as f32;
-            let top = rect.top() + CELL_HEIGHT * row as f32;
+            let left = rect.left() + self.name_width + width * column as f32;
+            let top = rect.top() + CELL_HEIGHT * (row + above) as f32;
             Rect::from_min_size(pos2(left, top), vec2(width, CELL_HEIGHT))
         };
+        let mut first = 0;
+        for (name, count) in &self.groups {
+            let (left, right) = (place(0, first).left(), place(0, first + count).left());
+            let at = Rect::from_x_y_ranges(left..=right, rect.top()..=rect.top() + CELL_HEIGHT);
+            let painter = ui.painter().with_clip_rect(at.intersect(ui.clip_rect()));
+            painter.text(at.center(), Align2::CENTER_CENTER, name, font.clone(), tokens.text);
+            let line = egui::Stroke::new(1.0, tokens.track);
+            ui.painter().hline(left + 2.0..=right - 2.0, at.bottom() - 1.0, line);
+            first += count;
+        }
         for (column, name) in self.columns.iter().enumerate() {
             let at = place(0, column).center();
             ui.painter().text(at, Align2::CENTER_CENTER, name, font.clone(), tokens.weak);

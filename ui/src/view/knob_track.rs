@@ -3,6 +3,9 @@ use egui::{
     Response, Sense, Stroke, Ui, WidgetInfo, accesskit, lerp, remap, vec2,
 };
 
+use meav_protocol::Calibration;
+
+use super::calibration::paint_zones;
 use super::design_tokens::{GRID, ROW, Tokens};
 use crate::model::COEFFICIENT_LIMIT;
 
@@ -15,7 +18,8 @@ const FINE: f64 = 0.1;
 /// λ per step of a page key.
 const PAGE: f64 = 0.5;
 
-/// Dragging sticks to 0 this close to it, unless it is fine.
+/// Dragging sticks to 0 this close to it, and to each λ that leads to most of a level, unless it is
+/// fine.
 const DETENT: f64 = 0.03;
 
 /// Points around the handle where a press takes hold of it instead of moving it there.
@@ -31,6 +35,8 @@ pub(crate) struct KnobTrack<'a> {
     pub(crate) color: Color32,
     /// Drawn as out of use; it can be moved nevertheless.
     pub(crate) is_bypassed: bool,
+    /// Where it leads to which level, if that was measured.
+    pub(crate) calibration: Option<&'a Calibration>,
 }
 
 impl KnobTrack<'_> {
@@ -80,7 +86,15 @@ impl KnobTrack<'_> {
             *value = (*value + by * scale).clamp(-COEFFICIENT_LIMIT, COEFFICIENT_LIMIT);
             *value
         });
-        Some(if !is_fine && value.abs() < DETENT { 0.0 } else { value })
+        Some(if is_fine { value } else { self.snapped(value) })
+    }
+
+    /// The nearest detent, if one is near.
+    fn snapped(&self, value: f64) -> f64 {
+        let best = self.calibration.into_iter().flat_map(|it| &it.best).copied().flatten();
+        let distance = |detent: &f64| (detent - value).abs();
+        let nearest = best.chain([0.0]).min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        nearest.filter(|detent| distance(detent) < DETENT).unwrap_or(value)
     }
 
     /// The wheel over a track turns the knob, and scrolls nothing.
@@ -175,16 +189,29 @@ impl KnobTrack<'_> {
         let y = rail.center().y;
         let color = if self.is_bypassed { tokens.track } else { self.color };
         painter.hline(rail.x_range(), y, Stroke::new(2.0, tokens.track));
+        if let Some(calibration) = self.calibration {
+            paint_zones(ui, calibration, rail, self.is_bypassed);
+        }
         for tick in -3..=3 {
             let x = position(f64::from(tick) * 0.5, rail);
             let half = if tick == 0 { 1.5 * GRID } else { GRID };
-            painter.vline(x, y - half..=y + half, Stroke::new(1.0, tokens.track));
+            // Not through the names of zones.
+            let reach = match self.calibration {
+                Some(_) => y + 2.0 * GRID..=y + GRID + 1.5 * half,
+                None => y - half..=y + half,
+            };
+            painter.vline(x, reach, Stroke::new(1.0, tokens.track));
         }
         let (zero, handle) = (position(0.0, rail), position(value, rail));
-        painter.hline(zero.min(handle)..=zero.max(handle), y, Stroke::new(GRID, color));
+        // The names of zones stay legible.
+        let (at, width) = if self.calibration.is_some() { (y + 9.0, 2.0) } else { (y, GRID) };
+        painter.hline(zero.min(handle)..=zero.max(handle), at, Stroke::new(width, color));
         let center = egui::pos2(handle, y);
         let radius = if response.hovered() || response.has_focus() { 8.0 } else { 7.0 };
         let fill = if self.is_bypassed { tokens.panel } else { color };
+        if self.calibration.is_some() {
+            painter.circle_filled(center, radius + 2.5, tokens.panel);
+        }
         painter.circle(center, radius, fill, Stroke::new(2.0, color));
         if response.has_focus() {
             painter.circle_stroke(center, radius + 3.0, Stroke::new(2.0, tokens.accent));

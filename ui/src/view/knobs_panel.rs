@@ -5,6 +5,7 @@ use egui::{
 use egui_material_icons::icons as symbols;
 use meav_protocol::{LoadedModel, Method, Scope, UserError};
 
+use super::calibration::expected_ui;
 use super::combining::method_ui;
 use super::design_tokens::{GRID, ROW, Tokens};
 use super::knob_track::KnobTrack;
@@ -186,7 +187,9 @@ fn knob_ui(
             bypass_ui(ui, &name, is_bypassed, color).into_iter().for_each(&mut act);
             let text = RichText::new(&name).strong().color(tokens.strong);
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-                menu_ui(ui, &name, index, weights.knobs.len()).into_iter().for_each(&mut act);
+                let place = (index, weights.knobs.len());
+                let is_calibrated = knob.calibration().is_some();
+                menu_ui(ui, &name, place, is_calibrated).into_iter().for_each(&mut act);
                 value_ui(ui, &name, coefficient).into_iter().for_each(&mut act);
                 scope_mark_ui(ui, &name, weights.scope(knob)).into_iter().for_each(&mut act);
                 ui.with_layout(egui::Layout::left_to_right(egui::Align::Center), |ui| {
@@ -199,7 +202,8 @@ fn knob_ui(
                 });
             });
         });
-        let track = KnobTrack { name: &name, coefficient, color, is_bypassed };
+        let calibration = knob.calibration();
+        let track = KnobTrack { name: &name, coefficient, color, is_bypassed, calibration };
         let (response, moved) = track.ui(ui);
         moved.map(KnobAction::Set).into_iter().for_each(&mut act);
         shifted_by_keys(ui, &response).into_iter().for_each(&mut act);
@@ -207,6 +211,7 @@ fn knob_ui(
             response.request_focus();
         }
     });
+    expected_ui(ui, weights, knob);
     actions.extend(knob_notes_ui(ui, knob));
     if takes_focus {
         actions.push(Action::FocusTaken);
@@ -293,7 +298,12 @@ fn value_ui(ui: &mut Ui, name: &str, coefficient: f64) -> Option<KnobAction> {
     value.total_cmp(&coefficient).is_ne().then_some(KnobAction::Set(value))
 }
 
-fn menu_ui(ui: &mut Ui, name: &str, index: usize, count: usize) -> Option<KnobAction> {
+fn menu_ui(
+    ui: &mut Ui,
+    name: &str,
+    (index, count): (usize, usize),
+    is_calibrated: bool,
+) -> Option<KnobAction> {
     let mut chosen = None;
     more_menu(ui, name, |ui| {
         let mut entry = |ui: &mut Ui, text: &str, is_enabled: bool, action: KnobAction| {
@@ -305,6 +315,8 @@ fn menu_ui(ui: &mut Ui, name: &str, index: usize, count: usize) -> Option<KnobAc
         entry(ui, "Set to 0", true, KnobAction::Set(0.0));
         entry(ui, "Details", true, KnobAction::Select);
         entry(ui, "Where it acts…", true, KnobAction::EditScope);
+        let write = "Write calibration into its file…";
+        entry(ui, write, is_calibrated, KnobAction::AskCalibration);
         entry(ui, "Move up", index > 0, KnobAction::Move(-1));
         entry(ui, "Move down", index + 1 < count, KnobAction::Move(1));
         entry(ui, "Remove", true, KnobAction::Remove);

@@ -43,6 +43,12 @@ fn notice_ui(ui: &mut Ui, notice: &Notice) -> Vec<Action> {
             actions.push(Action::ShowAgain(notice.id));
         }
         ui.with_layout(egui::Layout::top_down(egui::Align::Min), |ui| match &notice.body {
+            NoticeBody::Offer { text, label, action } => {
+                ui.add(egui::Label::new(text).wrap());
+                if ui.button(*label).clicked() {
+                    actions.extend([Action::Dismiss(notice.id), Action::clone(action)]);
+                }
+            }
             NoticeBody::Info(text) => {
                 ui.add(egui::Label::new(text).wrap());
             }

@@ -11,6 +11,7 @@ use meav_protocol::{Method, RecipeStamp, Remedy, UserError};
 use super::design_tokens::{GRID, ICON, ROW, Tokens};
 use crate::action::{Action, DialogAction};
 use crate::command::UiCommand;
+pub(crate) use crate::sweep_form::parse_number;
 
 /// A button with a symbol for a face, and a name for those who hover over it or can't see it.
 pub(crate) fn icon_button(ui: &mut Ui, icon: MaterialIcon, name: &str) -> Response {
@@ -248,12 +249,6 @@ pub(crate) fn figures(value: f64) -> String {
         return format!("{value:.2e}");
     }
     format!("{value:.*}", (2.0 - magnitude).max(0.0) as usize)
-}
-
-/// A number as a person types it: with either minus, with a decimal comma or point.
-pub(crate) fn parse_number(text: &str) -> Option<f64> {
-    let plain = text.trim().replace(['−', '–'], "-").replace(',', ".");
-    plain.parse().ok().filter(|value: &f64| value.is_finite())
 }
 
 /// Bytes in the unit that a person would use.

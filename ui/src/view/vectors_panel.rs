@@ -74,7 +74,7 @@ pub(super) fn vectors_ui(ui: &mut Ui, view: &VectorsView<'_>) -> Vec<Action> {
 }
 
 /// The page keys, for those who can't scroll a map that has nothing to press in it.
-fn turn_pages(ui: &mut Ui) {
+pub(super) fn turn_pages(ui: &mut Ui) {
     let (down, up) = ui.input_mut(|input| {
         let mut turns = |key| input.count_and_consume_key(Modifiers::NONE, key) as f32;
         (turns(Key::PageDown), turns(Key::PageUp))

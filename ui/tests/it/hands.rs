@@ -25,6 +25,23 @@ pub(crate) fn harness_of(size: [f32; 2], window: Window) -> Harness<'static, Win
     )
 }
 
+/// What the window says: names, texts, and what stands in fields.
+pub(crate) fn seen(window: &mut Window) -> String {
+    let mut harness = harness_of([1280.0, 2400.0], std::mem::replace(window, Window::new()));
+    harness.run();
+    let mut words = Vec::new();
+    for node in harness.root().children_recursive() {
+        let node = node.accesskit_node();
+        // A text's lines are nodes, too.
+        if node.role() != Role::TextRun {
+            words.extend(node.label().filter(|label| Some(label) != node.value().as_ref()));
+            words.extend(node.value());
+        }
+    }
+    std::mem::swap(harness.state_mut(), window);
+    words.join("\n")
+}
+
 /// A turn of the wheel.
 pub(crate) fn wheel(unit: MouseWheelUnit, by: f32, modifiers: Modifiers) -> Event {
     let (phase, source) = (TouchPhase::Move, MouseWheelSource::Unknown);

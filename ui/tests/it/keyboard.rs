@@ -48,6 +48,61 @@ fn whole_session_needs_no_pointer() {
     keep_chats(&mut harness);
     set_things(&mut harness);
     save_things(&mut harness);
+    look_at_data(&mut harness);
+    have_answers_judged(&mut harness);
+}
+
+fn look_at_data(harness: &mut Harness<'_, Window>) {
+    harness.keys(CTRL, Key::Num7);
+    engine_works(harness);
+    assert_eq!(harness.focused().as_deref(), Some("Open data…"));
+    tab_to(harness, "medical.test");
+    harness.key(Key::Space);
+    engine_works(harness);
+    assert!(harness.shows("Fingerprint"));
+    tab_to(harness, "Records");
+    harness.key(Key::Space);
+    tab_to(harness, "Search records");
+    harness.types("knee");
+    engine_works(harness);
+    tab_to(harness, "Record medical-0001");
+    harness.key(Key::ArrowDown);
+    harness.run();
+    assert!(harness.shows("2 of 120 · line 2"));
+    command(harness, "split data");
+    assert_eq!(harness.focused().as_deref(), Some("Folder"));
+    harness.key(Key::Enter);
+    engine_works(harness);
+    assert!(harness.shows("Open medical.train.jsonl"));
+    command(harness, "compare with training");
+    harness.key(Key::Enter);
+    engine_works(harness);
+    assert!(harness.shows("Same persona: 2"));
+}
+
+fn have_answers_judged(harness: &mut Harness<'_, Window>) {
+    harness.keys(CTRL, Key::Num8);
+    engine_works(harness);
+    assert_eq!(harness.focused().as_deref(), Some("Set-up"));
+    tab_to(harness, "medical.test");
+    harness.key(Key::Space);
+    tab_to(harness, "Instructions");
+    harness.types("Be strict. ");
+    tab_to(harness, "Remove level 3");
+    harness.key(Key::Space);
+    command(harness, "judge answers");
+    let (job, spec) = harness.state_mut().take_job(|spec| matches!(spec, JobSpec::Judge(_)));
+    let JobSpec::Judge(judged) = &spec else { panic!("{spec:?}") };
+    assert!(judged.rubric.instructions.contains("Be strict."));
+    assert_eq!(judged.rubric.levels.len(), 2);
+    harness.state_mut().answer(job, &spec);
+    harness.run();
+    tab_to(harness, "generic");
+    harness.key(Key::Space);
+    tab_to(harness, "Export Markdown…");
+    harness.key(Key::Enter);
+    harness.key(Key::Enter);
+    harness.state_mut().take_job(|spec| matches!(spec, JobSpec::ExportJudgement { .. }));
 }
 
 fn turn_knobs(harness: &mut Harness<'_, Window>) {
@@ -226,4 +281,30 @@ fn everything_in_the_window_can_be_reached_with_tab() {
     ] {
         tab_to(&mut harness, name);
     }
+}
+
+#[test]
+fn sweep_needs_no_pointer() {
+    let mut harness = harness(Window::ready());
+    harness.keys(CTRL, Key::Num6);
+    engine_works(&mut harness);
+    assert_eq!(harness.focused().as_deref(), Some("Vector to sweep"));
+    tab_to(&mut harness, "Add demo data");
+    harness.key(Key::Enter);
+    tab_to(&mut harness, "financial.test.jsonl");
+    harness.key(Key::Enter);
+    engine_works(&mut harness);
+    tab_to(&mut harness, "Step of λ");
+    harness.keys(CTRL, Key::A);
+    harness.types("0.5");
+    tab_to(&mut harness, "Start");
+    harness.key(Key::Enter);
+    engine_works(&mut harness);
+    tab_to(&mut harness, "Curves of financial.test.jsonl, levels");
+    harness.key(Key::ArrowRight);
+    harness.key(Key::ArrowRight);
+    assert_eq!(harness.state_mut().coefficients(), [1.0, 0.0]);
+    tab_to(&mut harness, "Chat here");
+    harness.key(Key::Enter);
+    assert_eq!(harness.focused().as_deref(), Some("Message"));
 }

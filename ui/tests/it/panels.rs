@@ -3,12 +3,15 @@
 mod bars;
 mod chat;
 mod combining;
+mod data;
 mod details;
 mod dialogs;
+mod judge;
 mod knobs;
 mod library;
 mod memory;
 mod notices;
 mod reading;
 mod recipe_files;
+mod sweep;
 mod vectors;

@@ -2,13 +2,15 @@
 //!
 //! `UPDATE_SNAPSHOTS=1` makes them anew.
 
+mod sweep;
+
 use egui_kittest::SnapshotOptions;
 use meav_protocol::{
     FileKind, GgufForm, MergeFormat, Method, ModuleKind, Remedy, Scope, UserError,
 };
 use meav_ui::{
-    Action, ChatAction, DialogAction, Form, KnobAction, SamplingSettings, Settings, Theme,
-    UiCommand,
+    Action, ChatAction, DataAction, DataTab, DialogAction, Form, JudgeAction, JudgeChoice,
+    JudgeForm, KnobAction, SamplingSettings, Settings, Theme, UiCommand,
 };
 
 use crate::hands::harness_of;
@@ -203,6 +205,100 @@ fn compress_dialog() -> Window {
     let mut window = Window::ready_with(settings());
     window.command(UiCommand::CompressVector);
     window
+}
+
+/// The Data screen with a file of the demo.
+fn data(tab: DataTab) -> Window {
+    let mut window = Window::ready_with(settings());
+    window.update(Action::OpenPaths(vec!["/home/me/demo/medical.test.jsonl".into()]));
+    window.answer_all();
+    window.command(UiCommand::FindLeakage);
+    window.update(Action::Dialog(DialogAction::Accept));
+    window.answer_all();
+    window.update(Action::Data(DataAction::Show(tab)));
+    window.update(Action::Data(DataAction::Select(3)));
+    window
+}
+
+fn split_dialog() -> Window {
+    let mut window = data(DataTab::Overview);
+    window.command(UiCommand::SplitData);
+    window
+}
+
+/// The Judge screen, filled in as far as it can be.
+fn judge(fill: impl FnOnce(&mut JudgeForm)) -> Window {
+    let mut window = Window::ready_with(scoped());
+    window.command(UiCommand::ShowJudge);
+    window.answer_all();
+    let mut form = window.model.judge_form().clone();
+    "/home/me/demo/medical.test.jsonl".clone_into(&mut form.data);
+    fill(&mut form);
+    window.update(Action::Judge(JudgeAction::SetForm(Box::new(form))));
+    window.answer_all();
+    window
+}
+
+fn judged() -> Window {
+    let mut window = judge(|form| (form.prompts, form.compares) = (true, true));
+    window.update(Action::Judge(JudgeAction::Start));
+    window.answer_all();
+    window
+}
+
+fn endpoint() -> Window {
+    judge(|form| {
+        form.judge = JudgeChoice::Endpoint;
+        "https://judge.example.com/v1".clone_into(&mut form.address);
+        form.prompts = true;
+    })
+}
+
+#[test]
+fn data_screen_without_data_looks_as_it_did() {
+    let mut window = Window::ready_with(settings());
+    window.command(UiCommand::ShowData);
+    window.answer_all();
+    compare("data_empty", window);
+}
+
+#[test]
+fn data_overview_looks_as_it_did() {
+    compare_of([1280.0, 1000.0], "data_overview", data(DataTab::Overview));
+}
+
+#[test]
+fn data_records_look_as_they_did() {
+    compare_of([1280.0, 800.0], "data_records", data(DataTab::Records));
+}
+
+#[test]
+fn data_records_look_as_they_did_with_much_room() {
+    let mut window = data(DataTab::Records);
+    for panel in [UiCommand::ToggleChats, UiCommand::ToggleDetails] {
+        window.command(panel);
+    }
+    compare_of([1440.0, 800.0], "data_records_wide", window);
+}
+
+#[test]
+fn split_dialog_looks_as_it_did() {
+    compare("split_dialog", split_dialog());
+}
+
+#[test]
+fn judge_form_looks_as_it_did() {
+    compare_of([1280.0, 1100.0], "judge_form", judge(|_| ()));
+}
+
+#[test]
+fn judge_form_with_an_endpoint_looks_as_it_did() {
+    compare_of([1280.0, 1300.0], "judge_endpoint", endpoint());
+}
+
+#[test]
+fn judge_results_look_as_they_did() {
+    compare_of([1280.0, 1400.0], "judge_results", judged());
 }
 
 #[test]

@@ -3,8 +3,10 @@
 mod answers;
 mod branches;
 mod combining;
+mod data;
 mod engine;
 mod files;
+mod judge;
 mod knobs;
 mod library;
 mod memory;
@@ -12,4 +14,5 @@ mod recipe_files;
 mod recipes;
 mod settings;
 mod storms;
+mod sweep;
 mod vectors;

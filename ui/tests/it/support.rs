@@ -7,10 +7,14 @@ use meav_ui::{
     UiCommand,
 };
 
+use crate::data_values::{data_report, demo_data, judge_report, leakage, page};
 use crate::values::{
     comparison, compress_report, described, hello, host, made, ready, reply, separate_report,
     summary,
 };
+
+/// Records of every file.
+pub(crate) const TOTAL_RECORDS: usize = 120;
 
 /// The knobs of a first start.
 pub(crate) const MEDICAL: KnobId = KnobId(1);
@@ -202,10 +206,15 @@ impl Window {
 
     /// Does what an engine would for this job.
     pub(crate) fn answer(&mut self, job_id: JobId, spec: &JobSpec) {
+        self.answer_facts(job_id, spec);
+        self.finish(job_id, Outcome::Done);
+    }
+
+    /// As [`Window::answer`], without ending the job.
+    pub(crate) fn answer_facts(&mut self, job_id: JobId, spec: &JobSpec) {
         for fact in self.facts(spec) {
             self.fact(job_id, fact);
         }
-        self.finish(job_id, Outcome::Done);
     }
 
     pub(crate) fn fact(&mut self, job_id: JobId, fact: Fact) {
@@ -272,12 +281,31 @@ impl Window {
                 facts.extend(shared.chain([made(&separate.out.path)]));
                 facts
             }
+            JobSpec::ListDemoData => vec![Fact::DemoData(demo_data())],
+            JobSpec::InspectData { path } => {
+                vec![Fact::Data(Box::new(data_report(path, TOTAL_RECORDS)))]
+            }
+            JobSpec::ReadRecords { path, search, start, count } => {
+                vec![Fact::Records(page(path, search, (*start, *count), TOTAL_RECORDS))]
+            }
+            JobSpec::FindLeakage { .. } => vec![Fact::Leakage(leakage())],
+            JobSpec::SplitData(split) => ["train", "validation", "test"]
+                .map(|part| made(&split.out.path.join(format!("medical.{part}.jsonl"))))
+                .to_vec(),
+            JobSpec::Judge(spec) => vec![Fact::Judged(Box::new(judge_report(spec)))],
+            JobSpec::KeepKey { address, key } => {
+                vec![Fact::Key { address: address.clone(), is_kept: key.is_some() }]
+            }
+            JobSpec::FindKey { address } => {
+                vec![Fact::Key { address: address.clone(), is_kept: false }]
+            }
             JobSpec::ExportComparison { out, .. }
+            | JobSpec::ExportJudgement { out, .. }
             | JobSpec::ExportChat { out, .. }
             | JobSpec::ExportAudit { out } => {
                 vec![Fact::Written { path: out.path.clone(), summary: "Written".to_owned() }]
             }
-            _ => Vec::new(),
+            other => crate::sweeps::facts(other),
         }
     }
 

@@ -15,8 +15,13 @@ use uuid::Uuid;
 /// What a file is, told from its name.
 pub(crate) fn described(path: &Path) -> Fact {
     let is_model = path == "demo" || path.extension().is_some_and(|ending| ending == "gguf");
+    let is_data = path.extension().is_some_and(|ending| ending == "jsonl");
     Fact::Described(Description {
-        kind: if is_model { FileKind::Model } else { FileKind::Vector },
+        kind: match () {
+            () if is_model => FileKind::Model,
+            () if is_data => FileKind::Data,
+            () => FileKind::Vector,
+        },
         title: format!("Alignment vector \"{}\"", domain(path)),
         rows: vec![("levels".to_owned(), "expert, generic, avoidance".to_owned())],
     })
@@ -129,6 +134,7 @@ pub(crate) fn loaded(setup: &Setup) -> LoadedModel {
                 size_bytes: 4_900_000,
                 tensors: 210,
                 base_matches: Some(true),
+                calibration: None,
             })
             .collect(),
         load_secs: 0.4,

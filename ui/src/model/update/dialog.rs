@@ -7,10 +7,13 @@ use crate::action::{DialogAction, KnobId, PathPurpose};
 use crate::effect::{Effect, PickKind, PickRequest};
 use crate::model::jobs::Purpose;
 use crate::model::{Dialog, Focus, Model, NoticeBody, PathDialog, ScopeDialog, ScopeDraft};
-use crate::settings::is_recipe;
+use crate::settings::{DATA, is_recipe};
 
 /// What the files of llama.cpp end in.
 const GGUF_ENDING: &str = ".gguf";
+
+/// What exported sweeps end in.
+const SWEEP_ENDINGS: &[&str] = &["csv", "json", "md", "svg", "png"];
 
 /// Bytes of a file's name that is made from a title.
 const LONGEST_STEM: usize = 40;
@@ -59,6 +62,9 @@ impl Model {
             DialogAction::Accept => return self.accept(now),
             DialogAction::Replace if matches!(self.dialog, Some(Dialog::Form(_))) => {
                 return self.make(true, now);
+            }
+            DialogAction::Replace if matches!(self.dialog, Some(Dialog::Split(_))) => {
+                return self.split(true, now);
             }
             DialogAction::Replace => return self.take_typed(true, now),
             DialogAction::Close => return self.close_dialog(),
@@ -128,13 +134,26 @@ impl Model {
             PathPurpose::ExportComparison => {
                 ("Export the comparison", ("Comparisons", &["csv", "json", "svg", "png"][..]))
             }
-            PathPurpose::Field(_) | PathPurpose::Locate(_) => return Vec::new(),
+            PathPurpose::ExportSweeps => ("Export the sweep", ("Sweeps", SWEEP_ENDINGS)),
+            PathPurpose::ExportMatrix => ("Export the matrix", ("Matrices", SWEEP_ENDINGS)),
+            PathPurpose::OpenData => ("Open data", ("Preference data", DATA)),
+            PathPurpose::TrainingData => ("Compare with", ("Preference data", DATA)),
+            PathPurpose::ExportJudgement => {
+                ("Export the judgement", ("Judgements", &["csv", "json", "md"][..]))
+            }
+            PathPurpose::Field(_)
+            | PathPurpose::Locate(_)
+            | PathPurpose::SweepData
+            | PathPurpose::SplitFolder
+            | PathPurpose::Judge(_) => return Vec::new(),
         };
         let kind = match purpose {
             PathPurpose::OpenModel | PathPurpose::AddVector if folder => PickKind::Folder,
-            PathPurpose::OpenModel | PathPurpose::AddVector | PathPurpose::OpenRecipe => {
-                PickKind::Files { filter }
-            }
+            PathPurpose::OpenModel
+            | PathPurpose::AddVector
+            | PathPurpose::OpenRecipe
+            | PathPurpose::OpenData
+            | PathPurpose::TrainingData => PickKind::Files { filter },
             _ => PickKind::Save { path: PathBuf::from(&dialog.text) },
         };
         vec![Effect::Pick(PickRequest { purpose, title, kind })]
@@ -151,10 +170,15 @@ impl Model {
                 self.dialog = Some(Dialog::Form(form));
                 self.make(false, now)
             }
+            Some(Dialog::Split(dialog)) => {
+                self.dialog = Some(Dialog::Split(dialog));
+                self.split(false, now)
+            }
             Some(Dialog::Scope(dialog)) => {
                 self.accept_scope(dialog);
                 Vec::new()
             }
+            Some(Dialog::Sweep(dialog)) => self.accept_sweep(&dialog, now),
             Some(Dialog::Recipe(dialog)) if dialog.is_busy() => {
                 self.dialog = Some(Dialog::Recipe(dialog));
                 Vec::new()
@@ -188,6 +212,14 @@ impl Model {
             self.fill_field(field, paths);
             return Vec::new();
         }
+        if purpose == PathPurpose::SweepData {
+            return self.picked_sweep_data(paths, now);
+        }
+        match purpose {
+            PathPurpose::SplitFolder => self.picked_folder(paths.clone()),
+            PathPurpose::Judge(path) => self.picked_for_judge(path, paths.clone()),
+            _ => {}
+        }
         if let PathPurpose::Locate(index) = purpose {
             let first = paths.into_iter().next();
             return first.map_or_else(Vec::new, |path| self.picked_part(index, path, now));
@@ -211,7 +243,11 @@ impl Model {
         let typed = Path::new(dialog.text.trim());
         let is_read = matches!(
             dialog.purpose,
-            PathPurpose::OpenModel | PathPurpose::AddVector | PathPurpose::OpenRecipe
+            PathPurpose::OpenModel
+                | PathPurpose::AddVector
+                | PathPurpose::OpenRecipe
+                | PathPurpose::OpenData
+                | PathPurpose::TrainingData
         );
         let path = if is_read { self.path_to_read(typed) } else { self.path_to_write(typed) };
         self.take_path(path, replace, now)
@@ -268,7 +304,28 @@ impl Model {
                 let out = ExportTarget { path, replace };
                 (Purpose::Export, JobSpec::ExportComparison { comparison, out })
             }
-            PathPurpose::Field(_) | PathPurpose::Locate(_) => return Vec::new(),
+            PathPurpose::ExportSweeps | PathPurpose::ExportMatrix => {
+                let out = ExportTarget { path, replace };
+                let Some(spec) = self.sweep_export(dialog.purpose, out) else { return Vec::new() };
+                (Purpose::Export, spec)
+            }
+            PathPurpose::OpenData => {
+                self.dialog = None;
+                return self.open_data(path, now);
+            }
+            PathPurpose::TrainingData => match self.find_leakage(path) {
+                Some(begun) => begun,
+                None => return Vec::new(),
+            },
+            PathPurpose::ExportJudgement => match self.export_judgement(path, replace) {
+                Some(begun) => begun,
+                None => return Vec::new(),
+            },
+            PathPurpose::Field(_)
+            | PathPurpose::Locate(_)
+            | PathPurpose::SweepData
+            | PathPurpose::SplitFolder
+            | PathPurpose::Judge(_) => return Vec::new(),
             PathPurpose::ExportMerged | PathPurpose::ConvertModel => {
                 let (setup, _) = self.weights.wanted();
                 let is_bare = dialog.purpose == PathPurpose::ConvertModel;

@@ -1,12 +1,19 @@
 mod chat;
+mod data;
 mod dialog;
 mod form;
+mod judge;
 mod library;
 mod plan;
 mod recipe;
+mod sweep;
 mod vectors;
 
-use meav_protocol::{Dtype, JobSpec, LoadedModel, Outcome, RecipeStamp, Remedy, UserError};
+pub(crate) use sweep::file_label;
+
+use meav_protocol::{
+    Dtype, FileKind, JobSpec, LoadedModel, Outcome, RecipeStamp, Remedy, UserError,
+};
 
 use super::jobs::Purpose;
 use super::{COEFFICIENT_LIMIT, Dialog, Focus, Model};
@@ -29,6 +36,7 @@ impl Model {
     pub fn update(&mut self, action: Action, now: f64) -> Vec<Effect> {
         let mut effects = self.act(action, now);
         effects.extend(self.follow_knobs(now));
+        effects.extend(self.follow_demo_data(now));
         effects
     }
 
@@ -39,8 +47,12 @@ impl Model {
             Action::Chat(action) => return self.chat(action, now),
             Action::Library(action) => return self.library(action, now),
             Action::Vectors(action) => return self.vectors(action, now),
+            Action::Sweep(action) => return self.sweep(action, now),
+            Action::Data(action) => return self.data(action, now),
+            Action::Judge(action) => return self.judge(action, now),
             Action::Dialog(action) => return self.dialog(action, now),
             Action::OpenPaths(paths) => return self.open_paths(paths, now),
+            Action::Open(path, FileKind::Data) => return self.open_data(path, now),
             Action::Open(path, kind) => return vec![self.open(path, Some(kind), now)],
             Action::Picked(purpose, paths) => return self.picked(purpose, paths, now),
             Action::Undo(notice) => return self.undo(notice, now),
@@ -134,6 +146,14 @@ impl Model {
             UiCommand::UndoDelete => return self.undo_last(now),
             UiCommand::FocusComposer | UiCommand::ShowChat => self.show_screen(Screen::Chat),
             UiCommand::ShowVectors => self.show_screen(Screen::Vectors),
+            UiCommand::ShowSweep => return self.show_sweep(now),
+            UiCommand::ShowData => self.show_screen(Screen::Data),
+            UiCommand::ShowJudge => self.show_screen(Screen::Judge),
+            UiCommand::OpenData => self.ask_data_path(),
+            UiCommand::SplitData => self.ask_split(now),
+            UiCommand::FindLeakage => self.ask_training_data(now),
+            UiCommand::StartJudging => return self.judge_by_command(now),
+            UiCommand::ExportJudgement => self.ask_judgement_path("csv", now),
             UiCommand::ImportAdapter => self.ask_import(),
             UiCommand::ExtractVector => self.ask_extract(),
             UiCommand::CompressVector => self.ask_compress(now),
@@ -257,6 +277,7 @@ impl Model {
                 }
             }
             KnobAction::EditScope => self.ask_scope(id),
+            KnobAction::AskCalibration => self.ask_calibration(id),
         }
         Vec::new()
     }

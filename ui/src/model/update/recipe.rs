@@ -168,11 +168,14 @@ impl Model {
             return Vec::new();
         };
         let is_model = description.kind == FileKind::Model;
-        if is_model != sought.part.is_model || description.kind == FileKind::Recipe {
+        if is_model != sought.part.is_model
+            || matches!(description.kind, FileKind::Recipe | FileKind::Data)
+        {
             let found = match description.kind {
                 FileKind::Model => "a model",
                 FileKind::Vector => "a vector",
                 FileKind::Recipe => "a recipe",
+                FileKind::Data => "preference data",
             };
             let wanted = if sought.part.is_model { "a model" } else { "a vector" };
             sought.error = Some(format!("That is {found}; the recipe wants {wanted} here"));

@@ -164,7 +164,9 @@ impl Model {
                 self.weights.set_model(path);
                 Vec::new()
             }
-            FileKind::Vector | FileKind::Recipe => self.put_on_knob(path, now),
+            FileKind::Vector => self.put_on_knob(path, now),
+            // A model is neither.
+            FileKind::Recipe | FileKind::Data => Vec::new(),
         }
     }
 }

@@ -471,7 +471,7 @@ fn vectors_of_one_domain_are_told_apart_by_their_files() {
     harness.state_mut().fact(job, Fact::Compared(found));
     harness.state_mut().finish(job, Outcome::Done);
     harness.run();
-    assert!(harness.mentions("medical (medical) and medical (small): cosine"));
+    assert!(harness.mentions("medical (medical) and medical (small.safetensors): cosine"));
 }
 
 #[test]

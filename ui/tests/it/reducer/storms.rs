@@ -6,11 +6,13 @@ use meav_protocol::{
     Message, Method, Outcome, PlanChange, Role, Stage, UserError,
 };
 use meav_ui::{
-    Action, ChatAction, DialogAction, Effect, KnobAction, KnobId, LibraryAction, PathPurpose,
-    ScopeDraft, Slot, UiCommand, VectorsAction,
+    Action, AnswerFilter, ChatAction, DataAction, DialogAction, Effect, JudgeAction, JudgeChoice,
+    KnobAction, KnobId, LevelFilter, LibraryAction, PathPurpose, ScopeDraft, Slot, SplitDraft,
+    UiCommand, VectorsAction,
 };
 use uuid::Uuid;
 
+use crate::data_values::{data_report, demo_data, judge_report, leakage, page};
 use crate::support::Window;
 use crate::values::{
     about, comparison, described, hello, loaded, lost, made, missing_vector, opened_recipe, ready,
@@ -76,6 +78,7 @@ impl Storm {
         assert!(count(|spec| matches!(spec, JobSpec::Prepare(_))) <= 1);
         assert!(count(|spec| matches!(spec, JobSpec::Chat(_))) <= 1);
         assert!(count(|spec| *spec == JobSpec::FetchDemo) <= 1);
+        assert!(count(|spec| matches!(spec, JobSpec::Judge(_))) <= 1);
     }
 
     /// A job that runs, mostly; else one that has ended, or never was.
@@ -111,7 +114,7 @@ impl Storm {
             },
         };
         let chat = Self::one_of(&mut self.rng, &self.chats);
-        match self.rng.u8(..16) {
+        match self.rng.u8(..20) {
             0..3 => ready(&setup),
             3 => {
                 let mut odd = loaded(&setup);
@@ -141,8 +144,59 @@ impl Storm {
             12 => Fact::Plan(too_large_plan()),
             13 => Fact::Compared(comparison(&["x".into(), "y".into()][..self.rng.usize(..3)])),
             14 => made(std::path::Path::new("/v/made.safetensors")),
+            15..18 => self.data_fact(job),
             _ => Fact::Note("By the way".to_owned()),
         }
+    }
+
+    /// Something about data or answers, of whatever file.
+    fn data_fact(&mut self, job: JobId) -> Fact {
+        let file = std::path::Path::new(["/d/a.jsonl", "/d/b.jsonl"][self.rng.usize(..2)]);
+        let (start, count, total) =
+            (self.rng.usize(..200), self.rng.usize(..60), self.rng.usize(..120));
+        match (self.rng.u8(..6), self.running.get(&job)) {
+            (0, _) => Fact::DemoData(demo_data()),
+            (1, _) => Fact::Data(Box::new(data_report(file, total + 1))),
+            (2, _) => Fact::Leakage(leakage()),
+            (3, _) => Fact::Key { address: "https://a".to_owned(), is_kept: self.rng.bool() },
+            (_, Some(JobSpec::Judge(spec))) => {
+                assert!(spec.recipes.iter().all(|it| it.len() == spec.setup.vectors.len()));
+                Fact::Judged(Box::new(judge_report(spec)))
+            }
+            _ => Fact::Records(page(file, "", (start, count), total)),
+        }
+    }
+
+    /// Something on the screens Data and Judge.
+    fn data_action(&mut self, text: String) -> Action {
+        let place = self.rng.usize(..200);
+        let mut form = self.window.model.judge_form().clone();
+        form.data.clone_from(&text);
+        form.address = format!("https://{text}");
+        form.temperature = [f64::NAN, 0.0, 1.0][self.rng.usize(..3)];
+        let judges = [JudgeChoice::SameModel, JudgeChoice::OtherModel, JudgeChoice::Endpoint];
+        form.judge = judges[self.rng.usize(..3)];
+        form.recipes.truncate(self.rng.usize(..4));
+        let level = LevelFilter::At(self.rng.usize(..4));
+        let filter = AnswerFilter { row: Some(self.rng.usize(..4)), level };
+        let folder = text.clone();
+        let draft = SplitDraft { test: self.rng.f64(), validation: 0.0, seed: 1, folder };
+        let actions = [
+            Action::Data(DataAction::Open("/d/a.jsonl".into())),
+            Action::Data(DataAction::SetSearch(text)),
+            Action::Data(DataAction::Select(place)),
+            Action::Data(DataAction::SetSplit(draft)),
+            Action::Data(DataAction::Retry),
+            Action::Data(DataAction::Judge),
+            Action::Judge(JudgeAction::SetForm(Box::new(form))),
+            Action::Judge(JudgeAction::Start),
+            Action::Judge(JudgeAction::KeepKey),
+            Action::Judge(JudgeAction::FindKey),
+            Action::Judge(JudgeAction::SetFilter(filter)),
+            Action::Judge(JudgeAction::SelectAnswer(place)),
+            Action::Picked(PathPurpose::SplitFolder, vec!["/parts".into()]),
+        ];
+        actions[self.rng.usize(..actions.len())].clone()
     }
 
     /// A chat as a damaged workspace might have it.
@@ -184,7 +238,7 @@ impl Storm {
         let chat = Self::one_of(&mut self.rng, &self.chats);
         let message = Self::one_of(&mut self.rng, &self.messages);
         let text = ["", " ", "words", "/some/path"][self.rng.usize(..4)].to_owned();
-        match self.rng.u8(..24) {
+        match self.rng.u8(..28) {
             0..4 => Action::Command(UiCommand::ALL[self.rng.usize(..UiCommand::ALL.len())]),
             4 => {
                 let by = [f64::NAN, -9.0, 0.3, 1.2][self.rng.usize(..4)];
@@ -237,6 +291,7 @@ impl Storm {
             18 => Action::EngineUnavailable(self.job(), "it is full".to_owned()),
             19..22 => self.recipe_action(text),
             22 => self.vectors_action(knob),
+            23..27 => self.data_action(text),
             _ => Action::CloseRequested,
         }
     }
