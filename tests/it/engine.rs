@@ -1,7 +1,5 @@
 //! The engine process and its supervision.
 
-use std::fs;
-use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 
 use meav_client::{Client, Connect, ConnectError, Connection, EngineHandle, EngineProcess};
@@ -11,7 +9,9 @@ use meav_protocol::{
 };
 use uuid::Uuid;
 
-use crate::support::{Home, PATIENCE, client, demo_model, demo_vector, next, programs, run};
+use crate::support::{
+    Home, PATIENCE, client, demo_model, demo_vector, engine_process, next, programs, run,
+};
 
 fn setup(coefficient: f64) -> Setup {
     let vectors = vec![VectorTerm::new(demo_vector("medical"), coefficient)];
@@ -40,23 +40,6 @@ fn first_text(client: &Client, job: JobId) -> String {
             _ => {}
         }
     }
-}
-
-/// The process of this test's engine: a child of this program with its home.
-fn engine_process(home: &Home) -> u32 {
-    let wanted = format!("MEAV_HOME={}", home.path().display());
-    let is_engine = |process: &PathBuf| {
-        let command = fs::read_to_string(process.join("comm")).unwrap_or_default();
-        let environment = fs::read(process.join("environ")).unwrap_or_default();
-        command.trim() == "meav-engine"
-            && environment.split(|byte| *byte == 0).any(|it| it == wanted.as_bytes())
-    };
-    let process = fs::read_dir("/proc")
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(is_engine)
-        .expect("the engine runs");
-    process.file_name().unwrap().to_str().unwrap().parse().unwrap()
 }
 
 #[test]

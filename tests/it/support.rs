@@ -151,3 +151,26 @@ pub(crate) fn run(client: &mut Client, spec: JobSpec) -> (Outcome, Vec<Fact>) {
     });
     (outcome, facts)
 }
+
+/// Preference data that come with the demo.
+pub(crate) fn demo_data(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    root.join("src-tauri/resources/demo/data").join(name)
+}
+
+/// The process of this test's engine: a child of this program with its home.
+pub(crate) fn engine_process(home: &Home) -> u32 {
+    let wanted = format!("MEAV_HOME={}", home.path().display());
+    let is_engine = |process: &PathBuf| {
+        let command = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        let environment = fs::read(process.join("environ")).unwrap_or_default();
+        command.trim() == "meav-engine"
+            && environment.split(|byte| *byte == 0).any(|it| it == wanted.as_bytes())
+    };
+    let process = fs::read_dir("/proc")
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(is_engine)
+        .expect("the engine runs");
+    process.file_name().unwrap().to_str().unwrap().parse().unwrap()
+}
