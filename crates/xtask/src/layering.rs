@@ -5,16 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// What each crate may use of the others.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("meav-job", &[]),
     ("meav-weights", &["meav-job"]),
     ("meav-vector", &["meav-job", "meav-weights"]),
     ("meav-model", &["meav-job", "meav-weights", "meav-vector"]),
-    ("meav-data", &[]),
+    ("meav-data", &["meav-job"]),
     ("meav-protocol", &[]),
+    ("meav-eval", &["meav-job", "meav-model", "meav-data", "meav-protocol"]),
     (
         "meav-engine",
-        &["meav-job", "meav-weights", "meav-vector", "meav-model", "meav-data", "meav-protocol"],
+        &[
+            "meav-job",
+            "meav-weights",
+            "meav-vector",
+            "meav-model",
+            "meav-data",
+            "meav-eval",
+            "meav-protocol",
+        ],
     ),
     ("meav-client", &["meav-protocol"]),
     ("meav-cli", &["meav-client", "meav-protocol"]),
@@ -33,8 +42,9 @@ const EGUI: [&str; 3] = ["meav-ui", "meav-studio", "meav-tests"];
 
 /// Only formats on disk and the protocol are serialised; engine, command, app and test support
 /// write them.
-const SERDE: [&str; 10] = [
+const SERDE: [&str; 11] = [
     "meav-data",
+    "meav-eval",
     "meav-weights",
     "meav-vector",
     "meav-model",
