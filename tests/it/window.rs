@@ -7,8 +7,9 @@ use std::{fs, thread};
 
 use desktop::{Screen, Studio, Widget};
 use egui::{Key, Modifiers};
+use meav_protocol::{Fact, JobSpec, Sweep};
 
-use crate::support::{Home, PATIENCE, demo_vector, programs};
+use crate::support::{Home, PATIENCE, client, demo_data, demo_vector, programs, run, str};
 
 fn studio() -> PathBuf {
     programs().join("meav-studio")
@@ -121,6 +122,71 @@ fn vectors_are_listed_compared_made_smaller_and_put_on_a_knob() {
     studio.wait_for("the new vector in the table", is_it).unwrap();
     studio.press(Modifiers::COMMAND, Key::Q).unwrap();
     assert!(studio.wait().unwrap().success());
+}
+
+/// Types over what is in the field of this name.
+fn fill(studio: &mut Studio, label: &str, text: &str) {
+    studio.click(label).unwrap();
+    studio.press(Modifiers::COMMAND, Key::A).unwrap();
+    studio.write(text).unwrap();
+    let is_written = |it: &Widget| it.label == label && it.value.as_deref() == Some(text);
+    studio.wait_for(label, is_written).unwrap();
+}
+
+#[test]
+fn sweep_in_the_window_has_the_numbers_of_the_command_and_a_chat_in_between() {
+    let screen = Screen::start(1280, 1000).unwrap();
+    let home = Home::with_demo();
+    let data = home.path().join("medical.test.jsonl");
+    let records = fs::read_to_string(demo_data("medical.test.jsonl")).unwrap();
+    let records: Vec<&str> = records.lines().take(4).collect();
+    fs::write(&data, records.join("\n")).unwrap();
+    let mut studio = start(&screen, &home);
+    studio.labelled("as set").unwrap();
+    studio.press(Modifiers::COMMAND, Key::Num6).unwrap();
+    fill(&mut studio, "Step of λ", "0.75");
+    studio.labelled("5 points").unwrap();
+    fill(&mut studio, "Path of data", data.to_str().unwrap());
+    studio.press(Modifiers::NONE, Key::Enter).unwrap();
+    studio.wait_for("the data", |it| it.label.contains("levels on 4 records")).unwrap();
+    studio.click("Start").unwrap();
+    studio.wait_for("a point", |it| it.label.contains("of 5 points so far")).unwrap();
+
+    // Somebody asks something meanwhile.
+    studio.press(Modifiers::COMMAND, Key::Num4).unwrap();
+    ask(&mut studio, "What is the capital of France?");
+    studio.wait_for("tokens", |it| it.label.contains("tok/s · first token")).unwrap();
+    studio.press(Modifiers::COMMAND, Key::Num6).unwrap();
+    let is_whole = |it: &Widget| it.label.contains("· 5 points");
+    studio.wait_for("the whole sweep", is_whole).unwrap();
+    studio.press(Modifiers::COMMAND, Key::Q).unwrap();
+    assert!(studio.wait().unwrap().success());
+
+    let mut client = client(&home);
+    let (_, facts) = run(&mut client, JobSpec::ListSweeps);
+    let [Fact::Sweeps(sweeps)] = &facts[..] else { panic!("{facts:?}") };
+    let (_, facts) = run(&mut client, JobSpec::LoadSweep { run: sweeps[0].run });
+    let [Fact::Sweep(window)] = &facts[..] else { panic!("{facts:?}") };
+
+    let elsewhere = Home::with_demo();
+    let out = elsewhere.path().join("out");
+    elsewhere.stdout(&[
+        "sweep",
+        "--model",
+        "demo",
+        "--vector",
+        "medical",
+        "--lambda",
+        "-1.5:1.5:0.75",
+        "--data",
+        str(&data),
+        "--out",
+        str(&out),
+    ]);
+    let text = fs::read_to_string(out.join("sweep.json")).unwrap();
+    let command: Sweep = serde_json::from_str(&text).unwrap();
+    assert_eq!(window.points.len(), 5);
+    assert_eq!(window.points, command.points);
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn entry_is_set_and_everything_else_stays() {
             assert_eq!(a, header.contains("metadata").then_some("1"));
             assert_eq!(checkpoint.fingerprint(&JobCtx::detached()).unwrap(), before);
             let bytes = fs::read(&path).unwrap();
-            assert!(bytes.ends_with(&data) && (bytes.len() - data.len()) % 8 == 0);
+            assert!(bytes.ends_with(&data) && (bytes.len() - data.len()).is_multiple_of(8));
         }
     }
 }
