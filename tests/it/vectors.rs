@@ -249,7 +249,7 @@ fn compressed_vector_outlives_the_questions_about_it_but_not_unreadable_ones() {
     let fixed = ["vector", "compress", str(&vector), "--density", "0.1", "--out", str(&out)];
     let probe = ["--model", str(&base), "--data", str(&data)];
     let words = home.failure(&[&fixed[..], &probe].concat());
-    assert!(words.contains("no preference record") && !out.exists(), "{words}");
+    assert!(words.contains("no record that can be used") && !out.exists(), "{words}");
     // A vector that needs no base does not have it looked for.
     home.stdout(&[&fixed[..], &["--base", "demo"]].concat());
     assert!(out.exists());
