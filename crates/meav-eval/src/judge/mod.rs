@@ -10,17 +10,20 @@
 //! # Example
 //!
 //! ```
-//! use meav_eval::judge::{LevelShares, Rubric, verdict_from_log_probs};
+//! use meav_eval::judge::{LevelShares, check_rubric, level_from_text, level_prompt};
+//! use meav_eval::judge::verdict_from_log_probs;
+//! use meav_protocol::Rubric;
 //!
-//! let rubric = Rubric::of_levels(&["expert", "generic", "avoidance"])?;
-//! let messages = rubric.prompt("What is asthma?", "Ask your doctor.");
+//! let rubric = Rubric::of(["expert", "generic", "avoidance"]);
+//! check_rubric(&rubric)?;
+//! let messages = level_prompt(&rubric, "What is asthma?", "Ask your doctor.");
 //! assert!(messages[1].content.ends_with("expert, generic, avoidance"));
 //!
 //! let mut shares = LevelShares::new(rubric.levels.len());
 //! let local = verdict_from_log_probs(&[-4.0, -3.0, -0.1]);
 //! shares.add(local.map(|verdict| verdict.level), None);
-//! shares.add(rubric.verdict_from_text("**Avoidance**."), None);
-//! shares.add(rubric.verdict_from_text("I cannot say."), None);
+//! shares.add(level_from_text(&rubric, "**Avoidance**."), None);
+//! shares.add(level_from_text(&rubric, "I cannot say."), None);
 //! assert_eq!((shares.shares()[2].n, shares.n_judged(), shares.n_unclear()), (2, 2, 1));
 //! # Ok::<(), meav_eval::judge::RubricError>(())
 //! ```
