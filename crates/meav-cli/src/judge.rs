@@ -141,7 +141,7 @@ fn recipe_rows(report: &JudgeReport) -> Vec<Vec<String>> {
     header.push("agreement".to_owned());
     let mut rows = vec![header];
     for row in &report.rows {
-        let mut cells = vec![row_name(row), row.answers.len().to_string()];
+        let mut cells = vec![row.name(), row.answers.len().to_string()];
         for (place, judged) in row.shares.iter().enumerate() {
             let interval = row.intervals.get(place).map(|it| format!(" ({})", interval(it)));
             cells.push(share(Some(judged)) + &interval.unwrap_or_default());
@@ -162,7 +162,8 @@ fn pair_rows(report: &JudgeReport) -> Vec<Vec<String>> {
     let header = ["", "first", "second", "orders disagree", "unclear", "stood first"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for JudgedPair { a, b, a_wins, b_wins, disagreements, unclear, first_share } in &report.pairs {
-        let name = |place: &usize| report.rows.get(*place).map_or("?".to_owned(), row_name);
+        let name =
+            |place: &usize| report.rows.get(*place).map_or("?".to_owned(), JudgedRecipe::name);
         rows.push(vec![
             format!("{} or {}", name(a), name(b)),
             a_wins.to_string(),
@@ -173,13 +174,6 @@ fn pair_rows(report: &JudgeReport) -> Vec<Vec<String>> {
         ]);
     }
     rows
-}
-
-fn row_name(row: &JudgedRecipe) -> String {
-    match &row.instruction {
-        Some(level) => format!("{}, prompting: {level}", row.recipe),
-        None => row.recipe.to_string(),
-    }
 }
 
 #[cfg(test)]

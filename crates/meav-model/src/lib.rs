@@ -39,5 +39,5 @@ pub use meav_weights::is_weight;
 pub use model_files::{ModelFiles, SpecialTokens};
 pub use sampling::Sampling;
 pub use score::Question;
-pub use scoring::{ResponseTokens, mean_log_prob};
+pub use scoring::ResponseTokens;
 pub use tokenizer::vocabulary_fingerprint;

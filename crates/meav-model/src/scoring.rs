@@ -62,14 +62,3 @@ impl ModelFiles {
         Ok(len)
     }
 }
-
-/// The mean of a response's log-probabilities, in nats per token; not a number without tokens.
-///
-/// ```text
-/// MLP(r, q) = 1/T_r Σₜ log P(t | context)
-/// ```
-///
-/// Source: Shahriar et al., 2024, arXiv:2410.19206, Eq. 4. Sums in `f64`.
-pub fn mean_log_prob(log_probs: &[f32]) -> f64 {
-    log_probs.iter().map(|log_prob| f64::from(*log_prob)).sum::<f64>() / log_probs.len() as f64
-}

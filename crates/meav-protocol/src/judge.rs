@@ -180,6 +180,16 @@ pub struct JudgedRecipe {
     pub answers: Vec<JudgedAnswer>,
 }
 
+impl JudgedRecipe {
+    /// What a row is called: by its recipe, and by the level whose instruction was given.
+    pub fn name(&self) -> String {
+        match &self.instruction {
+            Some(level) => format!("{}, prompting: {level}", self.recipe),
+            None => self.recipe.to_string(),
+        }
+    }
+}
+
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JudgedAnswer {

@@ -54,7 +54,7 @@ pub(crate) fn judgement_markdown(report: &JudgeReport) -> String {
 }
 
 fn recipe_cells(report: &JudgeReport, row: &JudgedRecipe) -> Vec<String> {
-    let mut cells = vec![row_name(row), row.answers.len().to_string()];
+    let mut cells = vec![row.name(), row.answers.len().to_string()];
     for place in 0..report.levels.len() {
         let interval = row.intervals.get(place);
         let interval = interval.map(|[low, high]| format!(" ({low:.2}–{high:.2})"));
@@ -77,7 +77,7 @@ fn pairs_table(report: &JudgeReport) -> String {
         ["A", "B", "A in both orders", "B in both orders", "orders disagree", "unclear", "first"];
     let mut text = markdown_row(header) + &markdown_rule(header.len());
     for JudgedPair { a, b, a_wins, b_wins, disagreements, unclear, first_share } in &report.pairs {
-        let name = |place: usize| report.rows.get(place).map_or("?".to_owned(), row_name);
+        let name = |place: usize| report.rows.get(place).map_or("?".to_owned(), JudgedRecipe::name);
         text.push_str(&markdown_row([
             name(*a),
             name(*b),
@@ -89,13 +89,6 @@ fn pairs_table(report: &JudgeReport) -> String {
         ]));
     }
     text
-}
-
-fn row_name(row: &JudgedRecipe) -> String {
-    match &row.instruction {
-        Some(level) => format!("{}, prompting: {level}", row.recipe),
-        None => row.recipe.to_string(),
-    }
 }
 
 #[cfg(test)]

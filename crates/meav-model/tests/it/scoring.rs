@@ -1,8 +1,6 @@
 use candle_core::Device;
 use meav_job::{CancelToken, JobCtx};
-use meav_model::{
-    Config, Decoder, KvCache, Logits, Message, ModelError, ModelFiles, Question, mean_log_prob,
-};
+use meav_model::{Config, Decoder, KvCache, Logits, Message, ModelError, ModelFiles, Question};
 use meav_test_support::{
     ModelFolder, TINY, TinyModel, VOCAB_SIZE, assert_close, families, tiny_model, tolerance,
 };
@@ -326,10 +324,4 @@ fn prompt_whose_tokens_change_with_the_response_is_refused() {
         model.tokenizer_config["chat_template"] = "{{ raise_exception('no') }}".into();
     };
     assert!(matches!(tokens_of(change, "a", "b"), Err(ModelError::ChatTemplate(_))));
-}
-
-#[test]
-fn mean_is_taken_per_token() {
-    assert!((mean_log_prob(&[-1.0, -2.0, -6.0]) + 3.0).abs() < 1e-12);
-    assert!(mean_log_prob(&[]).is_nan());
 }
