@@ -150,7 +150,11 @@ fn bad_records_are_named_by_line_and_the_rest_is_scored() {
     }
     assert_eq!(told.lines().count(), 7, "{told}");
     let words = String::from_utf8_lossy(&output.stderr);
-    assert!(words.contains('7') && words.contains("data.jsonl"), "{words}");
+    for line in 2..=8 {
+        let place = format!("data.jsonl:{line}");
+        let named = words.lines().filter(|it| it.starts_with(&format!("warning: {place}")));
+        assert_eq!(named.count(), 1, "{place}\n{words}");
+    }
 }
 
 #[test]

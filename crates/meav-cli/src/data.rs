@@ -8,8 +8,7 @@ use meav_protocol::{
 
 use crate::args::{DataCommand, JsonTarget};
 use crate::failure::Failure;
-use crate::score::problem_line;
-use crate::terminal::{Terminal, print_table, write_json};
+use crate::terminal::{Terminal, print_table, problem_line, write_json};
 
 /// Pairs of lines that are named; of more, the number is told.
 const MAX_NAMED: usize = 20;

@@ -2,15 +2,17 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use meav_protocol::{
-    DataProblem, DatasetScores, Dtype, Fact, JobSpec, MeasureSummary, Prompting, PromptingScores,
-    ScoreKind, ScoreReport, ScoreSpec,
+    DatasetScores, Dtype, Fact, JobSpec, MeasureSummary, Prompting, PromptingScores, ScoreKind,
+    ScoreReport, ScoreSpec,
 };
 
 use crate::args::{JsonTarget, PromptingArgs, ScoreArgs};
 use crate::data::inspect;
 use crate::failure::Failure;
 use crate::recipe;
-use crate::terminal::{Terminal, no_answer, print_columns, printable, say_note, write_json};
+use crate::terminal::{
+    Terminal, no_answer, print_columns, printable, problem_line, say_aside, write_json,
+};
 
 /// `meav score`.
 pub(crate) fn score(args: ScoreArgs) -> Result<(), Failure> {
@@ -18,15 +20,11 @@ pub(crate) fn score(args: ScoreArgs) -> Result<(), Failure> {
     let setup = recipe::setup(&mut terminal, &args.recipe, args.dtype, Dtype::F32)?;
     let prompting = prompting(&mut terminal, &args.prompting, &args.data)?;
     let spec = ScoreSpec { setup, data: args.data, prompting };
-    let (mut found, mut notes) = (None, Notes::default());
+    let mut found = None;
     let outcome = terminal.run(JobSpec::Score(Box::new(spec)), |fact| match fact {
         Fact::Scored(report) => found = Some(*report),
-        Fact::Note(note) => notes.hear(note),
-        _ => {}
+        fact => say_aside(&fact),
     });
-    if found.is_none() {
-        notes.say_held();
-    }
     Failure::check(outcome)?;
     let report = found.ok_or_else(no_answer)?;
     warn_skipped(&report.datasets, &report.prompting)?;
@@ -65,30 +63,7 @@ fn levels(terminal: &mut Terminal, data: &[PathBuf]) -> Result<Vec<String>, Fail
     Ok(levels)
 }
 
-/// What the engine notes while it measures. That some records are left out waits: a report lists
-/// all of them.
-#[derive(Default)]
-pub(crate) struct Notes {
-    held: Vec<String>,
-}
-
-impl Notes {
-    pub(crate) fn hear(&mut self, note: String) {
-        if is_of_left_out(&note) { self.held.push(note) } else { say_note(&note) }
-    }
-
-    /// Where no report will tell.
-    pub(crate) fn say_held(&mut self) {
-        self.held.drain(..).for_each(|note| say_note(&note));
-    }
-}
-
-/// Whether it is the engine's list of the first records that are left out of a file.
-fn is_of_left_out(note: &str) -> bool {
-    note.contains(" left out, the rest is scored: ")
-}
-
-/// Names every record that was not scored; for instructions, those that only they leave out.
+/// Names every record that only the instructions leave out.
 pub(crate) fn warn_skipped(
     datasets: &[DatasetScores],
     prompting: &[PromptingScores],
@@ -101,35 +76,25 @@ pub(crate) fn warn_skipped(
 }
 
 fn skipped(datasets: &[DatasetScores], prompting: &[PromptingScores]) -> Vec<String> {
-    let plain = datasets.iter().map(|scores| (scores, String::new()));
-    let prompted = prompting.iter().flat_map(|prompting| {
-        let way = format!(" (prompting: {})", prompting.level);
-        prompting.datasets.iter().map(move |scores| (scores, way.clone()))
-    });
-    let mut lines: Vec<String> = Vec::new();
     let is_plain = |file: &str, line: usize| {
         let mut same = datasets.iter().filter(|scores| scores.file == file);
         same.any(|scores| scores.skipped.iter().any(|problem| problem.line == line))
     };
-    for (scores, way) in plain.chain(prompted) {
-        for problem in &scores.skipped {
-            if !way.is_empty() && is_plain(&scores.file, problem.line) {
-                continue;
-            }
-            let line = format!("{}{way}", problem_line(&scores.file, problem));
-            // A file with two measures lists its records twice.
-            if !lines.contains(&line) {
-                lines.push(line);
+    let mut lines: Vec<String> = Vec::new();
+    for PromptingScores { level, datasets } in prompting {
+        for scores in datasets {
+            let own = scores.skipped.iter().filter(|it| !is_plain(&scores.file, it.line));
+            for problem in own {
+                let line = problem_line(&scores.file, problem);
+                let line = format!("{line} (prompting: {level})");
+                // A file with two measures lists its records twice.
+                if !lines.contains(&line) {
+                    lines.push(line);
+                }
             }
         }
     }
     lines
-}
-
-/// `FILE:LINE ID: REASON`.
-pub(crate) fn problem_line(file: &str, problem: &DataProblem) -> String {
-    let id = problem.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
-    printable(&format!("{file}:{}{id}: {}", problem.line, problem.reason))
 }
 
 fn print_scores(report: &ScoreReport) -> Result<(), Failure> {
@@ -221,7 +186,9 @@ fn open() -> String {
 
 #[cfg(test)]
 mod tests {
-    use meav_protocol::{LengthOnly, MeasureName, Method, RecipeStamp, Scope, Shares, StampTerm};
+    use meav_protocol::{
+        DataProblem, LengthOnly, MeasureName, Method, RecipeStamp, Scope, Shares, StampTerm,
+    };
     use serde_json::json;
 
     use super::*;
@@ -282,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn every_skipped_record_is_named_once() {
+    fn record_that_only_an_instruction_leaves_out_is_named_once() {
         let mut fewer = scores(61.5);
         let reason = "it is too long".to_owned();
         fewer.skipped.push(DataProblem { line: 7, id: None, reason });
@@ -291,20 +258,8 @@ mod tests {
         second.measure = MeasureName::Safety;
         assert_eq!(
             skipped(&[scores(40.0), second], &[prompting]),
-            ["a.jsonl:3 m-3: no response", "a.jsonl:7: it is too long (prompting: expert)"]
+            ["a.jsonl:7: it is too long (prompting: expert)"]
         );
-    }
-
-    #[test]
-    fn what_a_report_lists_is_not_noted_before() {
-        let mut notes = Notes::default();
-        let left_out = "2 records of a.jsonl left out, the rest is scored: line 3: no response";
-        for note in [left_out, "The vector was made from other weights"] {
-            notes.hear(note.to_owned());
-        }
-        assert_eq!(notes.held, [left_out]);
-        notes.say_held();
-        assert!(notes.held.is_empty());
     }
 
     #[test]

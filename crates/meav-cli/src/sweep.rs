@@ -9,8 +9,8 @@ use meav_protocol::{
 
 use crate::args::SweepArgs;
 use crate::failure::Failure;
-use crate::score::{Notes, prompting, warn_skipped};
-use crate::terminal::{Terminal, no_answer, printable, write_whole};
+use crate::score::{prompting, warn_skipped};
+use crate::terminal::{Terminal, no_answer, printable, say_aside, write_whole};
 use crate::vector::target;
 
 /// The file that a sweep is kept in as it grows.
@@ -201,17 +201,12 @@ fn run(
     folder: &dyn Fn(&Sweep) -> PathBuf,
 ) -> Result<Swept, Failure> {
     let mut live: Option<Swept> = None;
-    let mut notes = Notes::default();
-    let (outcome, heard) = terminal.try_run(JobSpec::Sweep(Box::new(spec)), |fact| match fact {
-        Fact::Note(note) => {
-            notes.hear(note);
-            Ok(())
-        }
-        fact => hear(&mut live, fact, folder),
+    let (outcome, heard) = terminal.try_run(JobSpec::Sweep(Box::new(spec)), |fact| {
+        say_aside(&fact);
+        hear(&mut live, fact, folder)
     });
-    match live.as_ref().and_then(|live| Some((live, live.sweep.points.last()?))) {
-        Some((live, last)) => warn_skipped(&last.datasets, &live.sweep.prompting)?,
-        None => notes.say_held(),
+    if let Some((live, last)) = live.as_ref().and_then(|it| Some((it, it.sweep.points.last()?))) {
+        warn_skipped(&last.datasets, &live.sweep.prompting)?;
     }
     heard?;
     let Some(mut live) = live else {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use meav_client::{Client, EngineProcess, Update};
-use meav_protocol::{Fact, JobSpec, Outcome, Stage};
+use meav_protocol::{DataProblem, Fact, JobSpec, Outcome, Stage};
 use serde::Serialize;
 
 use crate::args::{JsonTarget, Threads};
@@ -98,9 +98,9 @@ impl Terminal {
         pick: impl Fn(Fact) -> Option<T>,
     ) -> Result<T, Failure> {
         let mut facts = Vec::new();
-        let outcome = self.run(spec, |fact| match fact {
-            Fact::Note(note) => say_note(&note),
-            fact => facts.push(fact),
+        let outcome = self.run(spec, |fact| {
+            say_aside(&fact);
+            facts.push(fact);
         });
         Failure::check(outcome)?;
         found(facts, pick)
@@ -127,8 +127,36 @@ pub(crate) fn no_answer() -> Failure {
     Failure::new("The engine ended the job without an answer", "Try again")
 }
 
+/// Says what the engine says beside its answer: notes, and each record that it leaves out.
+pub(crate) fn say_aside(fact: &Fact) {
+    match fact {
+        Fact::Note(note) => say_note(note),
+        Fact::LeftOut { file, problems, total } => {
+            for problem in problems {
+                say_warning(&problem_line(file, problem));
+            }
+            if *total > problems.len() {
+                let more = total - problems.len();
+                say_warning(&printable(&format!("{file}: and {more} more")));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn say_warning(words: &str) {
+    // With standard error gone there is nobody left to tell.
+    let _gone = writeln!(io::stderr(), "warning: {words}");
+}
+
+/// `FILE:LINE ID: REASON`.
+pub(crate) fn problem_line(file: &str, problem: &DataProblem) -> String {
+    let id = problem.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
+    printable(&format!("{file}:{}{id}: {}", problem.line, problem.reason))
+}
+
 /// What the engine wants to be known, on standard error.
-pub(crate) fn say_note(note: &str) {
+fn say_note(note: &str) {
     // With standard error gone there is nobody left to tell.
     let _gone = writeln!(io::stderr(), "note: {}", printable(note));
 }

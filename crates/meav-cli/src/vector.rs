@@ -11,7 +11,7 @@ use crate::args::{
     CompressArgs, ExtractArgs, Json, JsonTarget, SeparateArgs, Threads, VectorCommand,
 };
 use crate::failure::Failure;
-use crate::terminal::{Terminal, print_table, write_json};
+use crate::terminal::{Terminal, print_table, say_aside, write_json};
 
 /// `meav vector`.
 pub(crate) fn vector(command: VectorCommand) -> Result<(), Failure> {
@@ -94,9 +94,7 @@ fn show(
 
 fn say_written(facts: &[Fact], json: Option<&JsonTarget>) -> Result<(), Failure> {
     for fact in facts {
-        if let Fact::Note(note) = fact {
-            writeln!(io::stderr(), "note: {note}")?;
-        }
+        say_aside(fact);
         if let Fact::Written { path, summary } = fact {
             if !json.is_some_and(JsonTarget::is_stdout) {
                 writeln!(io::stdout(), "{}", path.display())?;

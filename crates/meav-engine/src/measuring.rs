@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use meav_data::{Dataset, ReadOptions};
 use meav_eval::{QuestionSet, RawScore};
 use meav_model::ModelError;
-use meav_protocol::{DatasetScores, Fact, Prompting, PromptingScores, RecipeStamp, Setup, Stage};
+use meav_protocol::{
+    DataReport, DatasetScores, Fact, Prompting, PromptingScores, RecipeStamp, Setup, Stage,
+};
 use meav_vector::{Method, Term};
 
 use crate::convert::vector_method;
@@ -17,9 +19,6 @@ use crate::workspace::{AnswersKey, Workspace};
 
 /// Changes whenever the same model would be asked or read otherwise than before.
 const SCORING_VERSION: u32 = 1;
-
-/// Problems of a file that are told in one note.
-const TOLD_PROBLEMS: usize = 5;
 
 /// A model and what it is asked about.
 pub(crate) struct Measuring {
@@ -90,7 +89,7 @@ impl Measuring {
         let (loaded, terms) = worker.load_apart(setup, running)?;
         let variants = variants(&loaded, &files, prompting, running)?;
         for (file, set) in files.iter().zip(&variants[0].sets) {
-            note_problems(&file.dataset, set, running);
+            tell_left_out(&file.dataset, set, running);
         }
         let method = vector_method(setup.method);
         let (partial, progress) = (BTreeMap::new(), (0, 0));
@@ -285,24 +284,14 @@ pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Says which records are left out; the report has all of them.
-pub(crate) fn note_problems(dataset: &Dataset, set: &QuestionSet, running: &Running<'_>) {
+/// Says which records are left out.
+pub(crate) fn tell_left_out(dataset: &Dataset, set: &QuestionSet, running: &Running<'_>) {
     let problems = set.skipped();
-    if problems.is_empty() {
-        return;
+    if !problems.is_empty() {
+        running.fact(Fact::LeftOut {
+            file: file_name(&dataset.path),
+            problems: problems.iter().take(DataReport::MAX_PROBLEMS).cloned().collect(),
+            total: problems.len(),
+        });
     }
-    let unit = dataset.format.unit();
-    let told: Vec<_> = problems
-        .iter()
-        .take(TOLD_PROBLEMS)
-        .map(|it| format!("{unit} {}: {}", it.line, it.reason))
-        .collect();
-    let more = problems.len().saturating_sub(TOLD_PROBLEMS);
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    let (n, name) = (problems.len(), file_name(&dataset.path));
-    let records = if n == 1 { "1 record".to_owned() } else { format!("{n} records") };
-    running.fact(Fact::Note(format!(
-        "{records} of {name} left out, the rest is scored: {}{more}",
-        told.join("; ")
-    )));
 }

@@ -11,7 +11,7 @@ use meav_vector::{AlignmentVector, LiveWeights, Method, Term};
 
 use crate::error::EngineError;
 use crate::loaded::check_memory;
-use crate::measuring::{file_name, note_problems, read_data};
+use crate::measuring::{file_name, read_data, tell_left_out};
 use crate::worker::{Running, Worker};
 
 /// Where the two vectors are compared.
@@ -59,7 +59,7 @@ impl Questions {
             let set = running.stage(Stage::ReadingData, |job| {
                 QuestionSet::new(&name, &dataset, &files, &template, None, job)
             })?;
-            note_problems(&dataset, &set, running);
+            tell_left_out(&dataset, &set, running);
             questions.push(set);
         }
         worker.unload(running.job_id);

@@ -3,9 +3,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Calibration, Chat, ChatHit, ChatSummary, Comparison, CompressReport, CrossDomain, DataReport,
-    Dtype, JobId, JudgeReport, LeakageReport, MemoryPlan, MessageState, OpenedRecipe, Outcome,
-    RecipeStamp, RecordPage, ScoreReport, SeparateReport, Sweep, SweepPoint, SweepSummary,
+    Calibration, Chat, ChatHit, ChatSummary, Comparison, CompressReport, CrossDomain, DataProblem,
+    DataReport, Dtype, JobId, JudgeReport, LeakageReport, MemoryPlan, MessageState, OpenedRecipe,
+    Outcome, RecipeStamp, RecordPage, ScoreReport, SeparateReport, Sweep, SweepPoint, SweepSummary,
 };
 use uuid::Uuid;
 
@@ -147,6 +147,15 @@ pub enum Fact {
     CrossDomain(CrossDomain),
     /// What a judge said of answers.
     Judged(Box<JudgeReport>),
+    /// Records of a file that the job goes on without.
+    LeftOut {
+        /// The file's name.
+        file: String,
+        /// The first of them, as far as [`crate::DataReport::MAX_PROBLEMS`].
+        problems: Vec<DataProblem>,
+        /// All of them.
+        total: usize,
+    },
     /// What a file of preference records holds.
     Data(Box<DataReport>),
     /// Some records of a file.

@@ -1,6 +1,6 @@
 use meav_protocol::{
-    Description, Event, Fact, FileKind, JobId, LoadedModel, Outcome, Remedy, Setup, Stage,
-    UserError,
+    DataProblem, Description, Event, Fact, FileKind, JobId, LoadedModel, Outcome, Remedy, Setup,
+    Stage, UserError,
 };
 use std::path::{Path, PathBuf};
 
@@ -146,6 +146,9 @@ impl Model {
                 self.notices.error(UserError::new(what, hint));
             }
             (_, Fact::Note(note)) => self.notices.info(note, now),
+            (_, Fact::LeftOut { file, problems, total }) => {
+                self.notices.info(left_out(&file, &problems, total), now);
+            }
             (Purpose::Sweep(job), fact) => return self.learn_sweep(job, fact, now),
             (Purpose::Data(work), fact) => self.learn_data(job_id, work, fact),
             (Purpose::Judge(work), fact) => self.learn_judge(job_id, work, fact),
@@ -356,4 +359,11 @@ impl Model {
         };
         Some(Effect::Notify { title, body })
     }
+}
+
+/// Which records a job goes on without.
+fn left_out(file: &str, problems: &[DataProblem], total: usize) -> String {
+    let records = if total == 1 { "1 record".to_owned() } else { format!("{total} records") };
+    let first = problems.first().map(|it| format!("; line {}: {}", it.line, it.reason));
+    format!("{records} of {file} left out{}", first.unwrap_or_default())
 }
