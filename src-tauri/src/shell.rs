@@ -37,7 +37,8 @@ pub(crate) fn run(args: Args, home: Home) -> Result<ExitCode, StudioError> {
     let files = args.paths_from(&std::env::current_dir().unwrap_or_default());
     let desktop = lookup.wait();
     let has_indicator = desktop.has_indicator;
-    window::start(WindowStart { home, desktop, files, inbox: inbox.clone(), waiting, shell })?;
+    let window =
+        window::start(WindowStart { home, desktop, files, inbox: inbox.clone(), waiting, shell })?;
     if has_indicator && let Err(err) = tray::show(app.handle(), inbox) {
         tracing::warn!("tray: {err}");
     }
@@ -47,6 +48,11 @@ pub(crate) fn run(args: Args, home: Home) -> Result<ExitCode, StudioError> {
             api.prevent_exit();
         }
     });
+    // The window's thread still takes down its event loop, its input method and what OpenGL keeps
+    // per thread. Libraries that are unloaded meanwhile, as the program ends, abort it.
+    if window.join().is_err() {
+        tracing::error!("the window's thread ended in a panic");
+    }
     Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 

@@ -3,7 +3,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc::Receiver;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use eframe::{App, CreationContext, EventLoopBuilderHook, Frame, NativeOptions};
@@ -45,10 +45,13 @@ pub(crate) struct WindowStart {
 
 /// Opens the window on a thread of its own. Its end, however it comes, is the program's.
 ///
+/// The thread is to be waited for: what it leaves behind in libraries, it takes down after it has
+/// asked for the program's end.
+///
 /// # Errors
 ///
 /// [`StudioError::Thread`].
-pub(crate) fn start(start: WindowStart) -> Result<(), StudioError> {
+pub(crate) fn start(start: WindowStart) -> Result<JoinHandle<()>, StudioError> {
     let shell = start.shell.clone();
     let run = move || {
         // Whatever it leaves behind, nobody looks at it again.
@@ -56,7 +59,7 @@ pub(crate) fn start(start: WindowStart) -> Result<(), StudioError> {
         shell.exit(exit_code(ended));
     };
     let thread = thread::Builder::new().name("ui".to_owned()).stack_size(STACK_BYTES).spawn(run);
-    thread.map(drop).map_err(StudioError::Thread)
+    thread.map_err(StudioError::Thread)
 }
 
 fn exit_code(ended: thread::Result<Result<(), StudioError>>) -> u8 {

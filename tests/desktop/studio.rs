@@ -1,6 +1,7 @@
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,10 +18,14 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Between two looks at what is being waited for; each makes the app draw a frame.
 const POLL: Duration = Duration::from_millis(200);
 
+/// Below the home: what the app writes to standard error, and its log.
+const SAID: [&str; 2] = ["studio.stderr", "logs/studio.log"];
+
 /// The running app.
 pub struct Studio {
     process: Process,
     stream: TcpStream,
+    home: PathBuf,
 }
 
 /// Ends with whoever started it.
@@ -67,7 +72,8 @@ impl Studio {
             .args(arguments)
             .env("MEAV_HOME", home)
             .env("EGUI_INSPECTION", address.to_string())
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stderr(OpenOptions::new().create(true).append(true).open(home.join(SAID[0]))?);
         let mut process = Process(command.spawn()?);
         let deadline = Instant::now() + PATIENCE;
         let stream = loop {
@@ -77,13 +83,13 @@ impl Studio {
                 Err(_) => {}
             }
             if let Some(status) = process.0.try_wait()? {
-                return Err(io::Error::other(format!("the app ended with {status}")));
+                return Err(ended_badly(status, home));
             }
             thread::sleep(POLL);
         };
         stream.set_read_timeout(Some(PATIENCE))?;
         read_handshake(&stream)?;
-        Ok(Self { process, stream })
+        Ok(Self { process, stream, home: home.to_owned() })
     }
 
     /// The process's id.
@@ -257,12 +263,15 @@ impl Studio {
     ///
     /// # Errors
     ///
-    /// An [`io::Error`] if it does not come in time.
-    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+    /// An [`io::Error`] if it does not come in time or is a failure; it tells the exit code or
+    /// signal and what the app said.
+    pub fn wait(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.process.0.try_wait()? {
-                return Ok(status);
+            match self.process.0.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(ended_badly(status, &self.home)),
+                None => {}
             }
             if Instant::now() > deadline {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the app does not end"));
@@ -270,6 +279,16 @@ impl Studio {
             thread::sleep(POLL);
         }
     }
+}
+
+fn ended_badly(status: ExitStatus, home: &Path) -> io::Error {
+    let mut text = format!("the app ended with {status}");
+    for name in SAID {
+        // One that isn't there says nothing.
+        let said = fs::read(home.join(name)).unwrap_or_default();
+        text = format!("{text}\n--- {name}\n{}", String::from_utf8_lossy(&said));
+    }
+    io::Error::other(text)
 }
 
 fn widgets(tree: &TreeUpdate) -> Vec<Widget> {

@@ -25,6 +25,12 @@ fn ask(studio: &mut Studio, question: &str) {
     studio.press(Modifiers::NONE, Key::Enter).unwrap();
 }
 
+fn ended_well(studio: &mut Studio) {
+    if let Err(err) = studio.wait() {
+        panic!("{err}");
+    }
+}
+
 /// The name of the button that leads back to an answer's recipe.
 fn chip(widget: &Widget) -> bool {
     widget.label.starts_with("Set the knobs to #")
@@ -88,7 +94,7 @@ fn a_knob_is_turned_a_question_answered_and_the_guide_read() {
     assert!(fs::metadata(&picture).unwrap().len() > 20_000, "{picture:?} shows nothing");
 
     studio.press(Modifiers::COMMAND, Key::Q).unwrap();
-    assert!(studio.wait().unwrap().success());
+    ended_well(&mut studio);
 }
 
 #[test]
@@ -121,7 +127,7 @@ fn vectors_are_listed_compared_made_smaller_and_put_on_a_knob() {
     let is_it = |it: &Widget| it.label.contains("small.safetensors");
     studio.wait_for("the new vector in the table", is_it).unwrap();
     studio.press(Modifiers::COMMAND, Key::Q).unwrap();
-    assert!(studio.wait().unwrap().success());
+    ended_well(&mut studio);
 }
 
 /// Types over what is in the field of this name.
@@ -160,7 +166,7 @@ fn sweep_in_the_window_has_the_numbers_of_the_command_and_a_chat_in_between() {
     let is_whole = |it: &Widget| it.label.contains("· 5 points");
     studio.wait_for("the whole sweep", is_whole).unwrap();
     studio.press(Modifiers::COMMAND, Key::Q).unwrap();
-    assert!(studio.wait().unwrap().success());
+    ended_well(&mut studio);
 
     let mut client = client(&home);
     let (_, facts) = run(&mut client, JobSpec::ListSweeps);
