@@ -139,10 +139,7 @@ impl Host {
     }
 
     fn send(&mut self, command: Command, now: f64) {
-        let started = match &command {
-            Command::Start { job_id, .. } => Some(*job_id),
-            Command::Cancel { .. } => None,
-        };
+        let started = command.starts();
         let Err(err) = self.client.send(command) else { return };
         tracing::warn!("{err}");
         if let Some(job_id) = started {

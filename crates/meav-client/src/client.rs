@@ -177,12 +177,9 @@ fn supervise(mut connect: impl Connect, commands: &Receiver<Command>, inlet: &In
         if current.as_ref().is_some_and(|(link, _)| lock(link).is_lost) {
             current = None;
         }
-        let started = match &command {
-            Command::Start { job_id, .. } => Some(*job_id),
-            Command::Cancel { .. } => None,
-        };
+        let started = command.starts();
         if current.is_none() {
-            // What an engine that is gone was doing needs no cancelling.
+            // What an engine that is gone was doing can be asked for nothing.
             let Some(job_id) = started else { continue };
             match connect.connect() {
                 Ok(connection) => current = Some(listen(connection, inlet)),

@@ -11,48 +11,63 @@ use std::sync::atomic::{AtomicU8, Ordering};
 #[error("cancelled")]
 pub struct Cancelled;
 
-/// Asks a job to end at its next tick: for good, or to make room for another. Clones share one
-/// flag.
+/// What a job is asked to do at its next tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Request {
+    /// To go on.
+    GoOn,
+    /// To end for now, so that another can run: it will be started again and goes on with what it
+    /// had.
+    MakeRoom,
+    /// To end for now, until somebody lets it go on.
+    Pause,
+    /// To end with what it has, as if it had been asked for no more.
+    WrapUp,
+    /// To end for good.
+    Cancel,
+}
+
+impl Request {
+    const ALL: [Self; 5] = [Self::GoOn, Self::MakeRoom, Self::Pause, Self::WrapUp, Self::Cancel];
+}
+
+/// Asks a job to end at its next tick. Clones share one request.
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<AtomicU8>);
 
-const GO: u8 = 0;
-const MAKE_ROOM: u8 = 1;
-const CANCELLED: u8 = 2;
-
 impl CancelToken {
+    /// Asks for something, unless more than that is asked for already.
+    pub fn ask(&self, request: Request) {
+        self.0.fetch_max(request as u8, Ordering::AcqRel);
+    }
+
+    /// What is asked for.
+    pub fn request(&self) -> Request {
+        Request::ALL[usize::from(self.0.load(Ordering::Acquire))]
+    }
+
     /// Ends the job for good.
     pub fn cancel(&self) {
-        self.0.store(CANCELLED, Ordering::Release);
+        self.ask(Request::Cancel);
     }
 
     /// Whether the job is to end for good.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire) == CANCELLED
+        self.request() == Request::Cancel
     }
 
-    /// Ends the job for now, unless it is to end for good: it will be started again and goes on
-    /// with what it had.
-    pub fn make_room(&self) {
-        let _is_asked = self.change(GO, MAKE_ROOM);
-    }
-
-    /// Whether the job is to end for now.
-    pub fn makes_room(&self) -> bool {
-        self.0.load(Ordering::Acquire) == MAKE_ROOM
-    }
-
-    /// Lets a job go on that had made room; tells whether it had been asked to.
-    pub fn go_on(&self) -> bool {
-        self.change(MAKE_ROOM, GO)
-    }
-
-    fn change(&self, from: u8, to: u8) -> bool {
-        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    /// Lets a job go on that had been asked to end for now; tells what it had been asked for.
+    pub fn go_on(&self) -> Option<Request> {
+        let is_for_now =
+            |request: u8| (Request::MakeRoom as u8..=Request::Pause as u8).contains(&request);
+        let change = |request| is_for_now(request).then_some(Request::GoOn as u8);
+        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).ok()?;
+        Some(Request::ALL[usize::from(before)])
     }
 
     fn is_raised(&self) -> bool {
-        self.0.load(Ordering::Acquire) != GO
+        self.request() != Request::GoOn
     }
 }
 
@@ -132,17 +147,21 @@ mod tests {
     }
 
     #[test]
-    fn job_that_makes_room_goes_on_but_a_cancelled_one_never_does() {
+    fn job_that_ends_for_now_goes_on_but_a_cancelled_one_never_does() {
         let cancel = CancelToken::default();
         let job = JobCtx::new(cancel.clone(), &|_| {});
-        assert!(!cancel.go_on());
-        cancel.make_room();
-        assert_eq!((job.check(), cancel.is_cancelled()), (Err(Cancelled), false));
-        assert!(cancel.go_on());
-        assert_eq!(job.check(), Ok(()));
-        cancel.cancel();
-        cancel.make_room();
-        assert!(!cancel.go_on() && cancel.is_cancelled());
-        assert_eq!(job.check(), Err(Cancelled));
+        assert_eq!(cancel.go_on(), None);
+        for request in [Request::MakeRoom, Request::Pause] {
+            cancel.ask(request);
+            assert_eq!((job.check(), cancel.request()), (Err(Cancelled), request));
+            assert_eq!(cancel.go_on(), Some(request));
+            assert_eq!(job.check(), Ok(()));
+        }
+        for request in [Request::WrapUp, Request::Cancel] {
+            cancel.ask(request);
+            cancel.ask(Request::Pause);
+            assert_eq!((cancel.go_on(), cancel.request()), (None, request));
+            assert_eq!(job.check(), Err(Cancelled));
+        }
     }
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::{
     Calibration, Comparison, CrossDomain, Dtype, JudgeReport, JudgeSpec, Message, Method,
-    SamplingSpec, ScoreSpec, Secret, Setup, SplitSpec, Sweep, SweepSpec,
+    SamplingSpec, ScoreSpec, Secret, Setup, SplitSpec, Sweep, SweepSpec, TrainMethod, TrainSpec,
 };
 
 /// Names a job; picked by the client, never used twice in the life of an engine.
@@ -28,6 +28,34 @@ pub enum Command {
         /// Which.
         job_id: JobId,
     },
+    /// Holds a training run, queued or running, at its next tick; everything it has stays loaded.
+    /// [`crate::Fact::Train`], with the half-trained vector.
+    Pause {
+        /// Which.
+        job_id: JobId,
+    },
+    /// Lets a paused run go on.
+    GoOn {
+        /// Which.
+        job_id: JobId,
+    },
+    /// Ends a training run after its last whole step, and keeps the vector as it is there.
+    WrapUp {
+        /// Which.
+        job_id: JobId,
+    },
+}
+
+impl Command {
+    /// The job that it starts, if it does.
+    pub fn starts(&self) -> Option<JobId> {
+        match self {
+            Self::Start { job_id, .. } => Some(*job_id),
+            Self::Cancel { .. } | Self::Pause { .. } | Self::GoOn { .. } | Self::WrapUp { .. } => {
+                None
+            }
+        }
+    }
 }
 
 /// What a job does.
@@ -142,6 +170,24 @@ pub enum JobSpec {
         vector: PathBuf,
         /// What was measured.
         calibration: Box<Calibration>,
+    },
+    /// Trains a vector; [`crate::Fact::Train`] at the beginning, at a pause and at the end, between
+    /// them [`crate::Fact::TrainStep`]s, [`crate::Fact::TrainValidation`]s and
+    /// [`crate::Fact::TrainCheckpoint`]s; [`crate::Fact::Written`] for the vector.
+    Train(Box<TrainSpec>),
+    /// Says what a run would take, from a step that is tried; [`crate::Fact::TrainEstimate`].
+    EstimateTraining(Box<TrainSpec>),
+    /// The runs that are known, newest first; [`crate::Fact::Trainings`].
+    ListTrainings,
+    /// [`crate::Fact::Train`].
+    LoadTraining {
+        /// Which.
+        run: Uuid,
+    },
+    /// Forgets a run that is not running; its folder stays. [`crate::Fact::Trainings`].
+    DeleteTraining {
+        /// Which.
+        run: Uuid,
     },
     /// The preference data that come with the demo; [`crate::Fact::DemoData`].
     ListDemoData,
@@ -449,6 +495,22 @@ pub enum BenchSpec {
         setup: Setup,
         /// Files of preference records.
         data: Vec<PathBuf>,
+    },
+    /// Steps of training on seeded tokens, half of each sequence a prompt that both responses
+    /// share.
+    Train {
+        /// The model.
+        model: PathBuf,
+        /// Which weights change.
+        method: TrainMethod,
+        /// What the model computes with.
+        dtype: Dtype,
+        /// As in [`crate::TrainSettings`].
+        checkpointing: bool,
+        /// Pairs of a step.
+        pairs: usize,
+        /// Tokens of a prompt with its response.
+        tokens: usize,
     },
 }
 

@@ -44,6 +44,16 @@ pub struct DataReport {
 impl DataReport {
     /// The most problems, counts, pairs and lines that are told one by one.
     pub const MAX_PROBLEMS: usize = 500;
+
+    /// What counts of records that say nothing are listed under.
+    pub const UNSAID: &str = "none";
+
+    /// The preference dimensions that records are of; records that don't say have none.
+    pub fn domains(&self) -> impl Iterator<Item = &str> {
+        let of_domain = self.counts.iter().filter(|(name, _)| name == "domain");
+        let names = of_domain.flat_map(|(_, values)| values).map(|(name, _)| name.as_str());
+        names.filter(|name| *name != Self::UNSAID)
+    }
 }
 
 /// What can be measured on a file.

@@ -6,6 +6,7 @@ use crate::{
     Calibration, Chat, ChatHit, ChatSummary, Comparison, CompressReport, CrossDomain, DataProblem,
     DataReport, Dtype, JobId, JudgeReport, LeakageReport, MemoryPlan, MessageState, OpenedRecipe,
     Outcome, RecipeStamp, RecordPage, ScoreReport, SeparateReport, Sweep, SweepPoint, SweepSummary,
+    TrainEstimate, TrainRun, TrainStep, TrainSummary, TrainValidation,
 };
 use uuid::Uuid;
 
@@ -84,6 +85,10 @@ pub enum Stage {
     Answering,
     /// Asking a judge.
     Judging,
+    /// Asking the base model how likely the pairs are.
+    Referencing,
+    /// Training.
+    Training,
     /// Writing a file.
     Writing,
     /// Timing.
@@ -143,6 +148,33 @@ pub enum Fact {
         /// Where it leads to which level.
         calibration: Box<Calibration>,
     },
+    /// A training run as far as it has come.
+    Train(Box<TrainRun>),
+    /// One more step of a training run.
+    TrainStep {
+        /// Which run.
+        run: Uuid,
+        /// What was measured.
+        step: TrainStep,
+    },
+    /// A training run was measured on the pairs held back.
+    TrainValidation {
+        /// Which run.
+        run: Uuid,
+        /// What was measured.
+        validation: TrainValidation,
+    },
+    /// A training run can be resumed from this step.
+    TrainCheckpoint {
+        /// Which run.
+        run: Uuid,
+        /// The step.
+        step: usize,
+    },
+    /// The training runs that are known, newest first.
+    Trainings(Vec<TrainSummary>),
+    /// What a training run would take.
+    TrainEstimate(Box<TrainEstimate>),
     /// How far vectors move the levels of data sets.
     CrossDomain(CrossDomain),
     /// What a judge said of answers.

@@ -20,6 +20,7 @@ mod report;
 mod scores;
 mod setup;
 mod sweep;
+mod train;
 
 pub use chat::{Chat, ChatHit, ChatSummary, Message, MessageState, Role};
 pub use command::{
@@ -55,6 +56,10 @@ pub use sweep::{
     Calibration, CalibrationPoint, CrossColumn, CrossDomain, LambdaRange, Movement,
     ParseRangeError, RunState, Sweep, SweepPoint, SweepSpec, SweepSummary, SweptData,
 };
+pub use train::{
+    OptimizerState, PreferenceLoss, Rewards, Schedule, TrainCounts, TrainData, TrainEstimate,
+    TrainMethod, TrainRun, TrainSettings, TrainSpec, TrainStep, TrainSummary, TrainValidation,
+};
 
 /// Incremented with every change that older peers can't read.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
