@@ -19,7 +19,8 @@ mod table;
 mod test_sweep;
 
 pub use dataset::dataset_scores;
-pub use questions::{QuestionSet, conversation, data_problem, measure_name, with_known_roles};
+pub use meav_model::with_known_roles;
+pub use questions::{QuestionSet, conversation, data_problem, measure_name};
 pub use raw::{RawScore, ScoredItem, ScoredResponse};
 pub use sweep::{calibration, coarse_to_fine, cross_domain};
 pub use table::table;

@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use meav_data::{Dataset, Measure, Problem, Turn};
 use meav_job::JobCtx;
-use meav_model::{ChatTemplate, Decoder, Message, ModelError, ModelFiles, Question};
+use meav_model::{
+    ChatTemplate, Decoder, Message, ModelError, ModelFiles, Question, with_known_roles,
+};
 use meav_protocol::{DataProblem, DatasetScores, InstructionTurn, MeasureName};
 
 use crate::dataset_scores;
@@ -271,23 +273,6 @@ pub fn conversation(query: &[Turn], instruction: Option<(InstructionTurn, &str)>
         }
     }
     turns
-}
-
-/// The same messages, with the system's put in front of the first user's if `template` refuses a
-/// system turn, as Gemma 2's does.
-///
-/// Messages that the template refuses for another reason stay as they are, for it to say so.
-pub fn with_known_roles(template: &ChatTemplate, messages: Vec<Message>) -> Vec<Message> {
-    let [system, rest @ ..] = messages.as_slice() else { return messages };
-    if system.role != "system" || template.render(&messages, true).is_ok() {
-        return messages;
-    }
-    let mut folded = rest.to_vec();
-    let Some(user) = folded.iter_mut().find(|message| message.role == "user") else {
-        return messages;
-    };
-    user.content = format!("{}\n\n{}", system.content, user.content);
-    if template.render(&folded, true).is_ok() { folded } else { messages }
 }
 
 fn asked_measure(

@@ -107,6 +107,23 @@ impl ChatTemplate {
     }
 }
 
+/// The same messages, with the system's put in front of the first user's if `template` refuses a
+/// system turn, as Gemma 2's does.
+///
+/// Messages that the template refuses for another reason stay as they are, for it to say so.
+pub fn with_known_roles(template: &ChatTemplate, messages: Vec<Message>) -> Vec<Message> {
+    let [system, rest @ ..] = messages.as_slice() else { return messages };
+    if system.role != "system" || template.render(&messages, true).is_ok() {
+        return messages;
+    }
+    let mut folded = rest.to_vec();
+    let Some(user) = folded.iter_mut().find(|message| message.role == "user") else {
+        return messages;
+    };
+    user.content = format!("{}\n\n{}", system.content, user.content);
+    if template.render(&folded, true).is_ok() { folded } else { messages }
+}
+
 /// What a template has written, as far as it is let.
 #[derive(Default)]
 struct Prompt {

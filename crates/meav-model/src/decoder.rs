@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use meav_job::JobCtx;
 
 use crate::kernels::{Sequence, Sequences, linear, soft_cap};
-use crate::layer::{Layer, Norm, Weights};
+use crate::layer::{Layer, Norm, Parameter, Weights};
 use crate::rope::{Angles, Reach, Rope};
 use crate::{Config, KvCache, ModelError};
 
@@ -20,10 +20,11 @@ pub struct Decoder {
     rope: Rope,
     /// For layers with a window, if they differ.
     local_rope: Option<Rope>,
-    embeddings: Tensor,
-    layers: Vec<Layer>,
-    norm: Norm,
-    output: Tensor,
+    embeddings: Parameter,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: Norm,
+    /// What turns hidden states into logits, unless the embeddings do.
+    output: Option<Parameter>,
 }
 
 /// Which positions to compute logits for.
@@ -48,11 +49,9 @@ impl Decoder {
         let weights = Weights { tensors, prefix: config.tensor_prefix };
         let embedding_shape = [config.vocab_size, config.hidden_size];
         let embeddings = weights.get("model.embed_tokens.weight", &embedding_shape)?;
-        let output = if config.tie_word_embeddings {
-            embeddings.clone()
-        } else {
-            weights.get("lm_head.weight", &embedding_shape)?
-        };
+        let output = (!config.tie_word_embeddings)
+            .then(|| weights.get("lm_head.weight", &embedding_shape))
+            .transpose()?;
         let layers = (0..config.n_layers)
             .map(|index| Layer::new(&weights, index, config))
             .collect::<Result<_, _>>()?;
@@ -103,8 +102,31 @@ impl Decoder {
         Ok(self.logits(&x)?)
     }
 
+    /// All of its tensors by their owner's names, each once.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let outer = [&self.embeddings, &self.norm.weight].into_iter().chain(&self.output);
+        let layers = self.layers.iter().flat_map(Layer::parameters);
+        outer.map(|it| (it.name.as_str(), &it.tensor)).chain(layers)
+    }
+
+    /// The weights of its linear layers, `(out, in)`, by their owner's names: those that
+    /// [`Adapters`](crate::Adapters) may stand beside.
+    pub fn linear_layers(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let projections = self.layers.iter().flat_map(Layer::projections);
+        projections.flat_map(|it| it.weight_names.iter().map(String::as_str).zip(&it.weights))
+    }
+
     pub(crate) fn device(&self) -> &Device {
-        self.embeddings.device()
+        self.embeddings.tensor.device()
+    }
+
+    pub(crate) fn embeddings(&self) -> &Parameter {
+        &self.embeddings
+    }
+
+    /// What turns normalised hidden states into logits.
+    pub(crate) fn output(&self) -> &Parameter {
+        self.output.as_ref().unwrap_or(&self.embeddings)
     }
 
     /// What a context of `len` tokens is.
@@ -169,37 +191,60 @@ impl Decoder {
         job: &JobCtx<'_>,
     ) -> Result<Tensor, ModelError> {
         assert!(!tokens.is_empty(), "no tokens");
-        let positions = || sequences.iter().flat_map(|it| (it.position()..).take(it.len));
-        let angles = self.rope.angles(positions(), reach);
-        let local: Option<Angles> =
-            self.local_rope.as_ref().map(|rope| rope.angles(positions(), reach));
+        let angles = self.angles(sequences, reach);
         let mut x = self.embed(tokens)?;
         for (layer, cache) in self.layers.iter().zip(&cache.layers) {
             job.check()?;
-            let angles = local.as_ref().filter(|_| layer.has_window()).unwrap_or(&angles);
+            let angles = angles.of(layer);
             x = layer.apply(&x, cache, Sequences { start, each: sequences, angles })?;
         }
         Ok(x)
     }
 
-    fn embed(&self, tokens: &[u32]) -> candle_core::Result<Tensor> {
+    pub(crate) fn angles(&self, sequences: &[Sequence], reach: Reach) -> LayerAngles {
+        let positions = || sequences.iter().flat_map(|it| (it.position()..).take(it.len));
+        LayerAngles {
+            global: self.rope.angles(positions(), reach),
+            local: self.local_rope.as_ref().map(|rope| rope.angles(positions(), reach)),
+        }
+    }
+
+    pub(crate) fn embed(&self, tokens: &[u32]) -> candle_core::Result<Tensor> {
         let ids = Tensor::new(tokens, self.device())?;
-        let x = self.embeddings.index_select(&ids, 0)?.to_dtype(DType::F32)?;
+        let x = self.embeddings.tensor.index_select(&ids, 0)?.to_dtype(DType::F32)?;
         if !self.config.scaled_embeddings {
             return Ok(x);
         }
+        x.broadcast_mul(&self.embedding_scale()?)
+    }
+
+    /// What embeddings are multiplied by, if they are.
+    pub(crate) fn embedding_scale(&self) -> candle_core::Result<Tensor> {
         // transformers keeps the factor in the weights' type: 27.75, not 27.71, for 768 in bf16.
         let scale = Tensor::new((self.config.hidden_size as f64).sqrt() as f32, self.device())?;
-        let scale = scale.to_dtype(self.embeddings.dtype())?.to_dtype(DType::F32)?;
-        x.broadcast_mul(&scale)
+        scale.to_dtype(self.embeddings.tensor.dtype())?.to_dtype(DType::F32)
     }
 
     /// Logits of rows of hidden states.
     pub(crate) fn logits(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let logits = linear(&self.norm.apply(x)?, slice::from_ref(&self.output), &[])?;
+        let logits = linear(&self.norm.apply(x)?, slice::from_ref(&self.output().tensor), &[])?;
         if let Some(cap) = self.config.logit_softcap {
             soft_cap(&logits, cap as f32)?;
         }
         Ok(logits)
+    }
+}
+
+/// What the tokens of a pass are turned by.
+#[derive(Debug)]
+pub(crate) struct LayerAngles {
+    global: Angles,
+    /// In layers with a window, if they differ.
+    local: Option<Angles>,
+}
+
+impl LayerAngles {
+    pub(crate) fn of(&self, layer: &Layer) -> &Angles {
+        self.local.as_ref().filter(|_| layer.has_window()).unwrap_or(&self.global)
     }
 }

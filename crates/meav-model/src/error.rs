@@ -57,6 +57,10 @@ pub enum ModelError {
     #[error("tensor {name:?} has shape {found:?}, the configuration says {expected:?}")]
     ShapeMismatch { name: String, found: Vec<usize>, expected: Vec<usize> },
 
+    /// Factors were made for something else than a linear layer of this model.
+    #[error("no linear layer of the model has a weight called {name:?}")]
+    NoLinearLayer { name: String },
+
     /// The conversation leaves no room for an answer.
     #[error("the conversation has {tokens} tokens, the model can take {limit}")]
     ContextExceeded { tokens: usize, limit: usize },

@@ -30,13 +30,8 @@ impl KvCache {
     ///
     /// [`ModelError::Tensor`] if the device is out of memory.
     pub fn new(config: &Config, capacity: usize, device: &Device) -> Result<Self, ModelError> {
-        let shape = (config.n_kv_heads, capacity, config.head_dim);
         let layers = (0..config.n_layers)
-            .map(|_| {
-                let keys = Tensor::zeros(shape, DType::F32, device)?;
-                let values = Tensor::zeros(shape, DType::F32, device)?;
-                Ok(LayerCache { keys, values })
-            })
+            .map(|_| LayerCache::new(config.n_kv_heads, capacity, config.head_dim, device))
             .collect::<candle_core::Result<_>>()?;
         Ok(Self { layers, tokens: Vec::new(), reach: None, capacity })
     }
@@ -59,5 +54,17 @@ impl KvCache {
     /// Forgets all but the first `len` tokens.
     pub fn truncate(&mut self, len: usize) {
         self.tokens.truncate(len);
+    }
+}
+
+impl LayerCache {
+    pub(crate) fn new(
+        n_kv_heads: usize,
+        capacity: usize,
+        head_dim: usize,
+        device: &Device,
+    ) -> candle_core::Result<Self> {
+        let zeros = || Tensor::zeros((n_kv_heads, capacity, head_dim), DType::F32, device);
+        Ok(Self { keys: zeros()?, values: zeros()? })
     }
 }

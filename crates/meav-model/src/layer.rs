@@ -7,7 +7,7 @@ use crate::kernels::{
     linear, norm_heads, rms_norm,
 };
 use crate::kv_cache::LayerCache;
-use crate::{Activation, Config, ModelError};
+use crate::{Activation, Adapters, Config, ModelError};
 
 /// Takes tensors by name and checks their dimensions.
 pub(crate) struct Weights<'a> {
@@ -17,7 +17,7 @@ pub(crate) struct Weights<'a> {
 }
 
 impl Weights<'_> {
-    pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+    pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<Parameter, ModelError> {
         let name = format!("{}{name}", self.prefix);
         let Some(tensor) = self.tensors.get(&name) else {
             return Err(ModelError::MissingTensor { name });
@@ -26,8 +26,16 @@ impl Weights<'_> {
             let (found, expected) = (tensor.dims().to_vec(), shape.to_vec());
             return Err(ModelError::ShapeMismatch { name, found, expected });
         }
-        Ok(tensor.clone())
+        Ok(Parameter { name, tensor: tensor.clone() })
     }
+}
+
+/// One of a decoder's tensors.
+#[derive(Debug)]
+pub(crate) struct Parameter {
+    /// As its owner calls it.
+    pub(crate) name: String,
+    pub(crate) tensor: Tensor,
 }
 
 /// One layer of a decoder.
@@ -36,43 +44,65 @@ impl Weights<'_> {
 /// behind the attention, not before the feed-forward layer.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    attention_norm: Norm,
-    qkv: Projection,
-    qk_norm: Option<QkNorm>,
-    o: Projection,
-    post_attention_norm: Option<Norm>,
-    mlp_norm: Norm,
-    gate_up: Projection,
-    down: Projection,
-    post_mlp_norm: Option<Norm>,
-    rule: AttentionRule,
-    activation: Activation,
+    pub(crate) attention_norm: Norm,
+    pub(crate) qkv: Projection,
+    pub(crate) qk_norm: Option<QkNorm>,
+    pub(crate) o: Projection,
+    pub(crate) post_attention_norm: Option<Norm>,
+    pub(crate) mlp_norm: Norm,
+    pub(crate) gate_up: Projection,
+    pub(crate) down: Projection,
+    pub(crate) post_mlp_norm: Option<Norm>,
+    pub(crate) rule: AttentionRule,
+    pub(crate) activation: Activation,
 }
 
 #[derive(Debug)]
 pub(crate) struct Norm {
-    weight: Tensor,
-    rule: NormRule,
+    pub(crate) weight: Parameter,
+    pub(crate) rule: NormRule,
 }
 
 /// Norms of queries and keys, head by head.
 #[derive(Debug)]
-struct QkNorm {
-    q: Tensor,
-    k: Tensor,
-    rule: NormRule,
+pub(crate) struct QkNorm {
+    pub(crate) q: Parameter,
+    pub(crate) k: Parameter,
+    pub(crate) rule: NormRule,
 }
 
 /// Linear layers over the same input, their outputs side by side.
 #[derive(Debug)]
-struct Projection {
-    weights: Vec<Tensor>,
-    biases: Vec<Tensor>,
+pub(crate) struct Projection {
+    pub(crate) weights: Vec<Tensor>,
+    pub(crate) weight_names: Vec<String>,
+    pub(crate) biases: Vec<Tensor>,
+    pub(crate) bias_names: Vec<String>,
+}
+
+/// What a forward pass does for the backward pass behind it; nothing by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Training<'a> {
+    /// What stands beside the weights.
+    pub(crate) adapters: Option<&'a Adapters>,
+    /// Whether what is changed in place is copied before.
+    pub(crate) keeps: bool,
 }
 
 impl Projection {
-    fn apply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        linear(x, &self.weights, &self.biases)
+    fn new(weights: Vec<Parameter>, biases: Vec<Parameter>) -> Self {
+        let unzip =
+            |parts: Vec<Parameter>| parts.into_iter().map(|it| (it.tensor, it.name)).unzip();
+        let ((weights, weight_names), (biases, bias_names)) = (unzip(weights), unzip(biases));
+        Self { weights, weight_names, biases, bias_names }
+    }
+
+    fn apply(&self, x: &Tensor, training: Training<'_>) -> candle_core::Result<Tensor> {
+        let y = linear(x, &self.weights, &self.biases)?;
+        if let Some(adapters) = training.adapters {
+            self.add_adapters(x, &y, adapters)?;
+        }
+        Ok(y)
     }
 }
 
@@ -87,7 +117,7 @@ impl Norm {
     }
 
     pub(crate) fn apply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        rms_norm(x, &self.weight, self.rule)
+        rms_norm(x, &self.weight.tensor, self.rule)
     }
 }
 
@@ -107,7 +137,7 @@ impl Parts<'_> {
         Norm::new(self.weights, &format!("model.layers.{}.{name}", self.index), self.config)
     }
 
-    fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Parameter, ModelError> {
         self.weights.get(&format!("model.layers.{}.{name}", self.index), shape)
     }
 
@@ -122,10 +152,10 @@ impl Parts<'_> {
             |(name, n_out): &(&str, usize)| self.get(&format!("{name}.weight"), &[*n_out, n_in]);
         let bias = |(name, n_out): &(&str, usize)| self.get(&format!("{name}.bias"), &[*n_out]);
         let with_bias = if has_bias { outputs } else { &[] };
-        Ok(Projection {
-            weights: outputs.iter().map(weight).collect::<Result<_, _>>()?,
-            biases: with_bias.iter().map(bias).collect::<Result<_, _>>()?,
-        })
+        Ok(Projection::new(
+            outputs.iter().map(weight).collect::<Result<_, _>>()?,
+            with_bias.iter().map(bias).collect::<Result<_, _>>()?,
+        ))
     }
 
     fn qk_norm(&self) -> Result<Option<QkNorm>, ModelError> {
@@ -202,29 +232,97 @@ impl Layer {
         cache: &LayerCache,
         sequences: Sequences<'_>,
     ) -> candle_core::Result<Tensor> {
+        let AttentionPass { y, .. } = self.attend(x, cache, sequences, Training::default())?;
+        Ok(self.feed_forward(&y, Training::default())?.y)
+    }
+
+    /// The layer's first half.
+    pub(crate) fn attend(
+        &self,
+        x: &Tensor,
+        cache: &LayerCache,
+        sequences: Sequences<'_>,
+        training: Training<'_>,
+    ) -> candle_core::Result<AttentionPass> {
         let LayerCache { keys, values } = cache;
         let (heads, Sequences { start, angles, .. }) = (self.rule.heads, sequences);
-
-        let qkv = self.qkv.apply(&self.attention_norm.apply(x)?)?;
+        let qkv = self.qkv.apply(&self.attention_norm.apply(x)?, training)?;
+        let mut before_head_norms = None;
         if let Some(QkNorm { q, k, rule }) = &self.qk_norm {
-            norm_heads(&qkv, q, k, *rule, heads)?;
+            before_head_norms = training.keeps.then(|| qkv.copy()).transpose()?;
+            norm_heads(&qkv, &q.tensor, &k.tensor, *rule, heads)?;
         }
         append_to_cache(&qkv, keys, values, heads, start, angles)?;
         let attended = attention(&qkv, keys, values, self.rule, sequences)?;
-        let y = normed(self.o.apply(&attended)?, self.post_attention_norm.as_ref())?;
+        let o = self.o.apply(&attended, training)?;
+        let (y, before_norm) = normed(o, self.post_attention_norm.as_ref())?;
         add_to(&y, x)?;
+        Ok(AttentionPass { before_head_norms, qkv, attended, before_norm, y })
+    }
 
-        let gate_up = self.gate_up.apply(&self.mlp_norm.apply(&y)?)?;
-        let down = self.down.apply(&gated(&gate_up, self.activation)?)?;
-        let x = normed(down, self.post_mlp_norm.as_ref())?;
-        add_to(&x, &y)?;
-        Ok(x)
+    /// The layer's second half.
+    pub(crate) fn feed_forward(
+        &self,
+        x: &Tensor,
+        training: Training<'_>,
+    ) -> candle_core::Result<FeedForwardPass> {
+        let gate_up = self.gate_up.apply(&self.mlp_norm.apply(x)?, training)?;
+        let down = self.down.apply(&gated(&gate_up, self.activation)?, training)?;
+        let (y, before_norm) = normed(down, self.post_mlp_norm.as_ref())?;
+        add_to(&y, x)?;
+        Ok(FeedForwardPass { gate_up, before_norm, y })
+    }
+
+    pub(crate) fn projections(&self) -> [&Projection; 4] {
+        [&self.qkv, &self.o, &self.gate_up, &self.down]
+    }
+
+    fn norms(&self) -> impl Iterator<Item = &Parameter> {
+        let always = [&self.attention_norm, &self.mlp_norm];
+        let behind = [&self.post_attention_norm, &self.post_mlp_norm];
+        let norms = always.into_iter().chain(behind.into_iter().flatten());
+        let of_heads = self.qk_norm.iter().flat_map(|norm| [&norm.q, &norm.k]);
+        norms.map(|norm| &norm.weight).chain(of_heads)
+    }
+
+    /// All of its tensors, by name.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let named = |(name, tensor)| (String::as_str(name), tensor);
+        let linear = self.projections().into_iter().flat_map(move |it| {
+            let weights = it.weight_names.iter().zip(&it.weights);
+            weights.chain(it.bias_names.iter().zip(&it.biases)).map(named)
+        });
+        linear.chain(self.norms().map(|it| (it.name.as_str(), &it.tensor)))
     }
 }
 
-fn normed(x: Tensor, norm: Option<&Norm>) -> candle_core::Result<Tensor> {
+/// What the first half of a layer computes.
+#[derive(Debug)]
+pub(crate) struct AttentionPass {
+    /// A copy, if the layer has norms of heads and the copy was asked for.
+    pub(crate) before_head_norms: Option<Tensor>,
+    pub(crate) qkv: Tensor,
+    pub(crate) attended: Tensor,
+    /// What went into the norm behind, if the layer has one.
+    pub(crate) before_norm: Option<Tensor>,
+    /// The result, its input added.
+    pub(crate) y: Tensor,
+}
+
+/// What the second half of a layer computes.
+#[derive(Debug)]
+pub(crate) struct FeedForwardPass {
+    pub(crate) gate_up: Tensor,
+    /// What went into the norm behind, if the layer has one.
+    pub(crate) before_norm: Option<Tensor>,
+    /// The result, its input added.
+    pub(crate) y: Tensor,
+}
+
+/// The normalised `x`, and `x` itself; without a norm `x` and nothing.
+fn normed(x: Tensor, norm: Option<&Norm>) -> candle_core::Result<(Tensor, Option<Tensor>)> {
     match norm {
-        Some(norm) => norm.apply(&x),
-        None => Ok(x),
+        Some(norm) => Ok((norm.apply(&x)?, Some(x))),
+        None => Ok((x, None)),
     }
 }

@@ -3,7 +3,8 @@
 //! [`ModelFiles::open`] reads configuration, tokenizer and chat template of a folder or a GGUF;
 //! [`Decoder`] is the network over tensors that somebody else owns and may change between two
 //! tokens; [`Generator`] turns a prompt into a streamed reply; [`Decoder::score`] scores given
-//! replies. One decoder serves every [`Family`]: a [`Config`] says what each has and lacks.
+//! replies, and [`Decoder::differentiable_forward`] does so for training. One decoder serves every
+//! [`Family`]: a [`Config`] says what each has and lacks.
 //!
 //! Shapes use these letters: `T` tokens, `H` hidden size, `I` intermediate size, `V` vocabulary,
 //! `D` head dimension. Activations are `f32` on the CPU whatever the dtype of the weights.
@@ -14,6 +15,7 @@
 mod chat_template;
 mod config;
 mod decoder;
+mod differentiable;
 mod error;
 mod generator;
 mod gguf_export;
@@ -27,10 +29,14 @@ mod sampling;
 mod score;
 mod scoring;
 mod tokenizer;
+mod tree;
 
-pub use chat_template::{ChatTemplate, Message};
+pub use chat_template::{ChatTemplate, Message, with_known_roles};
 pub use config::{Activation, Config, Family, RopeScaling};
 pub use decoder::{Decoder, Logits};
+pub use differentiable::{
+    Adapter, Adapters, Checkpointing, ForwardPass, Gradients, ResponseLogProb, Trainable,
+};
 pub use error::{ConfigError, GgufExportError, ModelError, TokenizerError};
 pub use generator::{Finish, Generation, Generator};
 pub use gguf_export::GgufExport;

@@ -1,9 +1,10 @@
 use candle_core::Tensor;
 use meav_job::JobCtx;
 
-use crate::kernels::{Sequence, Target, token_log_probs};
-use crate::passes::{Node, Pass, Piece, passes};
+use crate::kernels::{LOGITS, Target, token_log_probs};
+use crate::passes::{Pass, passes};
 use crate::rope::Reach;
+use crate::tree::{Asked, Place, Tree};
 use crate::{Decoder, KvCache, ModelError};
 
 /// A prompt's tokens, and those of its responses.
@@ -17,9 +18,6 @@ pub struct Question {
 
 /// Tokens that are read in one pass.
 const PASS: usize = 1024;
-
-/// Elements of the logits that are kept at a time: 64 MiB.
-const LOGITS: usize = 1 << 24;
 
 impl Decoder {
     /// Log-probabilities of each response's tokens, given its question's prompt and the tokens
@@ -53,6 +51,17 @@ impl Decoder {
         on_done: &mut dyn FnMut(usize),
         job: &JobCtx<'_>,
     ) -> Result<Vec<Vec<Vec<f32>>>, ModelError> {
+        self.check_questions(questions)?;
+        let mut scores = Scores::new(questions);
+        // The tokens of a prompt are others inside a context of another reach.
+        for reach in [Reach::Short, Reach::Long] {
+            self.score_tree(&self.tree(questions, reach), reach, &mut scores, on_done, job)?;
+        }
+        Ok(scores.log_probs)
+    }
+
+    /// Whether these questions can be read.
+    pub(crate) fn check_questions(&self, questions: &[Question]) -> Result<(), ModelError> {
         for Question { prompt, responses } in questions {
             if prompt.is_empty() {
                 return Err(ModelError::EmptyPrompt);
@@ -61,15 +70,12 @@ impl Decoder {
                 self.config().check_context(prompt.len() + response.len())?;
             }
         }
-        let mut scores = Scores::new(questions);
-        // The tokens of a prompt are others inside a context of another reach.
-        for reach in [Reach::Short, Reach::Long] {
-            let tree = Tree::new(questions, |prompt, response| {
-                self.reach(prompt.len() + response.len()) == reach
-            });
-            self.score_tree(&tree, reach, &mut scores, on_done, job)?;
-        }
-        Ok(scores.log_probs)
+        Ok(())
+    }
+
+    /// The responses that end in a context of `reach`, and what they continue.
+    pub(crate) fn tree<'a>(&self, questions: &'a [Question], reach: Reach) -> Tree<'a> {
+        Tree::new(questions, |prompt, response| self.reach(prompt.len() + response.len()) == reach)
     }
 
     fn score_tree(
@@ -123,22 +129,6 @@ impl Decoder {
     }
 }
 
-/// Where a token stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    question: usize,
-    response: usize,
-    index: usize,
-}
-
-/// A token whose probability is asked for, and the row of a pass that tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Asked {
-    row: usize,
-    token: u32,
-    place: Place,
-}
-
 /// What is known so far.
 struct Scores {
     log_probs: Vec<Vec<Vec<f32>>>,
@@ -165,115 +155,4 @@ impl Scores {
         self.n_left[question] -= 1;
         self.n_done += usize::from(self.n_left[question] == 0);
     }
-}
-
-/// What all prompts begin with, behind it the prompts, and behind each prompt its responses.
-struct Tree<'a> {
-    questions: &'a [Question],
-    branches: Vec<Branch<'a>>,
-}
-
-struct Branch<'a> {
-    parent: Option<usize>,
-    /// What is read; nobody asks what follows the last token of a response.
-    tokens: &'a [u32],
-    part: Part,
-}
-
-/// What a branch is.
-enum Part {
-    /// The beginning of all prompts.
-    Root,
-    /// The rest of a prompt, and which of its responses are scored.
-    Prompt(usize, Vec<usize>),
-    /// A question's response.
-    Response(usize, usize),
-}
-
-impl<'a> Tree<'a> {
-    /// Of the responses that have tokens and are `wanted`, given their prompts.
-    fn new(questions: &'a [Question], wanted: impl Fn(&[u32], &[u32]) -> bool) -> Self {
-        let wanted: Vec<(usize, Vec<usize>)> = questions
-            .iter()
-            .map(|Question { prompt, responses }| {
-                let is_wanted = |tokens: &[u32]| !tokens.is_empty() && wanted(prompt, tokens);
-                (0..responses.len()).filter(|index| is_wanted(&responses[*index])).collect()
-            })
-            .enumerate()
-            .filter(|(_, responses): &(_, Vec<usize>)| !responses.is_empty())
-            .collect();
-        let prompts = wanted.iter().map(|(question, _)| &questions[*question].prompt[..]);
-        let root = common_start(prompts);
-        let mut branches = vec![Branch { parent: None, tokens: root, part: Part::Root }];
-        for (question, indices) in wanted {
-            let Question { prompt, responses } = &questions[question];
-            let parent = Some(branches.len());
-            let own = &prompt[root.len()..];
-            let part = Part::Prompt(question, indices.clone());
-            branches.push(Branch { parent: Some(0), tokens: own, part });
-            branches.extend(indices.into_iter().map(|index| {
-                let (_, tokens) = responses[index].split_last().expect("the response has tokens");
-                Branch { parent, tokens, part: Part::Response(question, index) }
-            }));
-        }
-        Self { questions, branches }
-    }
-
-    fn nodes(&self) -> Vec<Node> {
-        let node = |branch: &Branch<'_>| Node { parent: branch.parent, len: branch.tokens.len() };
-        self.branches.iter().map(node).collect()
-    }
-
-    /// The tokens of a pass, and where they stand.
-    fn read(&self, pass: &Pass) -> (Vec<u32>, Vec<Sequence>) {
-        let tokens =
-            |piece: &Piece| self.branches[piece.node].tokens[piece.tokens.clone()].to_vec();
-        let sequences = pass
-            .pieces
-            .iter()
-            .map(|piece| Sequence { before: piece.before.clone(), len: piece.tokens.len() })
-            .collect();
-        (pass.pieces.iter().flat_map(tokens).collect(), sequences)
-    }
-
-    /// What the rows of a pass tell, by rows: each the token behind its own, the last of a prompt
-    /// the first tokens of its responses.
-    fn asked(&self, pass: &Pass) -> Vec<Asked> {
-        let mut asked = Vec::new();
-        let mut start = 0;
-        for piece in &pass.pieces {
-            let end = start + piece.tokens.len();
-            let Branch { tokens, part, .. } = &self.branches[piece.node];
-            let place = |question: usize, response: usize, index: usize, row: usize| {
-                let token = self.questions[question].responses[response][index];
-                Asked { row, token, place: Place { question, response, index } }
-            };
-            match part {
-                Part::Prompt(question, responses) if piece.tokens.end == tokens.len() => {
-                    asked.extend(responses.iter().map(|it| place(*question, *it, 0, end - 1)));
-                }
-                Part::Response(question, response) => asked.extend(
-                    piece
-                        .tokens
-                        .clone()
-                        .zip(start..)
-                        .map(|(index, row)| place(*question, *response, index + 1, row)),
-                ),
-                Part::Root | Part::Prompt(..) => {}
-            }
-            start = end;
-        }
-        asked
-    }
-}
-
-/// What all prompts begin with, short enough to leave each a token of its own.
-fn common_start<'a>(mut prompts: impl Iterator<Item = &'a [u32]>) -> &'a [u32] {
-    let Some(first) = prompts.next() else { return &[] };
-    let shorter = |start: &'a [u32], prompt: &[u32]| {
-        let end = start.len().min(prompt.len() - 1);
-        let len = start[..end].iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        &start[..len]
-    };
-    prompts.fold(&first[..first.len() - 1], shorter)
 }

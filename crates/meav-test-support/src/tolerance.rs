@@ -9,6 +9,9 @@ pub const F32: f32 = 1e-5;
 /// The same through all layers of a tiny model.
 pub const F32_LOGITS: f32 = 1e-4;
 
+/// Central differences of what was computed in single precision.
+pub const DIFFERENCES: f32 = 2e-4;
+
 /// One rounding to half precision.
 pub const F16: f32 = 1e-3;
 

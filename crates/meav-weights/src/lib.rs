@@ -36,7 +36,8 @@ pub use gguf::{
 };
 pub use integers::{IntegerDtype, IntegerTensor, Integers};
 pub use memory::{
-    available_memory_bytes, process_anonymous_bytes, process_memory_bytes, total_memory_bytes,
+    available_memory_bytes, peak_memory_bytes, process_anonymous_bytes, process_memory_bytes,
+    reset_peak_memory, total_memory_bytes,
 };
 pub use metadata::set_metadata;
 pub use network::{is_copied_head, is_weight};

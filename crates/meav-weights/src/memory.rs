@@ -29,6 +29,22 @@ pub fn process_anonymous_bytes() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "RssAnon:")
 }
 
+/// The most that this process has held since it began or since [`reset_peak_memory`], where the
+/// system tells.
+///
+/// Linux only: `VmHWM` of `/proc/self/status`; pages of mapped files count while they are resident.
+pub fn peak_memory_bytes() -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// Lets [`peak_memory_bytes`] begin anew with what the process holds now; whether the system allows
+/// it.
+///
+/// Linux only: 5 into `/proc/self/clear_refs`.
+pub fn reset_peak_memory() -> bool {
+    fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
 fn kibibytes(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -52,5 +68,18 @@ mod tests {
         assert!(used > 0 && used < total, "{used} of {total}");
         let anonymous = process_anonymous_bytes().unwrap();
         assert!(anonymous > 0 && anonymous < total, "{anonymous} of {total}");
+    }
+
+    #[test]
+    fn peak_is_never_below_what_is_held() {
+        let before = peak_memory_bytes().unwrap();
+        let held = vec![1_u8; 64 << 20];
+        let (peak, now) = (peak_memory_bytes().unwrap(), process_memory_bytes().unwrap());
+        assert!(peak >= before && now >= held.len() as u64, "{before}, then {peak} and {now}");
+        drop(held);
+        // Other tests of this process may hold memory of their own by now.
+        if reset_peak_memory() {
+            assert!(peak_memory_bytes().unwrap() > 0);
+        }
     }
 }

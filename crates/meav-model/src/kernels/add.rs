@@ -1,7 +1,7 @@
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor};
 use rayon::prelude::*;
 
-use super::f32_slice;
+use super::{f32_slice, f32_slice_mut};
 
 /// Adds `x` to `y`, in place.
 ///
@@ -11,10 +11,17 @@ use super::f32_slice;
 ///
 /// Two of the same; contiguous and `f32`.
 pub(crate) fn add_to(y: &Tensor, x: &Tensor) -> Result<()> {
-    y.inplace_op2(x, &AddTo)
+    scaled_add(y, x, 1.0)
 }
 
-struct AddTo;
+/// Adds `scale · x` to `y`, in place; see [`add_to`].
+pub(crate) fn scaled_add(y: &Tensor, x: &Tensor, scale: f32) -> Result<()> {
+    y.inplace_op2(x, &AddTo { scale })
+}
+
+struct AddTo {
+    scale: f32,
+}
 
 impl InplaceOp2 for AddTo {
     fn name(&self) -> &'static str {
@@ -34,22 +41,20 @@ impl InplaceOp2 for AddTo {
             candle_core::bail!("shapes {:?} and {:?} differ", y_layout.shape(), x_layout.shape());
         }
         let x = f32_slice(x, x_layout)?;
-        let (CpuStorage::F32(y), Some((start, end))) = (y, y_layout.contiguous_offsets()) else {
-            candle_core::bail!("what is added to must be contiguous and f32");
-        };
-        let y = &mut y[start..end];
+        let y = f32_slice_mut(y, y_layout)?;
+        let scale = self.scale;
         if y.len() <= TASK {
-            add(y, x);
+            add(y, x, scale);
         } else {
-            y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| add(y, x));
+            y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| add(y, x, scale));
         }
         Ok(())
     }
 }
 
-fn add(y: &mut [f32], x: &[f32]) {
+pub(super) fn add(y: &mut [f32], x: &[f32], scale: f32) {
     for (y, x) in y.iter_mut().zip(x) {
-        *y += x;
+        *y += scale * x;
     }
 }
 
@@ -72,6 +77,13 @@ mod tests {
             add_to(&y, &ramp(n, 0.25)).unwrap();
             assert!(y.to_vec2::<f32>().unwrap() == expected.to_vec2::<f32>().unwrap());
         }
+    }
+
+    #[test]
+    fn what_is_added_is_scaled() {
+        let y = ramp(8, 0.5);
+        scaled_add(&y, &ramp(8, 0.25), -3.0).unwrap();
+        assert!(y.to_vec2::<f32>().unwrap() == ramp(8, -0.25).to_vec2::<f32>().unwrap());
     }
 
     #[test]

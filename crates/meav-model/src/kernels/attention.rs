@@ -99,7 +99,7 @@ impl InplaceOp2 for Append<'_> {
 }
 
 /// Turns the front of a head's row, element `i` together with `i + R/2`; the rest stays.
-fn rotate(from: &[f32], to: &mut [f32], angles: &Angles, index: usize) {
+pub(super) fn rotate(from: &[f32], to: &mut [f32], angles: &Angles, index: usize) {
     let half = angles.half;
     let cos = &angles.cos[index * half..][..half];
     let sin = &angles.sin[index * half..][..half];
@@ -187,22 +187,23 @@ const QUERY_BLOCK: usize = 64;
 
 /// Queries of one sequence, one after the other.
 #[derive(Clone, Copy, Debug)]
-struct Block<'a> {
-    sequence: &'a Sequence,
+pub(super) struct Block<'a> {
+    pub(super) sequence: &'a Sequence,
     /// The row of the sequence's first token among all new tokens.
-    start: usize,
+    pub(super) start: usize,
     /// The first query's row.
-    row: usize,
-    len: usize,
+    pub(super) row: usize,
+    pub(super) len: usize,
 }
 
 impl<'a> Sequences<'a> {
-    fn blocks(&self) -> Vec<Block<'a>> {
+    /// Of up to `block_len` queries each.
+    pub(super) fn blocks(&self, block_len: usize) -> Vec<Block<'a>> {
         let mut blocks = Vec::new();
         let mut start = 0;
         for sequence in self.each {
-            for first in (0..sequence.len).step_by(QUERY_BLOCK) {
-                let len = QUERY_BLOCK.min(sequence.len - first);
+            for first in (0..sequence.len).step_by(block_len) {
+                let len = block_len.min(sequence.len - first);
                 blocks.push(Block { sequence, start, row: start + first, len });
             }
             start += sequence.len;
@@ -237,7 +238,7 @@ impl CustomOp3 for Attention<'_> {
         }
         // Head-major while the heads work apart: (heads, T, D).
         let mut by_head = vec![0.0; n_heads * n_rows * head_dim];
-        let blocks = self.sequences.blocks();
+        let blocks = self.sequences.blocks(QUERY_BLOCK);
         let arch = Arch::new();
         let work = |head: usize, block: Block<'_>, out: &mut [f32]| {
             let kv_head = head / (n_heads / n_kv_heads);
@@ -305,21 +306,21 @@ struct BlockTask<'a> {
 }
 
 /// What the queries of a block see between them.
-struct View {
+pub(super) struct View {
     /// The first query's position in its sequence.
     position: usize,
     /// The first position that any of them sees.
-    lowest: usize,
+    pub(super) lowest: usize,
     /// The places of these positions in the cache, neighbours taken together.
-    slots: Vec<Range<usize>>,
+    pub(super) slots: Vec<Range<usize>>,
 }
 
 impl View {
-    fn new(op: &Attention<'_>, block: Block<'_>) -> Self {
+    /// `first` is the first new token's place in the cache.
+    pub(super) fn new(rule: &AttentionRule, first: usize, block: Block<'_>) -> Self {
         let Block { sequence, start, row, len } = block;
         let position = sequence.position() + row - start;
-        let lowest = op.rule.lowest(position);
-        let first = op.sequences.start;
+        let lowest = rule.lowest(position);
         let own = first + start..first + row + len;
         let mut slots: Vec<Range<usize>> = Vec::new();
         let mut hidden = lowest;
@@ -335,12 +336,12 @@ impl View {
         Self { position, lowest, slots }
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.slots.iter().map(Range::len).sum()
     }
 
     /// Which of the positions the query at `index` sees.
-    fn visible(&self, index: usize, rule: &AttentionRule) -> Range<usize> {
+    pub(super) fn visible(&self, index: usize, rule: &AttentionRule) -> Range<usize> {
         let position = self.position + index;
         rule.lowest(position) - self.lowest..position + 1 - self.lowest
     }
@@ -361,7 +362,7 @@ impl WithSimd for BlockTask<'_> {
         let queries = self.queries();
         let Self { op, keys, values, block, out, .. } = self;
         let head_dim = op.rule.heads.head_dim;
-        let view = View::new(op, block);
+        let view = View::new(&op.rule, op.sequences.start, block);
         let row_len = view.len();
         let mut scores = vec![0.0; block.len * row_len];
         let mut column = 0;
@@ -412,18 +413,18 @@ impl BlockTask<'_> {
     }
 }
 
-fn row_major(values: &[f32], rows: usize, cols: usize) -> Matrix<'_> {
+pub(super) fn row_major(values: &[f32], rows: usize, cols: usize) -> Matrix<'_> {
     Matrix { values, rows, cols, row_stride: cols, col_stride: 1 }
 }
 
 /// The `rows` of a matrix as its columns.
-fn transposed(values: &[f32], rows: usize, cols: usize) -> Matrix<'_> {
+pub(super) fn transposed(values: &[f32], rows: usize, cols: usize) -> Matrix<'_> {
     Matrix { values, rows: cols, cols: rows, row_stride: 1, col_stride: cols }
 }
 
 /// Softmax of the visible scores, zero around them.
 #[inline(always)]
-fn soft_weights(scores: &mut [f32], visible: Range<usize>, rule: &AttentionRule) {
+pub(super) fn soft_weights(scores: &mut [f32], visible: Range<usize>, rule: &AttentionRule) {
     scores[..visible.start].fill(0.0);
     scores[visible.end..].fill(0.0);
     let scores = &mut scores[visible];

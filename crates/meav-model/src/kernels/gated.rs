@@ -56,11 +56,16 @@ fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
+/// `2 √(2/π)`.
+pub(super) const ROOT_8_OVER_PI: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2;
+
+/// The factor of GELU's cube.
+pub(super) const CUBIC: f32 = 0.044_715;
+
 /// `(1 + tanh z) / 2` is `σ(2z)`.
 #[inline(always)]
 fn gelu_tanh(x: f32) -> f32 {
-    const TWICE_ROOT_2_OVER_PI: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2;
-    x / (1.0 + exp(-TWICE_ROOT_2_OVER_PI * (0.044_715 * x * x).mul_add(x, x)))
+    x / (1.0 + exp(-ROOT_8_OVER_PI * (CUBIC * x * x).mul_add(x, x)))
 }
 
 struct GateTask<'a, F> {

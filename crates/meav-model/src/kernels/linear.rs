@@ -1,21 +1,14 @@
-use std::ops::Deref;
-
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Storage, Tensor};
-use half::{bf16, f16};
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 use super::dot::{Deinterleaved, as_words, dot_any_rows, dot_bf16_rows, dot_rows};
 use super::f32_slice;
 use super::gemm::{Matrix, Parallelism, matmul};
+use super::panel::{PANEL, Panel, WeightGuard, read};
 use super::parallel::{for_each_part, n_threads};
-use super::simd::Element;
 
 /// Rows up to which a product is bound by reading the weights, not by arithmetic.
 const MAX_VECTOR_ROWS: usize = 8;
-
-/// Elements of a weight that are widened at a time for a large product.
-const PANEL: usize = 1 << 20;
 
 /// `[x W₁ᵀ + b₁ | x W₂ᵀ + b₂ | …]`: several projections of the same input, side by side, in one
 /// pass.
@@ -68,87 +61,6 @@ impl CustomOp1 for Linear<'_> {
         }
         Ok((CpuStorage::F32(out), (n_rows, n_out).into()))
     }
-}
-
-/// Keeps a weight's storage readable.
-struct WeightGuard<'a, S> {
-    storage: S,
-    layout: &'a Layout,
-    n_out: usize,
-}
-
-fn read(weight: &Tensor, n_in: usize) -> Result<WeightGuard<'_, impl Deref<Target = Storage>>> {
-    let (n_out, weight_in) = weight.dims2()?;
-    if weight_in != n_in {
-        candle_core::bail!("a weight takes {weight_in} inputs, the activations have {n_in}");
-    }
-    let (storage, layout) = weight.storage_and_layout();
-    Ok(WeightGuard { storage, layout, n_out })
-}
-
-#[derive(Clone, Copy)]
-enum Panel<'a> {
-    F32(&'a [f32]),
-    F16(&'a [f16]),
-    Bf16(&'a [bf16]),
-}
-
-impl<S: Deref<Target = Storage>> WeightGuard<'_, S> {
-    fn values(&self) -> Result<Panel<'_>> {
-        let Some((start, end)) = self.layout.contiguous_offsets() else {
-            candle_core::bail!("weights must be contiguous");
-        };
-        match &*self.storage {
-            Storage::Cpu(CpuStorage::F32(values)) => Ok(Panel::F32(&values[start..end])),
-            Storage::Cpu(CpuStorage::F16(values)) => Ok(Panel::F16(&values[start..end])),
-            Storage::Cpu(CpuStorage::BF16(values)) => Ok(Panel::Bf16(&values[start..end])),
-            _ => candle_core::bail!("weights must be of a floating point type, on the CPU"),
-        }
-    }
-}
-
-impl<'a> Panel<'a> {
-    fn len(self) -> usize {
-        match self {
-            Self::F32(values) => values.len(),
-            Self::F16(values) => values.len(),
-            Self::Bf16(values) => values.len(),
-        }
-    }
-
-    fn range(self, start: usize, end: usize) -> Self {
-        match self {
-            Self::F32(values) => Self::F32(&values[start..end]),
-            Self::F16(values) => Self::F16(&values[start..end]),
-            Self::Bf16(values) => Self::Bf16(&values[start..end]),
-        }
-    }
-
-    /// The values themselves, or a widened copy of them in `scratch`.
-    fn widened(self, scratch: &'a mut Vec<f32>) -> &'a [f32] {
-        match self {
-            Self::F32(values) => return values,
-            Self::F16(values) => widen(values, scratch),
-            Self::Bf16(values) => widen(values, scratch),
-        }
-        scratch
-    }
-}
-
-fn widen<W: Element>(values: &[W], scratch: &mut Vec<f32>) {
-    const CHUNK: usize = 1 << 14;
-    scratch.resize(values.len(), 0.0);
-    let arch = Arch::new();
-    scratch.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(to, from)| {
-        arch.dispatch(
-            #[inline(always)]
-            || {
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = from.to_f32();
-                }
-            },
-        );
-    });
 }
 
 /// One dot product for each output, every weight read from memory once.

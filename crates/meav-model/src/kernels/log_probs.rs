@@ -5,6 +5,9 @@ use rayon::prelude::*;
 use super::f32_slice;
 use super::simd::exp;
 
+/// Elements of the logits that are kept at a time: 64 MiB.
+pub(crate) const LOGITS: usize = 1 << 24;
+
 /// A token whose probability is asked for, and the row of logits that tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -45,7 +48,7 @@ impl CustomOp1 for TokenLogProbs<'_> {
             let Some(logit) = logits[row * n..][..n].get(token as usize) else {
                 candle_core::bail!("token {token} is beyond the vocabulary of {n}");
             };
-            Ok(logit - normalisers[row].max - normalisers[row].log_sum)
+            Ok(logit - normalisers[row].max - normalisers[row].log_sum())
         };
         let out = self.targets.iter().map(log_prob).collect::<Result<Vec<_>>>()?;
         let shape = out.len().into();
@@ -55,13 +58,20 @@ impl CustomOp1 for TokenLogProbs<'_> {
 
 /// What a row's logits lack to be log-probabilities, in two parts: their sum would round away what
 /// tells likely tokens apart.
-struct Normaliser {
-    max: f32,
-    log_sum: f32,
+pub(super) struct Normaliser {
+    pub(super) max: f32,
+    /// `Σ exp(z − max z)`.
+    pub(super) sum: f64,
 }
 
-struct NormaliserTask<'a> {
-    row: &'a [f32],
+impl Normaliser {
+    fn log_sum(&self) -> f32 {
+        self.sum.ln() as f32
+    }
+}
+
+pub(super) struct NormaliserTask<'a> {
+    pub(super) row: &'a [f32],
 }
 
 impl NullaryFnOnce for NormaliserTask<'_> {
@@ -89,7 +99,7 @@ impl NullaryFnOnce for NormaliserTask<'_> {
             }
             sum += f64::from(sums.into_iter().sum::<f32>());
         }
-        Normaliser { max, log_sum: sum.ln() as f32 }
+        Normaliser { max, sum }
     }
 }
 

@@ -10,25 +10,31 @@
 
 mod add;
 mod attention;
+pub(crate) mod backward;
+mod columns;
 mod dot;
 mod gated;
 mod gemm;
 mod linear;
 mod log_probs;
 mod norm;
+mod panel;
 mod parallel;
 mod simd;
 mod soft_cap;
+mod square_sum;
 
 pub(crate) use add::add_to;
 pub(crate) use attention::{
     AttentionRule, HeadLayout, Sequence, Sequences, append_to_cache, attention,
 };
+pub(crate) use columns::add_to_columns;
 pub(crate) use gated::gated;
 pub(crate) use linear::linear;
-pub(crate) use log_probs::{Target, token_log_probs};
+pub(crate) use log_probs::{LOGITS, Target, token_log_probs};
 pub(crate) use norm::{NormRule, norm_heads, rms_norm};
 pub(crate) use soft_cap::soft_cap;
+pub(crate) use square_sum::square_sum;
 
 use candle_core::{CpuStorage, Layout, Result};
 
@@ -37,5 +43,13 @@ fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> 
     match (storage, layout.contiguous_offsets()) {
         (CpuStorage::F32(values), Some((start, end))) => Ok(&values[start..end]),
         _ => candle_core::bail!("activations must be contiguous and f32"),
+    }
+}
+
+/// As [`f32_slice`], to be changed.
+fn f32_slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((start, end))) => Ok(&mut values[start..end]),
+        _ => candle_core::bail!("what is changed in place must be contiguous and f32"),
     }
 }

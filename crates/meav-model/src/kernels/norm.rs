@@ -47,7 +47,7 @@ pub(crate) fn norm_heads(
 }
 
 impl NormRule {
-    fn read(self, weight: &Tensor) -> Result<Vec<f32>> {
+    pub(super) fn read(self, weight: &Tensor) -> Result<Vec<f32>> {
         let mut weight: Vec<f32> = weight.to_dtype(DType::F32)?.to_vec1()?;
         if self.offset != 0.0 {
             for value in &mut weight {
@@ -105,7 +105,7 @@ impl WithSimd for NormTask<'_> {
 }
 
 #[inline(always)]
-fn inverse_root_mean_square<S: Simd>(simd: S, x: &[f32], eps: f32) -> f32 {
+pub(super) fn inverse_root_mean_square<S: Simd>(simd: S, x: &[f32], eps: f32) -> f32 {
     let mut square = [0.0];
     dot_rows(simd, x, x, &mut square);
     1.0 / (square[0] / x.len() as f32 + eps).sqrt()

@@ -10,11 +10,11 @@ use serde_json::json;
 
 use crate::Running;
 
-fn config(case: &FamilyCase) -> Config {
+pub(crate) fn config(case: &FamilyCase) -> Config {
     Config::from_json(case.config.to_string().as_bytes()).unwrap()
 }
 
-fn tensors(case: &FamilyCase, prefix: &str) -> BTreeMap<String, Tensor> {
+pub(crate) fn tensors(case: &FamilyCase, prefix: &str) -> BTreeMap<String, Tensor> {
     let tensor = |tensor: meav_test_support::Tensor| {
         let values = Tensor::from_vec(tensor.values, tensor.shape, &Device::Cpu).unwrap();
         (format!("{prefix}{}", tensor.name), values)

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod differentiable;
 mod families;
 mod forward;
 mod generation;

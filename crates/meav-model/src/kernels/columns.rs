@@ -1,0 +1,85 @@
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor};
+use rayon::prelude::*;
+
+use super::f32_slice;
+
+/// Adds `x` to the columns of `y` from `start` on, in place.
+///
+/// # Shapes
+///
+/// `y` is `(T, n)`, `x` `(T, m)` with `start + m ≤ n`; contiguous and `f32`.
+pub(crate) fn add_to_columns(y: &Tensor, x: &Tensor, start: usize) -> Result<()> {
+    y.inplace_op2(x, &AddToColumns { start })
+}
+
+struct AddToColumns {
+    start: usize,
+}
+
+impl InplaceOp2 for AddToColumns {
+    fn name(&self) -> &'static str {
+        "add-to-columns"
+    }
+
+    fn cpu_fwd(
+        &self,
+        y: &mut CpuStorage,
+        y_layout: &Layout,
+        x: &CpuStorage,
+        x_layout: &Layout,
+    ) -> Result<()> {
+        /// Fewer rows are added sooner than another thread takes them.
+        const TASK: usize = 16;
+        let (y_rows, y_len) = y_layout.shape().dims2()?;
+        let (x_rows, x_len) = x_layout.shape().dims2()?;
+        if y_rows != x_rows || self.start + x_len > y_len {
+            candle_core::bail!(
+                "{:?} has no columns {} to {} for {:?}",
+                y_layout.shape(),
+                self.start,
+                self.start + x_len,
+                x_layout.shape()
+            );
+        }
+        let x = f32_slice(x, x_layout)?;
+        let (CpuStorage::F32(y), Some((start, end))) = (y, y_layout.contiguous_offsets()) else {
+            candle_core::bail!("what is added to must be contiguous and f32");
+        };
+        let rows = y[start..end].par_chunks_exact_mut(y_len).zip(x.par_chunks_exact(x_len));
+        rows.with_min_len(TASK).for_each(|(y, x)| {
+            for (y, x) in y[self.start..].iter_mut().zip(x) {
+                *y += x;
+            }
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn ramp(rows: usize, cols: usize) -> Tensor {
+        let values: Vec<f32> = (0..rows * cols).map(|i| (i % 23) as f32).collect();
+        Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn only_these_columns_change() {
+        for (rows, cols, start) in [(1, 3, 0), (40, 3, 2), (40, 5, 0), (100, 2, 3)] {
+            let (y, x) = (ramp(rows, 5), ramp(rows, cols));
+            let padded = x.pad_with_zeros(1, start, 5 - start - cols).unwrap();
+            let expected = (&y + padded).unwrap();
+            add_to_columns(&y, &x, start).unwrap();
+            assert!(y.to_vec2::<f32>().unwrap() == expected.to_vec2::<f32>().unwrap());
+        }
+    }
+
+    #[test]
+    fn columns_that_are_not_there_are_refused() {
+        assert!(add_to_columns(&ramp(4, 5), &ramp(4, 3), 3).is_err());
+        assert!(add_to_columns(&ramp(4, 5), &ramp(3, 5), 0).is_err());
+    }
+}
