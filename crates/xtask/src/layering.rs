@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// What each crate may use of the others.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("meav-job", &[]),
     ("meav-weights", &["meav-job"]),
     ("meav-vector", &["meav-job", "meav-weights"]),
     ("meav-model", &["meav-job", "meav-weights", "meav-vector"]),
     ("meav-data", &["meav-job"]),
     ("meav-protocol", &[]),
+    ("meav-train", &["meav-job", "meav-weights", "meav-model", "meav-data", "meav-protocol"]),
     ("meav-eval", &["meav-job", "meav-model", "meav-data", "meav-protocol"]),
     (
         "meav-engine",
@@ -22,6 +23,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
             "meav-model",
             "meav-data",
             "meav-eval",
+            "meav-train",
             "meav-protocol",
         ],
     ),
@@ -35,14 +37,16 @@ const ALLOWED: [(&str, &[&str]); 15] = [
 ];
 
 /// Only what computes may know candle.
-const CANDLE: [&str; 4] = ["meav-weights", "meav-vector", "meav-model", "meav-engine"];
+const CANDLE: [&str; 5] =
+    ["meav-weights", "meav-vector", "meav-model", "meav-train", "meav-engine"];
 
 /// Only the window, its contents and what drives it in tests may know what draws it.
 const EGUI: [&str; 3] = ["meav-ui", "meav-studio", "meav-tests"];
 
 /// Only formats on disk and the protocol are serialised; engine, command, app and test support
 /// write them.
-const SERDE: [&str; 11] = [
+const SERDE: [&str; 12] = [
+    "meav-train",
     "meav-data",
     "meav-eval",
     "meav-weights",
