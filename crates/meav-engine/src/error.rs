@@ -6,6 +6,7 @@ use meav_eval::judge::{EndpointError, InvalidAddress, InvalidKey, RubricError};
 use meav_job::Cancelled;
 use meav_model::{GgufExportError, ModelError};
 use meav_protocol::{LambdaRange, PlanPart};
+use meav_train::TrainError;
 use meav_vector::VectorError;
 use meav_weights::WeightsError;
 
@@ -126,6 +127,33 @@ pub(crate) enum EngineError {
     /// The system's secret store can't be used.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
+    /// A vector can't be trained.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// A new run is to go where there is something already.
+    #[error("the folder {path:?} is not empty")]
+    RunFolderNotEmpty { path: PathBuf },
+    /// A run is to go on where there is none.
+    #[error("there is no training run in {path:?}")]
+    NoRun { path: PathBuf },
+    /// A run is to go on, or to be forgotten, that some engine is at.
+    #[error("the training run in {path:?} is going on")]
+    RunGoesOn { path: PathBuf },
+    /// A run is to go on that has come to its end.
+    #[error("the training run in {path:?} has ended after step {step}")]
+    RunFinished { path: PathBuf, step: usize },
+    /// A run is to go on with other settings, another model or other data.
+    #[error("the training run in {path:?} was begun with another {what}: {there}, not {here}")]
+    OtherRun { path: PathBuf, what: String, there: String, here: String },
+    /// The configuration of a run is unreadable.
+    #[error("cannot use {path:?}")]
+    RunConfig { path: PathBuf, source: serde_json::Error },
+    /// A run is to end with what it has before it has anything.
+    #[error("the run has taken no step yet")]
+    NothingTrained,
+    /// A run would take more memory than there is.
+    #[error("training needs {needed} bytes of memory, {available} are free")]
+    TooLargeToTrain { needed: u64, available: u64, what_fits: String },
     /// A bug in a job; the log has more.
     #[error("{message}")]
     Panicked { message: String, log: Option<PathBuf> },

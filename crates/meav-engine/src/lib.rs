@@ -22,6 +22,7 @@ mod probe;
 mod recipe_file;
 mod secrets;
 mod serve;
+mod training;
 mod vector_out;
 mod words;
 mod worker;

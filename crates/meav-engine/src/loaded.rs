@@ -63,13 +63,7 @@ impl Worker {
             self.unload(running.job_id);
             let vectors = self.planned_vectors(&setup.vectors);
             if check_memory(&files, setup.dtype, &vectors).is_err() {
-                // What waits in the background begins again when it goes on, a sweep with the points
-                // that it has.
-                if self.background.take().is_some() {
-                    let note = "memory does not hold two models: the measurement in the background \
-                                begins again afterwards, a sweep with the points that it has";
-                    running.fact(Fact::Note(note.to_owned()));
-                }
+                self.free_background(running);
                 check_memory(&files, setup.dtype, &vectors)?;
             }
             self.loaded = Some(self.load(source, files, dtype, running)?);
@@ -119,7 +113,10 @@ impl Worker {
         let terms = self.open_terms(&setup.vectors, &files, running)?;
         if check_memory(&files, setup.dtype, &[]).is_err() {
             self.unload(running.job_id);
-            check_memory(&files, setup.dtype, &[])?;
+            if check_memory(&files, setup.dtype, &[]).is_err() {
+                self.free_background(running);
+                check_memory(&files, setup.dtype, &[])?;
+            }
         }
         Ok((self.load(source, files, dtype, running)?, terms))
     }
@@ -403,7 +400,7 @@ fn memory_use() -> Option<MemoryUse> {
 }
 
 /// What a model can run in here.
-fn compute_dtype(dtype: Dtype) -> Result<meav_weights::Dtype, EngineError> {
+pub(crate) fn compute_dtype(dtype: Dtype) -> Result<meav_weights::Dtype, EngineError> {
     match dtype {
         Dtype::F16 => Err(EngineError::HalfOnCpu),
         Dtype::F32 | Dtype::Bf16 => Ok(weights_dtype(dtype)),

@@ -93,7 +93,7 @@ impl Measuring {
         }
         let method = vector_method(setup.method);
         let (partial, progress) = (BTreeMap::new(), (0, 0));
-        let computed_by = computed_by(&loaded);
+        let computed_by = computed_by(&loaded.files.config);
         Ok(Self { loaded, method, terms, files, variants, partial, progress, computed_by })
     }
 
@@ -208,8 +208,8 @@ impl Variant {
 }
 
 /// The kind of processor, the network's dimensions and rules, and the version of the scoring.
-fn computed_by(loaded: &Loaded) -> String {
-    let config = blake3::hash(format!("{:?}", loaded.files.config).as_bytes());
+pub(crate) fn computed_by(config: &meav_model::Config) -> String {
+    let config = blake3::hash(format!("{config:?}").as_bytes());
     let instructions = if is_avx512() { "AVX-512" } else { "without AVX-512" };
     let version = env!("CARGO_PKG_VERSION");
     format!("CPU {instructions}, {version}.{SCORING_VERSION}, network {config}")

@@ -8,6 +8,7 @@ use meav_data::DataError;
 use meav_eval::judge::EndpointError;
 use meav_model::ModelError;
 use meav_protocol::{Outcome, PlanPart, Remedy, UserError};
+use meav_train::{CheckpointError, TrainError};
 use meav_vector::VectorError;
 use meav_weights::{MalformedReason, WeightsError};
 
@@ -69,10 +70,19 @@ pub(crate) fn is_cancelled(err: &EngineError) -> bool {
             | EngineError::Weights(WeightsError::Cancelled(_))
             | EngineError::Data(DataError::Cancelled(_))
             | EngineError::Endpoint(EndpointError::Cancelled(_))
+            | EngineError::Train(TrainError::Cancelled(_))
             | EngineError::Fetch(
                 FetchError::Cancelled(_) | FetchError::Weights(WeightsError::Cancelled(_))
             )
     )
+}
+
+/// What is wrong and what to do about it, as a run keeps it.
+pub(crate) fn sentence(err: &EngineError) -> String {
+    match describe(err) {
+        (summary, Some(hint)) => format!("{summary}. {hint}"),
+        (summary, None) => summary,
+    }
 }
 
 /// The error and its causes, outermost first.
@@ -157,6 +167,15 @@ fn describe(err: &EngineError) -> Words {
         | EngineError::Address(_)
         | EngineError::Key(_)
         | EngineError::Secrets(_) => judging(err),
+        EngineError::Train(err) => training(err),
+        EngineError::RunFolderNotEmpty { .. }
+        | EngineError::NoRun { .. }
+        | EngineError::RunGoesOn { .. }
+        | EngineError::RunFinished { .. }
+        | EngineError::OtherRun { .. }
+        | EngineError::RunConfig { .. }
+        | EngineError::NothingTrained
+        | EngineError::TooLargeToTrain { .. } => training_run(err),
         EngineError::Panicked { log, .. } => {
             let log = log.as_ref().map(|path| format!(", with the log {}", path.display()));
             words("Internal error", format!("Please report it{}", log.unwrap_or_default()))
@@ -214,6 +233,108 @@ fn judging(err: &EngineError) -> Words {
         EngineError::Secrets(err) => words(
             capitalised(&source_chain(err)),
             "Without a secret store, give the key in the environment variable MEAV_JUDGE_KEY",
+        ),
+        err => (capitalised(&err.to_string()), None),
+    }
+}
+
+/// Why nothing can be trained, or not with this.
+fn training(err: &TrainError) -> Words {
+    match err {
+        TrainError::Setting { setting, value, allowed } => words(
+            format!("The setting {} is {value}", setting.replace('_', " ")),
+            format!("It must be {allowed}"),
+        ),
+        TrainError::UnknownTarget { target, known } => words(
+            format!("No part of the model is called {target:?}"),
+            format!("Choose among {}", known.join(", ")),
+        ),
+        TrainError::UnknownLevel { level, known, file } => words(
+            format!("{} has no level {level:?}", file.display()),
+            format!("Choose among {}", known.join(", ")),
+        ),
+        TrainError::OneLevel { level, file } => words(
+            format!("{} has only one level, {level:?}: nothing is preferred", file.display()),
+            "Training needs two or more responses to each query, at different levels",
+        ),
+        TrainError::NoRecords => words(
+            "There is no data to train on",
+            "Name a file of preference records, such as medical.train",
+        ),
+        TrainError::NoPairs { left_out, reason, file } => words(
+            format!(
+                "None of the {left_out} records of {} makes a pair; of the first, {reason}",
+                file.display()
+            ),
+            "Choose other data, or allow longer texts",
+        ),
+        TrainError::NotFinite { step: 0, quantity, .. } => words(
+            format!("The model can't be trained: the {quantity} is no number before any step"),
+            "Train in f32, or check that the model answers as it should",
+        ),
+        TrainError::NotFinite { step, quantity, .. } => words(
+            format!("The training has diverged: the {quantity} is no number in step {step}"),
+            "Take a third of the learning rate, a longer warm-up or a larger β; the checkpoint \
+             before it is kept",
+        ),
+        TrainError::Checkpoint { path, source } => checkpoint(path, source),
+        TrainError::Model(err) => model(err),
+        TrainError::Weights(err) => weights(err),
+        err => (capitalised(&source_chain(err)), None),
+    }
+}
+
+fn checkpoint(path: &std::path::Path, source: &CheckpointError) -> Words {
+    let summary = format!("The run cannot go on from {}: {source}", path.display());
+    let hint = match source {
+        CheckpointError::OtherRun { .. } => "Resume with the settings that the run was begun with",
+        CheckpointError::Format { .. } => "Install the newest version of this program",
+        _ => "Remove this file to go on from the checkpoint before it",
+    };
+    words(summary, hint)
+}
+
+/// Why a run can't begin, go on or end.
+fn training_run(err: &EngineError) -> Words {
+    match err {
+        EngineError::RunFolderNotEmpty { path } => words(
+            format!("There is something in {} already", path.display()),
+            "Choose another folder, or go on with the run that is in it (--resume)",
+        ),
+        EngineError::NoRun { path } => words(
+            format!("There is no training run in {}", path.display()),
+            "Check the folder, or begin a new run",
+        ),
+        EngineError::RunGoesOn { path } => words(
+            format!("The training run in {} is going on", path.display()),
+            "Wait for its end, or stop it first",
+        ),
+        EngineError::RunFinished { path, step } => words(
+            format!("The run has come to its end after step {step}: there is nothing to resume"),
+            format!("Its vector is {}", path.join("vector.safetensors").display()),
+        ),
+        EngineError::OtherRun { path, what, there, here } => words(
+            format!(
+                "The run in {} was begun with another {what}: {there}, not {here}",
+                path.display()
+            ),
+            "Resume it as it was begun, or begin a new run in another folder",
+        ),
+        EngineError::RunConfig { path, source } => words(
+            format!("{} is no configuration of a training run: {source}", path.display()),
+            "Begin a new run in another folder",
+        ),
+        EngineError::NothingTrained => words(
+            "The run was ended before its first step: there is no vector to keep",
+            "Let it take at least one step",
+        ),
+        EngineError::TooLargeToTrain { needed, available, what_fits } => words(
+            format!(
+                "Training would take {} of memory, {} are free",
+                gigabytes(*needed),
+                gigabytes(*available)
+            ),
+            what_fits,
         ),
         err => (capitalised(&err.to_string()), None),
     }
@@ -537,6 +658,9 @@ fn workspace(err: &WorkspaceError) -> Words {
         }
         WorkspaceError::NoSweep { .. } => {
             words("There is no such sweep", "It may have been deleted; begin a new one")
+        }
+        WorkspaceError::NoTraining { .. } => {
+            words("There is no such training run", "It may have been deleted; begin a new one")
         }
         WorkspaceError::EmptyTitle => words("A chat needs a title", "Type at least one letter"),
     }

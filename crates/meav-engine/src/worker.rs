@@ -6,16 +6,17 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use jiff::Timestamp;
 use meav_data::Dataset;
-use meav_job::{CancelToken, JobCtx, Progress};
+use meav_job::{CancelToken, JobCtx, Progress, Request};
 use meav_protocol::{Fact, JobId, JobSpec, RecipeStamp, Stage};
 
-use crate::background::Background;
+use crate::background::Backgrounds;
 use crate::control::{Input, Queued};
 use crate::error::EngineError;
 use crate::folders::Folders;
 use crate::jobs;
 use crate::loaded::Loaded;
 use crate::outbox::Outbox;
+use crate::training::{estimate_training, train};
 use crate::words::{into_outcome, is_cancelled, source_chain};
 use crate::workspace::{FileStamp, Workspace, WorkspaceError};
 
@@ -26,8 +27,8 @@ pub(crate) struct Worker {
     /// Nothing is kept where the workspace can't be opened, which each job says and tries again.
     pub(crate) workspace: Result<Workspace, WorkspaceError>,
     pub(crate) loaded: Option<Loaded>,
-    /// A job that made room for others, with what it needs to go on.
-    pub(crate) background: Option<(JobId, Background)>,
+    /// Jobs that made room for others or are paused, with what they need to go on.
+    pub(crate) background: Backgrounds,
     /// The data file that was looked at last.
     pub(crate) data: Option<(FileStamp, Dataset)>,
     /// The recipe that was kept last, to keep the same one only once.
@@ -43,7 +44,11 @@ pub(crate) struct Running<'a> {
     said_unkept: Cell<bool>,
 }
 
-impl Running<'_> {
+impl<'a> Running<'a> {
+    pub(crate) fn new(job_id: JobId, cancel: &'a CancelToken, outbox: &'a Outbox) -> Self {
+        Self { job_id, cancel, outbox, said_unkept: Cell::new(false) }
+    }
+
     /// Runs a part of the job, whose progress is told under `stage`.
     pub(crate) fn stage<T>(&self, stage: Stage, run: impl FnOnce(&JobCtx<'_>) -> T) -> T {
         let meter = self.outbox.progress(self.job_id, stage);
@@ -55,9 +60,9 @@ impl Running<'_> {
         self.outbox.fact(self.job_id, fact);
     }
 
-    /// Whether the job is only interrupted, and will go on.
-    pub(crate) fn makes_room(&self) -> bool {
-        self.cancel.makes_room()
+    /// Whether the job ends only for now, and will go on.
+    pub(crate) fn will_go_on(&self) -> bool {
+        matches!(self.cancel.request(), Request::MakeRoom | Request::Pause)
     }
 
     /// Says that something is not kept, with [`Fact::Unkept`]; the first time in the job only.
@@ -78,7 +83,7 @@ impl Worker {
             outbox,
             workspace,
             loaded: None,
-            background: None,
+            background: Backgrounds::default(),
             data: None,
             recorded: None,
             log,
@@ -93,15 +98,20 @@ impl Worker {
                 // parallel loops of a reply would wake and be woken across threads.
                 rayon::scope(|_| self.run_job(job_id, &spec, &cancel))
             });
-            let has_made_room = result.as_ref().is_err_and(is_cancelled) && cancel.go_on();
-            if has_made_room {
-                if done.send(Input::MadeRoom(Queued { job_id, spec, cancel })).is_err() {
+            if result.as_ref().is_err_and(is_cancelled)
+                && let Some(request) = cancel.go_on()
+            {
+                if request == Request::Pause {
+                    self.pause(job_id, &cancel);
+                }
+                let job = Queued { job_id, spec, cancel };
+                if done.send(Input::EndedForNow(job, request)).is_err() {
                     return;
                 }
                 continue;
             }
             // Whatever it kept for going on is of no use any more.
-            if let Some((_, background)) = self.background.take_if(|(owner, _)| *owner == job_id) {
+            if let Some(background) = self.background.take(job_id) {
                 background.abandon(&self);
             }
             if matches!(result, Err(EngineError::Panicked { .. })) {
@@ -115,6 +125,19 @@ impl Worker {
                 return;
             }
         }
+        self.abandon_trainings();
+    }
+
+    fn pause(&mut self, job_id: JobId, cancel: &CancelToken) {
+        let (log, outbox) = (self.log.clone(), self.outbox.clone());
+        let running = Running::new(job_id, cancel, &outbox);
+        let paused = guard(log.as_deref(), || {
+            self.pause_background(&running);
+            Ok(())
+        });
+        if let Err(err) = paused {
+            tracing::error!(?job_id, "{err:?}");
+        }
     }
 
     fn run_job(
@@ -127,7 +150,7 @@ impl Worker {
             self.workspace = open_workspace(&self.folders);
         }
         let outbox = self.outbox.clone();
-        let running = Running { job_id, cancel, outbox: &outbox, said_unkept: Cell::new(false) };
+        let running = Running::new(job_id, cancel, &outbox);
         match spec {
             JobSpec::Prepare(setup) => self.prepare(setup, &running).map(|_| ()),
             JobSpec::Chat(turn) => jobs::chat(self, turn, &running),
@@ -147,6 +170,8 @@ impl Worker {
             JobSpec::Score(score) => jobs::score(self, score, &running),
             JobSpec::Sweep(sweep) => jobs::sweep(self, sweep, &running),
             JobSpec::Judge(judge) => jobs::judge(self, judge, &running),
+            JobSpec::Train(spec) => train(self, spec, &running),
+            JobSpec::EstimateTraining(spec) => estimate_training(self, spec, &running),
             JobSpec::WriteCalibration { vector, calibration } => {
                 jobs::write_calibration(self, vector, calibration, &running)
             }

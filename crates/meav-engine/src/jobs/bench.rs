@@ -18,6 +18,7 @@ use meav_vector::{
 use meav_weights::{Fingerprint, Weight};
 use rayon::prelude::*;
 
+use super::bench_train::{TrainSubject, bench_train};
 use crate::convert::{kind_name, weights_dtype};
 use crate::error::EngineError;
 use crate::loaded::check_memory;
@@ -47,6 +48,12 @@ pub(crate) fn bench(
         BenchSpec::Merge { setup, seeded } => bench_merge(worker, setup, *seeded, running)?,
         BenchSpec::Decode { setup } => bench_decode(worker, setup, running)?,
         BenchSpec::Score { setup, data } => bench_score(worker, setup, data, running)?,
+        BenchSpec::Train { model, method, dtype, checkpointing, pairs, tokens } => {
+            let (dtype, checkpointing) = (*dtype, *checkpointing);
+            let (pairs, tokens) = (*pairs, *tokens);
+            let subject = TrainSubject { model, method, dtype, checkpointing, pairs, tokens };
+            bench_train(worker, subject, running)?
+        }
     };
     running.fact(Fact::Bench(report));
     Ok(())
@@ -471,12 +478,12 @@ fn time(run: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(super) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn measure(name: &str, value: f64, unit: &str) -> Measure {
+pub(super) fn measure(name: &str, value: f64, unit: &str) -> Measure {
     Measure { name: name.to_owned(), value, unit: unit.to_owned() }
 }
 

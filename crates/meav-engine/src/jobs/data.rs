@@ -204,7 +204,7 @@ fn report(file: &Path, dataset: &Dataset, is_demo: bool) -> DataReport {
 }
 
 fn counted(counts: &[Count]) -> Vec<(String, usize)> {
-    let name = |count: &Count| count.name.clone().unwrap_or_else(|| "none".to_owned());
+    let name = |count: &Count| count.name.clone().unwrap_or_else(|| DataReport::UNSAID.to_owned());
     counts.iter().take(DataReport::MAX_PROBLEMS).map(|it| (name(it), it.count)).collect()
 }
 

@@ -87,7 +87,7 @@ pub(crate) fn judge(
     };
     let result = run.go_on(worker, spec, running);
     run.elapsed_secs += began.elapsed().as_secs_f64();
-    if result.as_ref().is_err_and(is_cancelled) && running.makes_room() {
+    if result.as_ref().is_err_and(is_cancelled) && running.will_go_on() {
         worker.keep_background(running, Background::Judge(run));
         return result;
     }

@@ -1,6 +1,7 @@
 //! What the worker can be asked to do, one file each.
 
 mod bench;
+mod bench_train;
 mod calibration;
 mod chat;
 mod compare_vectors;

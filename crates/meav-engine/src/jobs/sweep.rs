@@ -44,7 +44,7 @@ pub(crate) fn sweep(
     let began = Instant::now();
     let result = run.go_on(worker, running);
     run.sweep.elapsed_secs += began.elapsed().as_secs_f64();
-    let will_go_on = result.as_ref().is_err_and(is_cancelled) && running.makes_room();
+    let will_go_on = result.as_ref().is_err_and(is_cancelled) && running.will_go_on();
     run.sweep.state = match result {
         Ok(()) => RunState::Finished,
         Err(_) if will_go_on => RunState::Running,

@@ -47,6 +47,9 @@ pub(crate) enum WorkspaceError {
     /// A sweep is named that was never kept, or was forgotten.
     #[error("no sweep has the id {run}")]
     NoSweep { run: Uuid },
+    /// A training run is named that was never kept, or was forgotten.
+    #[error("no training run has the id {run}")]
+    NoTraining { run: Uuid },
     /// A chat is to have a title without a letter.
     #[error("the title is empty")]
     EmptyTitle,

@@ -5,6 +5,7 @@ use std::thread;
 use meav_eval::cross_domain;
 use meav_eval::judge::{Address, ApiKey};
 use meav_protocol::{Event, Fact, JobId, JobSpec, Secret};
+use uuid::Uuid;
 
 use super::database::Workspace;
 use super::export::{export_comparison, export_cross_domain, export_judgement, export_sweeps};
@@ -12,6 +13,7 @@ use crate::error::EngineError;
 use crate::folders::Folders;
 use crate::outbox::Outbox;
 use crate::secrets::{Secrets, SecretsError};
+use crate::training::is_in_use;
 use crate::words::into_outcome;
 use crate::worker::guard;
 
@@ -46,6 +48,8 @@ impl Librarian {
             | JobSpec::Score(_)
             | JobSpec::Sweep(_)
             | JobSpec::Judge(_)
+            | JobSpec::Train(_)
+            | JobSpec::EstimateTraining(_)
             | JobSpec::WriteCalibration { .. }
             | JobSpec::InspectData { .. }
             | JobSpec::ReadRecords { .. }
@@ -68,6 +72,9 @@ impl Librarian {
             | JobSpec::CrossDomain { .. }
             | JobSpec::ExportCrossDomain { .. }
             | JobSpec::ExportJudgement { .. }
+            | JobSpec::ListTrainings
+            | JobSpec::LoadTraining { .. }
+            | JobSpec::DeleteTraining { .. }
             | JobSpec::ListDemoData
             | JobSpec::KeepKey { .. }
             | JobSpec::FindKey { .. }
@@ -147,6 +154,9 @@ impl Librarian {
                 workspace.delete_sweep(*run)?;
                 workspace.list_sweeps().map(Fact::Sweeps)?
             }
+            JobSpec::ListTrainings => workspace.list_trainings().map(Fact::Trainings)?,
+            JobSpec::LoadTraining { run } => load_training(&workspace, *run)?,
+            JobSpec::DeleteTraining { run } => delete_training(&workspace, *run)?,
             JobSpec::ListAudit { limit } => workspace.audit(*limit).map(Fact::Audit)?,
             JobSpec::ExportAudit { out } => workspace.export_audit(out)?,
             _ => unreachable!("control gives the others to the worker"),
@@ -161,6 +171,23 @@ impl Librarian {
             Err(err) => tracing::warn!("the export is not in the audit log: {err}"),
         }
     }
+}
+
+/// A run as it was kept; one whose engine was killed is held by nobody any more.
+fn load_training(workspace: &Workspace, run: Uuid) -> Result<Fact, EngineError> {
+    let mut run = workspace.load_training(run)?;
+    run.is_paused &= run.spec.out.as_deref().is_some_and(is_in_use);
+    Ok(Fact::Train(Box::new(run)))
+}
+
+/// Forgets a run, unless an engine is at it.
+fn delete_training(workspace: &Workspace, run: Uuid) -> Result<Fact, EngineError> {
+    let folder = workspace.load_training(run)?.spec.out;
+    if let Some(folder) = folder.filter(|folder| is_in_use(folder)) {
+        return Err(EngineError::RunGoesOn { path: folder });
+    }
+    workspace.delete_training(run)?;
+    Ok(workspace.list_trainings().map(Fact::Trainings)?)
 }
 
 /// Writes what the request itself holds; `None` if it is another request.

@@ -3,7 +3,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::database::{Workspace, WorkspaceError};
 
 /// Each entry takes the schema one version further. Never edit one: add another.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
     CREATE TABLE chats (
         id TEXT PRIMARY KEY,
@@ -106,6 +106,34 @@ const MIGRATIONS: [&str; 4] = [
         PRIMARY KEY (vector, base)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    CREATE TABLE trainings (
+        run TEXT PRIMARY KEY,
+        started TEXT NOT NULL,
+        training TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE training_steps (
+        run TEXT NOT NULL REFERENCES trainings (run) ON DELETE CASCADE,
+        step INTEGER NOT NULL,
+        measured TEXT NOT NULL,
+        PRIMARY KEY (run, step)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE training_validations (
+        run TEXT NOT NULL REFERENCES trainings (run) ON DELETE CASCADE,
+        step INTEGER NOT NULL,
+        measured TEXT NOT NULL,
+        PRIMARY KEY (run, step)
+    ) STRICT, WITHOUT ROWID;
+    -- What a base model made of pairs: the log-probabilities (f64, little-endian) of each pair's
+    -- chosen and rejected response, one after the other, as far as it was asked.
+    CREATE TABLE reference_log_probs (
+        base TEXT NOT NULL,
+        pairs TEXT NOT NULL,
+        computed_by TEXT NOT NULL,
+        log_probs BLOB NOT NULL,
+        PRIMARY KEY (base, pairs, computed_by)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 impl Workspace {
@@ -192,5 +220,24 @@ mod tests {
         }
         assert_eq!(workspace.load_chat(Some(empty)).unwrap().unwrap().leaf, None);
         assert_eq!(workspace.list_chats().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn sweeps_of_the_fourth_schema_are_still_there_beside_training_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = Connection::open(folder.path().join("workspace.sqlite")).unwrap();
+        for migration in &MIGRATIONS[..4] {
+            connection.execute_batch(migration).unwrap();
+        }
+        connection.pragma_update(None, "user_version", 4).unwrap();
+        let run = Uuid::now_v7();
+        let values = params![run.to_string(), "2026-11-20T07:00:00.000Z", "settings", "{}"];
+        connection.execute("INSERT INTO sweeps VALUES (?1, ?2, ?3, ?4)", values).unwrap();
+        drop(connection);
+
+        let workspace = Workspace::open(folder.path()).unwrap();
+        assert_eq!(version(&workspace.connection).unwrap(), 5);
+        assert_eq!(workspace.sweep_settings(run).unwrap().as_deref(), Some("settings"));
+        assert_eq!(workspace.list_trainings().unwrap(), []);
     }
 }

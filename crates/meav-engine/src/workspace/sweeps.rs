@@ -210,11 +210,15 @@ impl Workspace {
         text.map(|text| self.read(&text, "a calibration")).transpose()
     }
 
-    fn json(&self, value: &impl Serialize, what: &'static str) -> Result<String, WorkspaceError> {
+    pub(super) fn json(
+        &self,
+        value: &impl Serialize,
+        what: &'static str,
+    ) -> Result<String, WorkspaceError> {
         serde_json::to_string(value).map_err(|_source| self.damaged(what))
     }
 
-    fn read<T: DeserializeOwned>(
+    pub(super) fn read<T: DeserializeOwned>(
         &self,
         text: &str,
         what: &'static str,
