@@ -13,6 +13,7 @@ mod recipes;
 mod scores;
 mod support;
 mod sweeps;
+mod train;
 mod vectors;
 mod window;
 mod workspace;

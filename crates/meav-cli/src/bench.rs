@@ -2,7 +2,9 @@ use std::path::PathBuf;
 
 use meav_protocol::{BenchSpec, Fact, JobSpec, Method, Setup};
 
-use crate::args::{BenchArgs, BenchCommand, BenchScoreArgs, JsonTarget};
+use crate::args::{
+    BenchArgs, BenchCommand, BenchScoreArgs, BenchTrainArgs, Contradiction, JsonTarget,
+};
 use crate::data::demo_data;
 use crate::failure::Failure;
 use crate::terminal::{Terminal, print_table, write_json};
@@ -19,6 +21,7 @@ pub(crate) fn bench(command: &BenchCommand) -> Result<(), Failure> {
             run(Terminal::new(args.threads)?, spec, args.json.as_ref())
         }
         BenchCommand::Score(args) => score(args),
+        BenchCommand::Train(args) => train(args),
     }
 }
 
@@ -41,6 +44,19 @@ fn score(args: &BenchScoreArgs) -> Result<(), Failure> {
         vectors: args.vectors.iter().cloned().map(Into::into).collect(),
     };
     run(terminal, BenchSpec::Score { setup, data }, args.json.as_ref())
+}
+
+fn train(args: &BenchTrainArgs) -> Result<(), Failure> {
+    let refuse = |err: Contradiction| Failure::new(err.to_string(), "Leave that option out");
+    let spec = BenchSpec::Train {
+        model: args.model.clone(),
+        method: args.method.method().map_err(refuse)?,
+        dtype: args.dtype,
+        checkpointing: !args.no_checkpointing,
+        pairs: args.pairs,
+        tokens: args.tokens,
+    };
+    run(Terminal::new(args.threads)?, spec, args.json.as_ref())
 }
 
 fn test_data(terminal: &mut Terminal) -> Result<Vec<PathBuf>, Failure> {

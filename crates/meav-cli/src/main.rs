@@ -17,6 +17,7 @@ mod score;
 mod session;
 mod sweep;
 mod terminal;
+mod train;
 mod vector;
 
 use std::process::ExitCode;
@@ -83,6 +84,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Chat(args) => chat::chat(&args),
         Command::Score(args) => score::score(args),
         Command::Sweep(args) => sweep::sweep(&args),
+        Command::Train(args) => train::train(&args),
         Command::Judge(args) => judge::judge(args),
         Command::Data(command) => data::data(command),
         Command::Bench(command) => bench::bench(&command),

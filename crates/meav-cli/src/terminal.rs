@@ -57,7 +57,7 @@ impl Terminal {
                         note_unkept(&mut self.unkept, words);
                     }
                     Update::Fact(fact) => {
-                        bar.clear();
+                        bar.hear(&fact);
                         on_fact(fact);
                     }
                 }
@@ -245,6 +245,7 @@ pub(crate) fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
 struct Bar {
     stage: Option<(Stage, Instant)>,
     shown: Option<ProgressBar>,
+    training: Training,
 }
 
 /// What is done sooner needs no bar.
@@ -259,13 +260,20 @@ impl Bar {
                 *self.stage.insert((stage, Instant::now()))
             }
         };
+        let words = match stage {
+            Stage::Training => self.training.words(Instant::now(), done, total),
+            _ => String::new(),
+        };
         if start.elapsed() < BAR_DELAY || !io::stderr().is_terminal() {
             return;
         }
         let bar = self.shown.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let template =
-                if total == 0 { "{msg} {spinner}" } else { "{msg} {bar:30} {percent:>3} %" };
+            let template = if total == 0 {
+                "{msg} {spinner}"
+            } else {
+                "{msg} {bar:30} {percent:>3} %{prefix}"
+            };
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
@@ -276,8 +284,22 @@ impl Bar {
             bar.tick();
             return;
         }
+        bar.set_prefix(words);
         bar.set_length(total);
         bar.set_position(done);
+    }
+
+    /// Makes room for what a fact may have to be said of.
+    fn hear(&mut self, fact: &Fact) {
+        match fact {
+            Fact::TrainStep { step, .. } => self.training.step = Some((step.step, step.loss)),
+            Fact::TrainCheckpoint { .. } => {}
+            Fact::Train(run) => {
+                self.training.total_steps = run.total_steps;
+                self.clear();
+            }
+            _ => self.clear(),
+        }
     }
 
     fn clear(&mut self) {
@@ -285,6 +307,53 @@ impl Bar {
             bar.finish_and_clear();
         }
     }
+}
+
+/// How far training is, whatever it does between two steps.
+#[derive(Default)]
+struct Training {
+    total_steps: usize,
+    /// The last step, and its loss.
+    step: Option<(usize, f64)>,
+    /// When it was first heard of, and how far it was.
+    start: Option<(Instant, u64)>,
+}
+
+impl Training {
+    /// Steps and the time left, as far as they are known.
+    fn words(&mut self, now: Instant, done: u64, total: u64) -> String {
+        let (start, before) = *self.start.get_or_insert((now, done));
+        let mut words = String::new();
+        if let Some((step, loss)) = self.step {
+            words = format!(", step {step} of {}, loss {loss:.3}", self.total_steps);
+        }
+        if done > before {
+            let pace = (now - start).as_secs_f64() / (done - before) as f64;
+            let left = clock(pace * total.saturating_sub(done) as f64);
+            words = format!("{words}, {left} left");
+        }
+        words
+    }
+}
+
+/// A duration: `1:15`, `2:03:05`.
+pub(crate) fn clock(secs: f64) -> String {
+    let secs = secs.max(0.0).round() as u64;
+    let (hours, minutes, secs) = (secs / 3600, secs / 60 % 60, secs % 60);
+    if hours == 0 {
+        format!("{minutes}:{secs:02}")
+    } else {
+        format!("{hours}:{minutes:02}:{secs:02}")
+    }
+}
+
+/// Text as one word of a shell's command line.
+pub(crate) fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./=+:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 impl Drop for Bar {
@@ -308,6 +377,8 @@ fn stage_words(stage: Stage) -> &'static str {
         Stage::ReadingData => "reading the data",
         Stage::Answering => "answering",
         Stage::Judging => "judging",
+        Stage::Referencing => "asking the base model",
+        Stage::Training => "training",
         Stage::Writing => "writing",
         Stage::Measuring => "measuring",
     }
@@ -322,6 +393,32 @@ mod tests {
         let row = |cells: &[&str]| cells.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
         let text = columns(&[row(&["", "share"]), row(&["λ", "0.5", "−1"]), row(&["expert"])]);
         assert_eq!(text, "          share\n  λ         0.5  −1\n  expert\n");
+    }
+
+    #[test]
+    fn time_left_is_that_of_the_pace_so_far() {
+        let mut training = Training { total_steps: 23, ..Training::default() };
+        let start = Instant::now();
+        let later = |secs| start + Duration::from_secs(secs);
+        assert_eq!(training.words(start, 10, 110), "");
+        training.step = Some((3, 24.5));
+        let words = training.words(later(30), 30, 110);
+        assert_eq!(words, ", step 3 of 23, loss 24.500, 2:00 left");
+        // Other stages between two steps take their time, too.
+        assert!(training.words(later(300), 60, 110).ends_with("5:00 left"));
+        assert_eq!(clock(7384.6), "2:03:05");
+        assert_eq!(clock(-1.0), "0:00");
+    }
+
+    #[test]
+    fn words_of_a_command_line_can_be_pasted() {
+        assert_eq!(
+            shell_word("runs/medical-1/vector.safetensors=1"),
+            "runs/medical-1/vector.safetensors=1"
+        );
+        assert_eq!(shell_word("my runs/it's"), r"'my runs/it'\''s'");
+        assert_eq!(shell_word(""), "''");
+        assert_eq!(shell_word("$(x)"), "'$(x)'");
     }
 
     #[test]

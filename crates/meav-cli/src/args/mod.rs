@@ -3,6 +3,7 @@ mod judge;
 mod recipe;
 mod score;
 mod sweep;
+mod train;
 mod vector;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use judge::{JudgeArgs, JudgeCommand, JudgeRunArgs};
 pub(crate) use recipe::{CombiningArgs, RecipeArgs, RecipeCommand, parse_coefficient};
 pub(crate) use score::{BenchScoreArgs, PromptingArgs, ScoreArgs};
 pub(crate) use sweep::SweepArgs;
+pub(crate) use train::{BenchTrainArgs, Contradiction, TrainArgs};
 pub(crate) use vector::{CompressArgs, ExtractArgs, SeparateArgs, VectorCommand};
 
 /// Chat with a model whose weights are moved by alignment vectors, and make what that needs.
@@ -82,6 +84,8 @@ pub(crate) enum Command {
     Score(ScoreArgs),
     /// Say how preferences move with a vector's λ: curves, tables and numbers in a folder
     Sweep(SweepArgs),
+    /// Train a vector from preferences
+    Train(Box<TrainArgs>),
     /// Have a model answer, and a judge say at which level each answer is
     Judge(JudgeArgs),
     /// Check, split and compare preference data
@@ -197,6 +201,8 @@ pub(crate) enum BenchCommand {
     Decode(BenchArgs),
     /// Scoring preference records together, against one forward pass for each response
     Score(BenchScoreArgs),
+    /// A step of training on seeded tokens: its time, tokens per second, and peak memory
+    Train(BenchTrainArgs),
 }
 
 #[derive(clap::Args)]
