@@ -10,6 +10,7 @@ use crate::judge_form::{JudgeAction, JudgePath};
 use crate::model::ScopeDraft;
 use crate::settings::{Panel, Preset, SamplingSettings, SendKey, Slot, Theme};
 use crate::sweep_form::SweepForm;
+use crate::train_action::TrainAction;
 
 /// What the user did, or the host on the user's behalf, in the user's terms.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,8 @@ pub enum Action {
     Vectors(VectorsAction),
     /// Something on the Sweep screen.
     Sweep(SweepAction),
+    /// Something on the Train screen.
+    Train(TrainAction),
     /// Something on the Data screen.
     Data(DataAction),
     /// Something on the Judge screen.
@@ -322,6 +325,10 @@ pub enum PathPurpose {
     ExportComparison,
     /// Files to sweep over.
     SweepData,
+    /// Files to train on.
+    TrainData,
+    /// The folder of a training run.
+    TrainFolder,
     /// Where to write sweeps.
     ExportSweeps,
     /// Where to write the cross-domain matrix.

@@ -35,6 +35,11 @@ pub enum UiCommand {
     SeparateVector,
     CompareVectors,
     ExportComparison,
+    StartTraining,
+    PauseTraining,
+    GoOnTraining,
+    WrapUpTraining,
+    CancelTraining,
     OpenData,
     SplitData,
     FindLeakage,
@@ -43,6 +48,7 @@ pub enum UiCommand {
     ShowChat,
     ShowVectors,
     ShowSweep,
+    ShowTrain,
     ShowData,
     ShowJudge,
     ToggleKnobs,
@@ -96,7 +102,7 @@ const CTRL_SHIFT: Modifiers = Modifiers::COMMAND.plus(Modifiers::SHIFT);
 
 impl UiCommand {
     /// All of them, in the order of the menus.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 56] = [
         Self::NewChat,
         Self::OpenModel,
         Self::OpenRecipe,
@@ -119,6 +125,11 @@ impl UiCommand {
         Self::SeparateVector,
         Self::CompareVectors,
         Self::ExportComparison,
+        Self::StartTraining,
+        Self::PauseTraining,
+        Self::GoOnTraining,
+        Self::WrapUpTraining,
+        Self::CancelTraining,
         Self::OpenData,
         Self::SplitData,
         Self::FindLeakage,
@@ -133,6 +144,7 @@ impl UiCommand {
         Self::ShowChat,
         Self::ShowVectors,
         Self::ShowSweep,
+        Self::ShowTrain,
         Self::ShowData,
         Self::ShowJudge,
         Self::ToggleKnobs,
@@ -180,9 +192,15 @@ impl UiCommand {
             Self::SeparateVector => "Separate vector…",
             Self::CompareVectors => "Compare vectors",
             Self::ExportComparison => "Export comparison…",
+            Self::StartTraining => "Start training",
+            Self::PauseTraining => "Pause training",
+            Self::GoOnTraining => "Go on with training",
+            Self::WrapUpTraining => "Stop training and keep the vector",
+            Self::CancelTraining => "Cancel training",
             Self::ShowChat => "Chat screen",
             Self::ShowVectors => "Vectors screen",
             Self::ShowSweep => "Sweep screen",
+            Self::ShowTrain => "Train screen",
             Self::OpenData => "Open data…",
             Self::SplitData => "Split data…",
             Self::FindLeakage => "Compare with training file…",
@@ -240,9 +258,15 @@ impl UiCommand {
                 "See where vectors agree and where they are in each other's way"
             }
             Self::ExportComparison => "Write the comparison as CSV, JSON, SVG or PNG",
+            Self::StartTraining => "Train a vector as the form of the Train screen says",
+            Self::PauseTraining => "Hold the run; the model stays loaded, to chat with",
+            Self::GoOnTraining => "From where the run was paused",
+            Self::WrapUpTraining => "End the run after its step; the vector is kept as it is there",
+            Self::CancelTraining => "Stop the run; its newest checkpoint stays, to resume from",
             Self::ShowChat => "The conversation in the middle of the window",
             Self::ShowVectors => "The vectors in the middle of the window",
             Self::ShowSweep => "How preferences move with λ, in the middle of the window",
+            Self::ShowTrain => "Train a vector from preference data",
             Self::OpenData => "See what a file of preference records holds",
             Self::SplitData => "Cut the file into parts for training, validation and testing",
             Self::FindLeakage => "See what the file shares with one that a model was trained on",
@@ -289,8 +313,9 @@ impl UiCommand {
             Self::ShowChat => (CTRL, Key::Num4),
             Self::ShowVectors => (CTRL, Key::Num5),
             Self::ShowSweep => (CTRL, Key::Num6),
-            Self::ShowData => (CTRL, Key::Num7),
-            Self::ShowJudge => (CTRL, Key::Num8),
+            Self::ShowTrain => (CTRL, Key::Num7),
+            Self::ShowData => (CTRL, Key::Num8),
+            Self::ShowJudge => (CTRL, Key::Num9),
             Self::OpenData => (CTRL_SHIFT, Key::D),
             Self::ZoomIn => (CTRL, Key::Plus),
             Self::ZoomOut => (CTRL, Key::Minus),
@@ -310,6 +335,11 @@ impl UiCommand {
             | Self::SeparateVector
             | Self::CompareVectors
             | Self::ExportComparison
+            | Self::StartTraining
+            | Self::PauseTraining
+            | Self::GoOnTraining
+            | Self::WrapUpTraining
+            | Self::CancelTraining
             | Self::SplitData
             | Self::FindLeakage
             | Self::StartJudging
@@ -337,7 +367,7 @@ impl UiCommand {
             Self::OpenModel => symbols::ICON_FOLDER_OPEN,
             Self::OpenRecipe => symbols::ICON_FILE_OPEN,
             Self::AddVector => symbols::ICON_ADD,
-            Self::SaveRecipe => symbols::ICON_SAVE,
+            Self::SaveRecipe | Self::WrapUpTraining => symbols::ICON_SAVE,
             Self::ExportChat
             | Self::ExportAudit
             | Self::ExportComparison
@@ -350,6 +380,10 @@ impl UiCommand {
             Self::ShowChat => symbols::ICON_FORUM,
             Self::ShowVectors => symbols::ICON_ARROW_OUTWARD,
             Self::ShowSweep => symbols::ICON_SHOW_CHART,
+            Self::ShowTrain | Self::StartTraining => symbols::ICON_MODEL_TRAINING,
+            Self::PauseTraining => symbols::ICON_PAUSE,
+            Self::GoOnTraining => symbols::ICON_PLAY_ARROW,
+            Self::CancelTraining => symbols::ICON_CANCEL,
             Self::OpenData => symbols::ICON_TABLE_VIEW,
             Self::SplitData => symbols::ICON_CONTENT_CUT,
             Self::FindLeakage => symbols::ICON_COMPARE_ARROWS,
@@ -407,7 +441,12 @@ impl UiCommand {
             | Self::CompressVector
             | Self::SeparateVector
             | Self::CompareVectors
-            | Self::ExportComparison => Menu::Vectors,
+            | Self::ExportComparison
+            | Self::StartTraining
+            | Self::PauseTraining
+            | Self::GoOnTraining
+            | Self::WrapUpTraining
+            | Self::CancelTraining => Menu::Vectors,
             Self::OpenData
             | Self::SplitData
             | Self::FindLeakage
@@ -422,6 +461,7 @@ impl UiCommand {
             Self::ShowChat
             | Self::ShowVectors
             | Self::ShowSweep
+            | Self::ShowTrain
             | Self::ShowData
             | Self::ShowJudge
             | Self::ToggleKnobs

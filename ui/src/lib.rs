@@ -16,6 +16,8 @@ mod form;
 mod judge_form;
 mod settings;
 mod sweep_form;
+mod train_action;
+mod train_form;
 
 mod model;
 mod view;
@@ -40,4 +42,6 @@ pub use settings::{
     Theme,
 };
 pub use sweep_form::SweepForm;
+pub use train_action::TrainAction;
+pub use train_form::{LossChoice, MethodChoice, TrainField, TrainForm};
 pub use view::{app_ui, apply_style};

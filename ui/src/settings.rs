@@ -128,6 +128,8 @@ pub enum Screen {
     Vectors,
     /// How preferences move with λ.
     Sweep,
+    /// The training of vectors.
+    Train,
     /// Preference records: what a file holds.
     Data,
     /// Answers, and what a judge says of them.

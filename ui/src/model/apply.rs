@@ -96,9 +96,6 @@ impl Model {
             }
             (Purpose::Answer { .. }, Fact::Reply(reply)) => self.conversation.complete(reply),
             (Purpose::Open { expected, path }, Fact::Described(found)) => {
-                if self.wants_sweep_data(&found) {
-                    return self.add_sweep_data(path, now);
-                }
                 return self.opened(path, expected, found, now);
             }
             (Purpose::OpenRecipe { path }, Fact::Recipe(recipe)) => {
@@ -150,6 +147,7 @@ impl Model {
                 self.notices.info(left_out(&file, &problems, total), now);
             }
             (Purpose::Sweep(job), fact) => return self.learn_sweep(job, fact, now),
+            (Purpose::Train(job), fact) => return self.learn_training(job_id, job, fact, now),
             (Purpose::Data(work), fact) => self.learn_data(job_id, work, fact),
             (Purpose::Judge(work), fact) => self.learn_judge(job_id, work, fact),
             _ => {}
@@ -188,6 +186,12 @@ impl Model {
         found: Description,
         now: f64,
     ) -> Vec<Effect> {
+        if self.wants_sweep_data(&found) {
+            return self.add_sweep_data(path, now);
+        }
+        if self.wants_train_data(&found) {
+            return self.add_train_data(path, now);
+        }
         let kind = match (expected, found.kind) {
             (None, FileKind::Model) if self.has_other_model(&path) => {
                 self.ask_later(Dialog::UseAs { path });
@@ -288,6 +292,9 @@ impl Model {
             (Purpose::Compare, outcome) => self.end_comparison(job.id, outcome),
             (Purpose::Sweep(it), outcome) => {
                 effects.extend(self.end_sweep_job(job.id, it, outcome, now));
+            }
+            (Purpose::Train(it), outcome) => {
+                effects.extend(self.end_train_job(job.id, it, outcome, now));
             }
             (Purpose::Make { dialog, name, files }, outcome) => {
                 self.end_making(job.id, (dialog, name, files), outcome, now);

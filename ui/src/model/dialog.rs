@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use meav_protocol::{JobId, MergeFormat, UserError};
+use uuid::Uuid;
 
 use super::data::SplitDialog;
 use super::plan::PlanDialog;
@@ -32,6 +33,8 @@ pub(crate) enum Dialog {
     Scope(ScopeDialog),
     /// Something of the Sweep screen is to be agreed to.
     Sweep(SweepDialog),
+    /// A training run is to be forgotten.
+    ForgetTraining(Uuid),
     /// Parts of a recipe were not found.
     Recipe(RecipeDialog),
     /// What memory the model takes.

@@ -12,6 +12,7 @@ use super::data::DataWork;
 use super::dialog::{FormDialog, PathDialog};
 use super::judge::JudgeWork;
 use super::sweep::SweepJob;
+use super::train::TrainJob;
 
 /// What a job was started for.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +37,8 @@ pub(crate) enum Purpose {
     Compare,
     /// Something of the Sweep screen.
     Sweep(SweepJob),
+    /// Something of the Train screen.
+    Train(TrainJob),
     /// Writes a recipe.
     SaveRecipe,
     /// Reads a recipe, to set everything to it.
@@ -81,6 +84,8 @@ pub(crate) struct Job {
     begun_with: u64,
     /// Whether it has been asked to end.
     pub is_cancelling: bool,
+    /// Whether it holds until it is told to go on.
+    pub(crate) is_paused: bool,
 }
 
 impl Job {
@@ -105,6 +110,7 @@ impl Job {
             Purpose::Sweep(SweepJob::Run(_)) => Some("Sweeping λ"),
             Purpose::Sweep(SweepJob::Matrix(_)) => Some("Comparing sweeps"),
             Purpose::Sweep(SweepJob::Inspect(_)) => Some("Reading data"),
+            Purpose::Train(job) => job.title(self),
             Purpose::Data(work) => work.title(),
             Purpose::Judge(work) => work.title(),
             Purpose::Describe(_)
@@ -134,6 +140,9 @@ impl Job {
             Some((Stage::Scoring, _)) => "Measuring on the data…",
             Some((Stage::Answering, _)) => "Answering the questions…",
             Some((Stage::Judging, _)) => "Asking the judge…",
+            Some((Stage::ReadingData, _)) => "Reading the data…",
+            Some((Stage::Referencing, _)) => "Asking the base model about the pairs…",
+            Some((Stage::Training, _)) => "Training…",
             Some(_) => "Working…",
         }
     }
@@ -148,9 +157,15 @@ impl Job {
                 | Purpose::Convert(_)
                 | Purpose::Make { .. }
                 | Purpose::Sweep(SweepJob::Run(_))
+                | Purpose::Train(TrainJob::Run(_))
                 | Purpose::Data(DataWork::Split(_))
                 | Purpose::Judge(JudgeWork::Run { .. })
         )
+    }
+
+    /// Whether it trains a vector.
+    pub(crate) fn is_training(&self) -> bool {
+        matches!(self.purpose, Purpose::Train(TrainJob::Run(_)))
     }
 
     /// Whether what it finds is wanted no more: it was called off, and only looked for something.
@@ -167,6 +182,7 @@ impl Job {
                     | Purpose::Search(_)
                     | Purpose::Compare
                     | Purpose::Sweep(SweepJob::Matrix(_))
+                    | Purpose::Train(TrainJob::Estimate(_))
             ),
         };
         self.is_cancelling && is_look
@@ -201,7 +217,7 @@ impl Job {
         let (_, since) = self.stage?;
         let elapsed = now - since;
         let since = done.saturating_sub(self.begun_with);
-        let is_telling = since > 0 && elapsed > 1.0 && !self.is_writing_words();
+        let is_telling = since > 0 && !self.is_paused && elapsed > 1.0 && !self.is_writing_words();
         is_telling.then(|| elapsed * total.saturating_sub(done) as f64 / since as f64)
     }
 }
@@ -226,6 +242,7 @@ impl Jobs {
             progress: (0, 0),
             begun_with: 0,
             is_cancelling: false,
+            is_paused: false,
         };
         self.running.insert(id, job);
         (id, Effect::Send(Command::Start { job_id: id, spec }))
@@ -234,17 +251,32 @@ impl Jobs {
     /// Notes how far a job is; one that has ended, or was never ours, is not looked at.
     pub(crate) fn progress(&mut self, id: JobId, stage: Stage, done: u64, total: u64, now: f64) {
         if let Some(job) = self.running.get_mut(&id) {
-            // Between the points of a sweep the weights are moved: that is part of it.
-            let is_part = matches!(job.purpose, Purpose::Sweep(SweepJob::Run(_)))
-                && job.stage.is_some_and(|(before, _)| before == Stage::Scoring);
-            if is_part && stage != Stage::Scoring {
+            // Between the points of a sweep the weights are moved, between the steps of training
+            // checkpoints are written: that is part of it.
+            let whole = match job.purpose {
+                Purpose::Sweep(SweepJob::Run(_)) => Some(Stage::Scoring),
+                Purpose::Train(TrainJob::Run(_)) => Some(Stage::Training),
+                _ => None,
+            };
+            let is_part = whole.is_some() && job.stage.map(|(before, _)| before) == whole;
+            if is_part && Some(stage) != whole {
                 return;
             }
             if job.stage.is_none_or(|(before, _)| before != stage) {
                 job.stage = Some((stage, now));
-                job.begun_with = if stage == Stage::Scoring { done } else { 0 };
+                job.begun_with = if Some(stage) == whole { done } else { 0 };
             }
             job.progress = (done, total);
+        }
+    }
+
+    /// Notes whether a job holds; the time that it holds for counts for nothing.
+    pub(crate) fn set_paused(&mut self, id: JobId, is_paused: bool, now: f64) {
+        if let Some(job) = self.running.get_mut(&id) {
+            let goes_on = std::mem::replace(&mut job.is_paused, is_paused) && !is_paused;
+            if let (true, Some((_, since))) = (goes_on, &mut job.stage) {
+                (*since, job.begun_with) = (now, job.progress.0);
+            }
         }
     }
 

@@ -16,6 +16,8 @@ mod plan;
 mod recipe;
 mod scope;
 mod sweep;
+pub(crate) mod train;
+mod train_notes;
 mod update;
 mod vectors;
 mod weights;
@@ -23,7 +25,7 @@ mod weights;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use meav_protocol::{FileKind, JobSpec, Sweep, UserError};
+use meav_protocol::{FileKind, JobSpec, Sweep, TrainRun, UserError};
 
 pub(crate) use conversation::{Answer, Conversation};
 pub(crate) use data::{Data, SplitDialog};
@@ -41,6 +43,8 @@ pub use scope::ScopeDraft;
 pub(crate) use scope::{FACTOR_LIMIT, MOST_POINTS, ScopeDialog};
 
 pub(crate) use sweep::{Curves, DataFile, Run, SweepDialog, Sweeps};
+pub(crate) use train::{Phase, TrainCurves, Trainings};
+pub(crate) use train_notes::train_notes;
 pub(crate) use update::file_label;
 use update::legible;
 pub(crate) use vectors::{Made, Vectors};
@@ -53,6 +57,7 @@ use crate::form::Form;
 use crate::judge_form::JudgeForm;
 use crate::settings::{Panel, Recent, Screen, Settings};
 use crate::sweep_form::SweepForm;
+use crate::train_form::TrainForm;
 use jobs::{Jobs, Purpose};
 use notices::Notices;
 
@@ -109,6 +114,8 @@ pub(crate) enum Focus {
     Vectors,
     /// The choice of the vector that is swept.
     Sweep,
+    /// The first thing to do on the Train screen.
+    Train,
     /// The first thing to do on the Data screen.
     Data,
     /// The first thing to do on the Judge screen.
@@ -122,6 +129,7 @@ impl Focus {
             Screen::Chat => Self::Composer,
             Screen::Vectors => Self::Vectors,
             Screen::Sweep => Self::Sweep,
+            Screen::Train => Self::Train,
             Screen::Data => Self::Data,
             Screen::Judge => Self::Judge,
         }
@@ -141,6 +149,7 @@ pub struct Model {
     pub(crate) details: Details,
     pub(crate) vectors: Vectors,
     pub(crate) sweeps: Sweeps,
+    pub(crate) trainings: Trainings,
     pub(crate) data: Data,
     pub(crate) judging: Judging,
     pub(crate) notices: Notices,
@@ -192,6 +201,7 @@ impl Model {
             details: Details::default(),
             vectors: Vectors::default(),
             sweeps: Sweeps::default(),
+            trainings: Trainings::default(),
             data: Data::default(),
             judging: Judging::default(),
             notices,
@@ -212,6 +222,7 @@ impl Model {
         effects.extend(model.follow_knobs(0.0));
         effects.push(model.list_audit(0.0));
         effects.push(model.list_sweeps(0.0));
+        effects.push(model.list_trainings(0.0));
         effects.extend(model.follow_demo_data(0.0));
         (model, effects)
     }
@@ -237,6 +248,16 @@ impl Model {
     /// The sweep whose curves are shown, as far as it has come.
     pub fn shown_sweep(&self) -> Option<&Sweep> {
         self.sweeps.shown_run().map(|run| &run.sweep)
+    }
+
+    /// What is typed and chosen for the next training run.
+    pub fn train_form(&self) -> &TrainForm {
+        &self.trainings.form
+    }
+
+    /// The training run whose curves are shown, as far as it has come.
+    pub fn shown_training(&self) -> Option<&TrainRun> {
+        self.trainings.shown_run().map(|it| &it.run)
     }
 
     /// What messages on the screen offer: what they say, and what their button does.

@@ -13,6 +13,7 @@ use super::knobs_panel::{KnobsView, knobs_ui};
 use super::library_panel::{LibraryView, library_ui};
 use super::notices::notices_ui;
 use super::sweep_panel::{SweepView, sweep_ui};
+use super::train_panel::{TrainView, train_ui};
 use super::vectors_panel::{VectorsView, vectors_ui};
 use crate::action::Action;
 use crate::command::UiCommand;
@@ -51,6 +52,7 @@ pub fn app_ui(ui: &mut Ui, model: &Model) -> Vec<Action> {
             Screen::Chat => actions.extend(chat_ui(ui, &ChatView::new(model, now))),
             Screen::Vectors => actions.extend(vectors_ui(ui, &VectorsView::from(model))),
             Screen::Sweep => actions.extend(sweep_ui(ui, &SweepView::new(model, now))),
+            Screen::Train => actions.extend(train_ui(ui, &TrainView::new(model, now))),
             Screen::Data => actions.extend(data_ui(ui, &DataView::new(model, now))),
             Screen::Judge => actions.extend(judge_ui(ui, &JudgeView::new(model, now))),
         }
@@ -71,6 +73,7 @@ fn screens_ui(ui: &mut Ui, shown: Screen) -> Vec<Action> {
             (Screen::Chat, "Chat", UiCommand::ShowChat),
             (Screen::Vectors, "Vectors", UiCommand::ShowVectors),
             (Screen::Sweep, "Sweep", UiCommand::ShowSweep),
+            (Screen::Train, "Train", UiCommand::ShowTrain),
             (Screen::Data, "Data", UiCommand::ShowData),
             (Screen::Judge, "Judge", UiCommand::ShowJudge),
         ] {

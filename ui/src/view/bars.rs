@@ -39,6 +39,7 @@ fn is_on(command: UiCommand, settings: &Settings) -> bool {
         UiCommand::ShowChat => settings.screen == Screen::Chat,
         UiCommand::ShowVectors => settings.screen == Screen::Vectors,
         UiCommand::ShowSweep => settings.screen == Screen::Sweep,
+        UiCommand::ShowTrain => settings.screen == Screen::Train,
         UiCommand::ShowData => settings.screen == Screen::Data,
         UiCommand::ShowJudge => settings.screen == Screen::Judge,
         UiCommand::ToggleKnobs => settings.panels.knobs,

@@ -206,6 +206,13 @@ pub(super) fn sweep_dialog_ui(
     }
 }
 
+/// Asks whether a training run is to be forgotten.
+pub(super) fn forget_training_ui(ui: &mut Ui, is_new: bool) -> Vec<Action> {
+    ui.heading("Delete the run?");
+    ui.label("Its curves are forgotten. Its folder stays where it is, with the vector in it.");
+    accept_ui(ui, "Delete", is_new)
+}
+
 /// Buttons, of which the one that does nothing has the keyboard.
 fn accept_ui(ui: &mut Ui, accept: &str, is_new: bool) -> Vec<Action> {
     let mut actions = Vec::new();

@@ -4,7 +4,7 @@ use egui::{Button, Id, Key, Modal, Response, RichText, ScrollArea, TextEdit, Ui}
 use egui_material_icons::icons as symbols;
 use meav_protocol::FileKind;
 
-use super::calibration::sweep_dialog_ui;
+use super::calibration::{forget_training_ui, sweep_dialog_ui};
 use super::data_panel::data_words;
 use super::design_tokens::{GRID, Tokens};
 use super::export_options::{advanced_ui, format_ui};
@@ -95,6 +95,7 @@ fn contents_ui(ui: &mut Ui, view: &DialogView<'_>, is_new: bool) -> Vec<Action> 
         Dialog::Path(dialog) => path_ui(ui, view, dialog, is_new),
         Dialog::PresetName { text } => preset_ui(ui, text, is_new),
         Dialog::Scope(dialog) => scope_ui(ui, view.weights, dialog, is_new),
+        Dialog::ForgetTraining(_) => forget_training_ui(ui, is_new),
         Dialog::Sweep(dialog) => sweep_dialog_ui(ui, dialog, view.weights, is_new),
         Dialog::Recipe(dialog) => recipe_dialog_ui(ui, dialog, view.system_dialogs, is_new),
         Dialog::Plan(dialog) => plan_ui(ui, dialog, view.weights),
@@ -445,6 +446,10 @@ fn close_ui(ui: &mut Ui, view: &DialogView<'_>, is_new: bool) -> Vec<Action> {
     ui.heading("A job is still running");
     for job in &view.long_jobs {
         ui.label(format!("• {}", job.title().unwrap_or_default()));
+    }
+    if view.long_jobs.iter().any(|job| job.is_training()) {
+        let text = "Training can be resumed from its newest checkpoint at the next start.";
+        ui.add(egui::Label::new(text).wrap());
     }
     ui.add_space(2.0 * GRID);
     let keep = if view.has_tray { "Keep running in the tray" } else { "Keep running, minimised" };

@@ -28,7 +28,7 @@ const LEAST_WIDTH: f32 = 92.0 * GRID;
 const MOST_DRAWN: usize = 600;
 
 /// Curves with more points in sight are drawn without a mark at each.
-const MOST_MARKED: usize = 80;
+pub(super) const MOST_MARKED: usize = 80;
 
 /// How opaque a band of intervals is.
 const BAND: f32 = 0.18;
@@ -426,7 +426,7 @@ pub(super) fn number(place: usize) -> String {
     format!(" {}", place + 2)
 }
 
-fn dashes(place: usize) -> LineStyle {
+pub(super) fn dashes(place: usize) -> LineStyle {
     match place % 3 {
         0 => LineStyle::Dashed { length: 9.0 },
         1 => LineStyle::Dashed { length: 4.0 },
@@ -435,19 +435,19 @@ fn dashes(place: usize) -> LineStyle {
 }
 
 /// What of λ is in sight, told from the frame before; everything before the first.
-fn visible(bounds: PlotBounds) -> RangeInclusive<f64> {
+pub(super) fn visible(bounds: PlotBounds) -> RangeInclusive<f64> {
     if bounds.is_valid() { bounds.range_x() } else { f64::NEG_INFINITY..=f64::INFINITY }
 }
 
 /// The points of a curve that are drawn.
-struct Drawn {
-    places: Vec<usize>,
-    lambdas: Vec<f64>,
+pub(super) struct Drawn {
+    pub(super) places: Vec<usize>,
+    pub(super) lambdas: Vec<f64>,
 }
 
 impl Drawn {
     /// Those in sight and one beyond each end; where there are too many, every so many-th.
-    fn of(lambdas: &[f64], visible: &RangeInclusive<f64>) -> Self {
+    pub(super) fn of(lambdas: &[f64], visible: &RangeInclusive<f64>) -> Self {
         let first = lambdas.partition_point(|it| it < visible.start()).saturating_sub(1);
         let end = (lambdas.partition_point(|it| it <= visible.end()) + 1).min(lambdas.len());
         let stride = (end - first).div_ceil(MOST_DRAWN).max(1);
@@ -459,12 +459,12 @@ impl Drawn {
         Self { places, lambdas }
     }
 
-    fn pick(&self, values: &[f64]) -> Vec<f64> {
+    pub(super) fn pick(&self, values: &[f64]) -> Vec<f64> {
         self.places.iter().map(|place| values[*place]).collect()
     }
 }
 
-fn points(xs: &[f64], ys: &[f64]) -> PlotPoints<'static> {
+pub(super) fn points(xs: &[f64], ys: &[f64]) -> PlotPoints<'static> {
     PlotPoints::Owned(xs.iter().zip(ys).map(|(x, y)| PlotPoint::new(*x, *y)).collect())
 }
 
@@ -475,8 +475,13 @@ fn widest(shares: &[f64]) -> Option<usize> {
 }
 
 /// Round steps of λ, few enough of them that each has a number.
-fn lambda_steps((first, last): (f64, f64)) -> [f64; 3] {
-    let rough = ((last - first) / 7.0).max(1e-9);
+fn lambda_steps(bounds: (f64, f64)) -> [f64; 3] {
+    round_steps(bounds, 7.0)
+}
+
+/// Round steps, about so many of them.
+pub(super) fn round_steps((first, last): (f64, f64), count: f64) -> [f64; 3] {
+    let rough = ((last - first) / count).max(1e-9);
     let power = 10.0_f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|it| it * power).into_iter().find(|it| *it >= rough);
     let step = step.unwrap_or(10.0 * power);

@@ -236,7 +236,7 @@ fn file_ui(ui: &mut Ui, sweeps: &Sweeps, index: usize, path: &Path) -> Option<Ac
     indented(ui, |ui| ui.horizontal(row).inner)
 }
 
-fn read_ui(ui: &mut Ui, report: &DataReport) {
+pub(super) fn read_ui(ui: &mut Ui, report: &DataReport) {
     let measures: Vec<String> =
         report.measures.iter().map(|it| format!("{} on {} records", it.measure, it.n)).collect();
     weak(ui, measures.join(", "));
@@ -250,7 +250,7 @@ fn read_ui(ui: &mut Ui, report: &DataReport) {
     }
 }
 
-fn bad_ui(ui: &mut Ui, err: &UserError) {
+pub(super) fn bad_ui(ui: &mut Ui, err: &UserError) {
     let color = Tokens::of(ui.visuals()).error;
     one_line(ui, RichText::new(&err.summary).small().color(color)).on_hover_text(err.to_string());
 }

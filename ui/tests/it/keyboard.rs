@@ -53,7 +53,7 @@ fn whole_session_needs_no_pointer() {
 }
 
 fn look_at_data(harness: &mut Harness<'_, Window>) {
-    harness.keys(CTRL, Key::Num7);
+    harness.keys(CTRL, Key::Num8);
     engine_works(harness);
     assert_eq!(harness.focused().as_deref(), Some("Open data…"));
     tab_to(harness, "medical.test");
@@ -81,7 +81,7 @@ fn look_at_data(harness: &mut Harness<'_, Window>) {
 }
 
 fn have_answers_judged(harness: &mut Harness<'_, Window>) {
-    harness.keys(CTRL, Key::Num8);
+    harness.keys(CTRL, Key::Num9);
     engine_works(harness);
     assert_eq!(harness.focused().as_deref(), Some("Set-up"));
     tab_to(harness, "medical.test");
@@ -307,4 +307,45 @@ fn sweep_needs_no_pointer() {
     tab_to(&mut harness, "Chat here");
     harness.key(Key::Enter);
     assert_eq!(harness.focused().as_deref(), Some("Message"));
+}
+
+#[test]
+fn training_needs_no_pointer() {
+    let mut harness = harness(Window::ready());
+    harness.keys(CTRL, Key::Num7);
+    engine_works(&mut harness);
+    assert_eq!(harness.focused().as_deref(), Some("Path of data"));
+    tab_to(&mut harness, "Add demo data");
+    harness.key(Key::Enter);
+    tab_to(&mut harness, "medical.train.jsonl");
+    harness.key(Key::Enter);
+    engine_works(&mut harness);
+    tab_to(&mut harness, "Epochs");
+    harness.keys(CTRL, Key::A);
+    harness.types("2");
+    tab_to(&mut harness, "Estimate");
+    harness.key(Key::Enter);
+    engine_works(&mut harness);
+    assert!(harness.mentions("about 12:34"));
+    tab_to(&mut harness, "Start");
+    harness.key(Key::Enter);
+    let (job, spec) = harness.state_mut().take_job(|spec| matches!(spec, JobSpec::Train(_)));
+    let JobSpec::Train(train) = &spec else { panic!("{spec:?}") };
+    assert_eq!(train.settings.epochs, 2);
+    let run = crate::trainings::so_far(train, 30);
+    let (stage, done, total) = (meav_protocol::Stage::Training, 30, 60);
+    let window = harness.state_mut();
+    window.apply(meav_protocol::Event::Progress { job_id: job, stage, done, total });
+    window.fact(job, meav_protocol::Fact::Train(Box::new(run)));
+    harness.run();
+    command(&mut harness, "pause training");
+    command(&mut harness, "go on with training");
+    tab_to(&mut harness, "Stop and keep");
+    harness.key(Key::Enter);
+    harness.state_mut().answer(job, &spec);
+    engine_works(&mut harness);
+    tab_to(&mut harness, "Sweep it");
+    harness.key(Key::Enter);
+    engine_works(&mut harness);
+    assert_eq!(harness.focused().as_deref(), Some("Vector to sweep"));
 }

@@ -10,4 +10,5 @@ mod pictures;
 mod reducer;
 mod support;
 mod sweeps;
+mod trainings;
 mod values;

@@ -14,4 +14,5 @@ mod notices;
 mod reading;
 mod recipe_files;
 mod sweep;
+mod train;
 mod vectors;

@@ -3,6 +3,7 @@
 //! `UPDATE_SNAPSHOTS=1` makes them anew.
 
 mod sweep;
+mod train;
 
 use egui_kittest::SnapshotOptions;
 use meav_protocol::{

@@ -15,4 +15,5 @@ mod recipes;
 mod settings;
 mod storms;
 mod sweep;
+mod train;
 mod vectors;

@@ -305,7 +305,7 @@ impl Window {
             | JobSpec::ExportAudit { out } => {
                 vec![Fact::Written { path: out.path.clone(), summary: "Written".to_owned() }]
             }
-            other => crate::sweeps::facts(other),
+            other => crate::trainings::facts(other),
         }
     }
 

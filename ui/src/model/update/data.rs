@@ -55,8 +55,10 @@ impl Model {
 
     /// The names of the demo's files, as soon as a screen has a use for them.
     pub(in crate::model) fn follow_demo_data(&mut self, now: f64) -> Option<Effect> {
-        let is_wanted =
-            matches!(self.settings.screen, Screen::Sweep | Screen::Data | Screen::Judge);
+        let is_wanted = matches!(
+            self.settings.screen,
+            Screen::Sweep | Screen::Train | Screen::Data | Screen::Judge
+        );
         if !is_wanted || !matches!(self.data.demo, DemoData::Unasked) {
             return None;
         }
@@ -218,8 +220,10 @@ impl Model {
         match work {
             DataWork::ListDemo => match outcome {
                 Outcome::Failed(err) => {
-                    if self.settings.screen == Screen::Sweep {
-                        self.sweeps.error = Some(err.clone());
+                    match self.settings.screen {
+                        Screen::Sweep => self.sweeps.error = Some(err.clone()),
+                        Screen::Train => self.trainings.error = Some(err.clone()),
+                        Screen::Chat | Screen::Vectors | Screen::Data | Screen::Judge => {}
                     }
                     self.data.demo = DemoData::Failed(err);
                 }

@@ -144,6 +144,8 @@ impl Model {
             PathPurpose::Field(_)
             | PathPurpose::Locate(_)
             | PathPurpose::SweepData
+            | PathPurpose::TrainData
+            | PathPurpose::TrainFolder
             | PathPurpose::SplitFolder
             | PathPurpose::Judge(_) => return Vec::new(),
         };
@@ -179,6 +181,7 @@ impl Model {
                 Vec::new()
             }
             Some(Dialog::Sweep(dialog)) => self.accept_sweep(&dialog, now),
+            Some(Dialog::ForgetTraining(run)) => self.forget_training(run, now),
             Some(Dialog::Recipe(dialog)) if dialog.is_busy() => {
                 self.dialog = Some(Dialog::Recipe(dialog));
                 Vec::new()
@@ -214,6 +217,9 @@ impl Model {
         }
         if purpose == PathPurpose::SweepData {
             return self.picked_sweep_data(paths, now);
+        }
+        if matches!(purpose, PathPurpose::TrainData | PathPurpose::TrainFolder) {
+            return self.picked_for_training(purpose, paths, now);
         }
         match purpose {
             PathPurpose::SplitFolder => self.picked_folder(paths.clone()),
@@ -324,6 +330,8 @@ impl Model {
             PathPurpose::Field(_)
             | PathPurpose::Locate(_)
             | PathPurpose::SweepData
+            | PathPurpose::TrainData
+            | PathPurpose::TrainFolder
             | PathPurpose::SplitFolder
             | PathPurpose::Judge(_) => return Vec::new(),
             PathPurpose::ExportMerged | PathPurpose::ConvertModel => {

@@ -7,6 +7,8 @@ mod library;
 mod plan;
 mod recipe;
 mod sweep;
+mod train;
+mod train_events;
 mod vectors;
 
 pub(crate) use sweep::file_label;
@@ -21,6 +23,7 @@ use crate::action::{Action, ChatAction, KnobAction, KnobId, PathPurpose};
 use crate::command::UiCommand;
 use crate::effect::Effect;
 use crate::settings::{Panel, Screen, Theme};
+use crate::train_action::TrainAction;
 
 /// The sizes that text can have.
 const TEXT_SCALES: std::ops::RangeInclusive<f32> = 0.6..=2.0;
@@ -48,6 +51,7 @@ impl Model {
             Action::Library(action) => return self.library(action, now),
             Action::Vectors(action) => return self.vectors(action, now),
             Action::Sweep(action) => return self.sweep(action, now),
+            Action::Train(action) => return self.train(action, now),
             Action::Data(action) => return self.data(action, now),
             Action::Judge(action) => return self.judge(action, now),
             Action::Dialog(action) => return self.dialog(action, now),
@@ -147,6 +151,12 @@ impl Model {
             UiCommand::FocusComposer | UiCommand::ShowChat => self.show_screen(Screen::Chat),
             UiCommand::ShowVectors => self.show_screen(Screen::Vectors),
             UiCommand::ShowSweep => return self.show_sweep(now),
+            UiCommand::ShowTrain => return self.show_train(now),
+            UiCommand::StartTraining => return self.start_training(now),
+            UiCommand::PauseTraining => return self.training_by_command(TrainAction::Pause, now),
+            UiCommand::GoOnTraining => return self.training_by_command(TrainAction::GoOn, now),
+            UiCommand::WrapUpTraining => return self.training_by_command(TrainAction::WrapUp, now),
+            UiCommand::CancelTraining => return self.training_by_command(TrainAction::Cancel, now),
             UiCommand::ShowData => self.show_screen(Screen::Data),
             UiCommand::ShowJudge => self.show_screen(Screen::Judge),
             UiCommand::OpenData => self.ask_data_path(),

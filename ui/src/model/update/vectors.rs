@@ -47,7 +47,7 @@ impl Model {
         Vec::new()
     }
 
-    fn put_on_knob(&mut self, file: PathBuf, now: f64) -> Vec<Effect> {
+    pub(super) fn put_on_knob(&mut self, file: PathBuf, now: f64) -> Vec<Effect> {
         self.remember(file.clone(), FileKind::Vector);
         self.weights.selected = Some(self.weights.add(file));
         self.describe_selected(now).into_iter().collect()

@@ -67,7 +67,12 @@ impl Storm {
                     }
                     self.running.insert(job_id, spec);
                 }
-                Effect::Send(Command::Cancel { job_id }) => {
+                Effect::Send(
+                    Command::Cancel { job_id }
+                    | Command::Pause { job_id }
+                    | Command::GoOn { job_id }
+                    | Command::WrapUp { job_id },
+                ) => {
                     assert!(self.running.contains_key(&job_id), "{job_id:?} does not run");
                 }
                 _ => {}

@@ -1,0 +1,428 @@
+use std::path::{Path, PathBuf};
+
+use meav_protocol::{
+    Command, Description, FileKind, JobId, JobSpec, RunState, TrainData, TrainSpec,
+};
+use uuid::Uuid;
+
+use super::file_label;
+use crate::action::PathPurpose;
+use crate::effect::{Effect, PickKind, PickRequest};
+use crate::model::jobs::Purpose;
+use crate::model::sweep::{AfterLoad, DataFile};
+use crate::model::train::{Asked, Estimate, Phase, Queued, TrainJob};
+use crate::model::{Dialog, Model};
+use crate::settings::{DATA, Recent, Screen};
+use crate::train_action::TrainAction;
+
+impl Model {
+    pub(super) fn train(&mut self, action: TrainAction, now: f64) -> Vec<Effect> {
+        let trainings = &mut self.trainings;
+        match action {
+            TrainAction::SetForm(form) => trainings.form = *form,
+            TrainAction::Unfold(is_unfolded) => trainings.is_unfolded = is_unfolded,
+            TrainAction::AddData(path) => return self.add_train_data(path, now),
+            TrainAction::AddTyped => return self.add_typed_train_data(now),
+            TrainAction::BrowseData => {
+                let kind = PickKind::Files { filter: ("Preference data", DATA) };
+                let (purpose, title) = (PathPurpose::TrainData, "Add preference data");
+                return vec![Effect::Pick(PickRequest { purpose, title, kind })];
+            }
+            TrainAction::RemoveData(index) => {
+                if index < trainings.form.data.len() {
+                    trainings.form.data.remove(index);
+                }
+            }
+            TrainAction::BrowseFolder => {
+                let (purpose, title) = (PathPurpose::TrainFolder, "Folder for the run");
+                return vec![Effect::Pick(PickRequest { purpose, title, kind: PickKind::Folder })];
+            }
+            TrainAction::Estimate => return self.estimate_training(now),
+            TrainAction::Start => return self.start_training(now),
+            TrainAction::Pause(job) => return self.pause_training(job),
+            TrainAction::GoOn(job) => return self.go_on_training(job, now),
+            TrainAction::WrapUp(job) => return self.wrap_up_training(job),
+            TrainAction::Cancel(job) => {
+                let is_its = self.trainings.queue.iter().any(|it| it.job == job);
+                return is_its.then(|| self.jobs.cancel(job)).flatten().into_iter().collect();
+            }
+            TrainAction::ChatWith(run) => return self.chat_with_training(run, now),
+            TrainAction::AddToKnobs(run) => return self.add_trained(run, now),
+            TrainAction::SweepIt(run) => return self.sweep_trained(run, now),
+            TrainAction::Resume(run) => return self.resume_training(run, now),
+            TrainAction::Open(run) => return self.open_training(run, now),
+            TrainAction::Compare(run, is_wanted) => {
+                return self.compare_training(run, is_wanted, now);
+            }
+            TrainAction::AskDelete(run) => self.dialog = Some(Dialog::ForgetTraining(run)),
+        }
+        Vec::new()
+    }
+
+    fn start_train_job(&mut self, job: TrainJob, spec: JobSpec, now: f64) -> (JobId, Effect) {
+        self.jobs.start(Purpose::Train(job), spec, now)
+    }
+
+    /// Shows the screen, with the runs that are known.
+    pub(super) fn show_train(&mut self, now: f64) -> Vec<Effect> {
+        self.show_screen(Screen::Train);
+        vec![self.list_trainings(now)]
+    }
+
+    pub(in crate::model) fn list_trainings(&mut self, now: f64) -> Effect {
+        self.start_train_job(TrainJob::List, JobSpec::ListTrainings, now).1
+    }
+
+    /// Whether what was opened is data for the next run: it is, on this screen.
+    pub(in crate::model) fn wants_train_data(&self, found: &Description) -> bool {
+        found.kind == FileKind::Data && self.settings.screen == Screen::Train
+    }
+
+    /// Takes a file of records in, and looks what it holds.
+    pub(in crate::model) fn add_train_data(&mut self, file: PathBuf, now: f64) -> Vec<Effect> {
+        let trainings = &mut self.trainings;
+        if trainings.form.place_of(&file).is_some() {
+            return Vec::new();
+        }
+        trainings.form.data.push(TrainData { file: file.clone(), prefer: None });
+        if matches!(trainings.files.get(&file), Some(DataFile::Reading | DataFile::Read(_))) {
+            return Vec::new();
+        }
+        trainings.files.insert(file.clone(), DataFile::Reading);
+        let job = TrainJob::Inspect(file.clone());
+        vec![self.start_train_job(job, JobSpec::InspectData { path: file }, now).1]
+    }
+
+    fn add_typed_train_data(&mut self, now: f64) -> Vec<Effect> {
+        let typed = std::mem::take(&mut self.trainings.form.path);
+        let typed = typed.trim();
+        if typed.is_empty() {
+            return Vec::new();
+        }
+        self.add_train_data(self.path_to_read(Path::new(typed)), now)
+    }
+
+    /// Paths from a dialog of the system.
+    pub(super) fn picked_for_training(
+        &mut self,
+        purpose: PathPurpose,
+        paths: Vec<PathBuf>,
+        now: f64,
+    ) -> Vec<Effect> {
+        if purpose == PathPurpose::TrainData {
+            return paths.into_iter().flat_map(|path| self.add_train_data(path, now)).collect();
+        }
+        if let Some(folder) = paths.first() {
+            self.trainings.form.out = folder.display().to_string();
+        }
+        Vec::new()
+    }
+
+    /// What is still wanted before a run can begin, in words; `None` if nothing is.
+    pub fn missing_for_training(&self) -> Option<String> {
+        let form = &self.trainings.form;
+        if self.weights.held.is_none() {
+            return Some("No model is loaded yet".to_owned());
+        }
+        if form.data.is_empty() {
+            return Some("Add data to train on".to_owned());
+        }
+        if let Some(said) = self.missing_of_train_data() {
+            return Some(said);
+        }
+        if self.trainings.domain().trim().is_empty() {
+            return Some("Name the domain".to_owned());
+        }
+        form.settings().err().or_else(|| {
+            let spec = self.train_spec(Uuid::nil())?;
+            self.trainings.estimate.of(&spec)?.refusal.clone()
+        })
+    }
+
+    fn missing_of_train_data(&self) -> Option<String> {
+        let trainings = &self.trainings;
+        for TrainData { file, prefer } in &trainings.form.data {
+            let name = file_label(file);
+            match trainings.files.get(file) {
+                Some(DataFile::Read(report)) => {
+                    let is_pair = |it: &&meav_protocol::MeasureSummary| it.levels.len() > 1;
+                    if !report.measures.iter().any(|it| is_pair(&it)) {
+                        return Some(format!("{name} has no two levels to prefer one of"));
+                    }
+                }
+                Some(DataFile::Bad(_)) => return Some(format!("{name} can't be read")),
+                Some(DataFile::Reading) | None => return Some(format!("{name} is being read")),
+            }
+            if let Some(level) = prefer
+                && !trainings.levels(file).contains(&level.as_str())
+            {
+                return Some(format!("{name} has no level {level}"));
+            }
+        }
+        None
+    }
+
+    fn train_spec(&self, run: Uuid) -> Option<TrainSpec> {
+        let form = &self.trainings.form;
+        let out = form.out.trim();
+        Some(TrainSpec {
+            run,
+            model: self.weights.model.clone(),
+            data: form.data.clone(),
+            domain: self.trainings.domain().trim().to_owned(),
+            out: (!out.is_empty()).then(|| self.path_to_write(Path::new(out))),
+            resume: false,
+            dtype: form.dtype,
+            settings: form.settings().ok()?,
+        })
+    }
+
+    /// Whether what was estimated is still what the form says; `None` if nothing was.
+    pub(crate) fn is_estimate_current(&self) -> Option<bool> {
+        let estimate = &self.trainings.estimate;
+        estimate.found.as_ref()?;
+        let spec = self.train_spec(Uuid::nil());
+        Some(spec.is_some_and(|spec| estimate.of(&spec).is_some()))
+    }
+
+    /// Has a step tried. A refusal is no obstacle here: it may have gone by now.
+    fn estimate_training(&mut self, now: f64) -> Vec<Effect> {
+        let older = self.trainings.estimate.job.take().and_then(|job| self.jobs.cancel(job));
+        let mut effects = Vec::from_iter(older);
+        self.trainings.estimate = Estimate::default();
+        if self.missing_for_training().is_some() {
+            return effects;
+        }
+        let Some(spec) = self.train_spec(Uuid::now_v7()).map(Box::new) else { return effects };
+        let job = TrainJob::Estimate(spec.clone());
+        let (job, effect) = self.start_train_job(job, JobSpec::EstimateTraining(spec), now);
+        self.trainings.estimate.job = Some(job);
+        effects.push(effect);
+        effects
+    }
+
+    pub(super) fn start_training(&mut self, now: f64) -> Vec<Effect> {
+        if self.settings.screen != Screen::Train {
+            self.show_screen(Screen::Train);
+        }
+        if let Some(missing) = self.missing_for_training() {
+            self.trainings.is_unfolded = true;
+            self.notices.info(missing, now);
+            return Vec::new();
+        }
+        let spec = self.train_spec(Uuid::now_v7());
+        spec.map(|spec| self.run_training(spec, now)).into_iter().collect()
+    }
+
+    /// Begins, goes on where the run has ended before, or waits for those that come first.
+    fn run_training(&mut self, spec: TrainSpec, now: f64) -> Effect {
+        let (run, is_first) = (spec.run, self.trainings.queue.is_empty());
+        let job = JobSpec::Train(Box::new(spec.clone()));
+        let (job, effect) = self.start_train_job(TrainJob::Run(run), job, now);
+        self.trainings.queue.push(Queued { job, spec, asked: Asked::Nothing });
+        self.trainings.error = None;
+        self.trainings.is_unfolded = false;
+        if is_first {
+            self.show_training(run);
+        } else {
+            self.notices.info("It begins when the runs before it have ended", now);
+        }
+        effect
+    }
+
+    fn show_training(&mut self, run: Uuid) {
+        self.trainings.shown = Some(run);
+        self.trainings.compared.retain(|other| *other != run);
+    }
+
+    fn pause_training(&mut self, job: JobId) -> Vec<Effect> {
+        self.ask_training(job, Asked::Pause, |phase| {
+            matches!(phase, Phase::Working | Phase::Waiting)
+        })
+    }
+
+    fn wrap_up_training(&mut self, job: JobId) -> Vec<Effect> {
+        // Before the first step there is nothing to keep.
+        let has_steps = self.trainings.queue.iter().find(|it| it.job == job).is_some_and(|it| {
+            let run = self.trainings.runs.get(&it.spec.run);
+            run.is_some_and(|run| !run.run.steps.is_empty())
+        });
+        let can = |phase| matches!(phase, Phase::Working | Phase::Pausing | Phase::Paused);
+        if has_steps { self.ask_training(job, Asked::WrapUp, can) } else { Vec::new() }
+    }
+
+    fn go_on_training(&mut self, job: JobId, now: f64) -> Vec<Effect> {
+        let can = |phase| matches!(phase, Phase::Pausing | Phase::Paused | Phase::Held);
+        let effects = self.ask_training(job, Asked::Nothing, can);
+        if !effects.is_empty() {
+            self.jobs.set_paused(job, false, now);
+            let run = self.trainings.queued_mut(job).map(|it| it.spec.run);
+            if let Some(curves) = run.and_then(|run| self.trainings.runs.get_mut(&run)) {
+                curves.run.is_paused = false;
+            }
+        }
+        effects
+    }
+
+    /// Asks a run for something, where that makes sense as far as the run is.
+    fn ask_training(
+        &mut self,
+        job_id: JobId,
+        asked: Asked,
+        can: impl Fn(Phase) -> bool,
+    ) -> Vec<Effect> {
+        let phase = self.training_phase(job_id);
+        let queued = self.trainings.queued_mut(job_id);
+        let Some(queued) = queued.filter(|_| phase.is_some_and(can)) else { return Vec::new() };
+        queued.asked = asked;
+        vec![Effect::Send(match asked {
+            Asked::Nothing => Command::GoOn { job_id },
+            Asked::Pause => Command::Pause { job_id },
+            Asked::WrapUp => Command::WrapUp { job_id },
+        })]
+    }
+
+    /// How far a run of the queue is.
+    pub(crate) fn training_phase(&self, job: JobId) -> Option<Phase> {
+        let queued = self.trainings.queue.iter().find(|it| it.job == job)?;
+        Some(self.trainings.phase(queued, self.jobs.get(job)?))
+    }
+
+    /// A command for the first run of the queue that can follow it.
+    pub(super) fn training_by_command(
+        &mut self,
+        action: fn(JobId) -> TrainAction,
+        now: f64,
+    ) -> Vec<Effect> {
+        let jobs: Vec<JobId> = self.trainings.queue.iter().map(|it| it.job).collect();
+        for job in &jobs {
+            let effects = self.train(action(*job), now);
+            if !effects.is_empty() {
+                return effects;
+            }
+        }
+        let text =
+            if jobs.is_empty() { "No training is running" } else { "No run can do that now" };
+        self.notices.info(text, now);
+        Vec::new()
+    }
+
+    /// The vector of a run, half-trained or whole.
+    fn trained_vector(&self, run: Uuid) -> Option<PathBuf> {
+        let read = self.trainings.runs.get(&run).and_then(|it| it.run.vector.clone());
+        let listed = || {
+            let list = self.trainings.list.as_ref()?;
+            list.iter().find(|it| it.run == run)?.vector.clone()
+        };
+        read.or_else(listed)
+    }
+
+    fn chat_with_training(&mut self, run: Uuid, now: f64) -> Vec<Effect> {
+        let Some(file) = self.trained_vector(run) else { return Vec::new() };
+        let effects = self.put_on_knob(file, now);
+        if let Some(id) = self.weights.selected {
+            self.weights.set_bypassed(id, false);
+            self.weights.set(id, 1.0);
+        }
+        self.show_screen(Screen::Chat);
+        effects
+    }
+
+    fn add_trained(&mut self, run: Uuid, now: f64) -> Vec<Effect> {
+        let Some(file) = self.trained_vector(run) else { return Vec::new() };
+        self.notices.info("It is on a knob: λ = 1 is the model as it was trained", now);
+        self.put_on_knob(file, now)
+    }
+
+    fn sweep_trained(&mut self, run: Uuid, now: f64) -> Vec<Effect> {
+        let Some(file) = self.trained_vector(run) else { return Vec::new() };
+        let data = self.trainings.runs.get(&run).map(|it| it.run.spec.data.clone());
+        let tests: Vec<PathBuf> =
+            data.iter().flatten().filter_map(|it| self.test_file_of(&it.file)).collect();
+        let mut effects = self.put_on_knob(file, now);
+        self.sweeps.form.knob = self.weights.selected;
+        if !tests.is_empty() {
+            self.sweeps.form.data.clear();
+        }
+        effects.extend(tests.into_iter().flat_map(|path| self.add_sweep_data(path, now)));
+        effects.extend(self.show_sweep(now));
+        effects
+    }
+
+    /// The file for testing that was split from the same data, where one is known.
+    fn test_file_of(&self, file: &Path) -> Option<PathBuf> {
+        let name = file_label(file);
+        let wanted = name.replace("train", "test");
+        let demo = self.data.demo.files().iter();
+        let written = self.data.written.iter().map(|(path, _)| path);
+        let recent =
+            self.settings.recent.iter().filter(|it| it.is_data()).map(|it: &Recent| &it.path);
+        let mut known = demo.chain(written).chain(recent);
+        let is_it = |path: &&PathBuf| file_label(path) == wanted && path.parent() == file.parent();
+        known.find(is_it).filter(|_| wanted != name).cloned()
+    }
+
+    pub(in crate::model) fn resume_training(&mut self, run: Uuid, now: f64) -> Vec<Effect> {
+        if self.settings.screen != Screen::Train {
+            self.show_screen(Screen::Train);
+        }
+        if self.trainings.is_active(run) {
+            return Vec::new();
+        }
+        match self.trainings.runs.get_mut(&run) {
+            Some(curves) if curves.is_resumable() => {
+                (curves.run.state, curves.run.ended) = (RunState::Running, None);
+                let spec = TrainSpec { resume: true, ..curves.run.spec.clone() };
+                vec![self.run_training(spec, now)]
+            }
+            Some(_) => {
+                self.notices.info("This run has nothing to go on from", now);
+                Vec::new()
+            }
+            None => vec![self.load_training(run, AfterLoad::Resume, now)],
+        }
+    }
+
+    fn load_training(&mut self, run: Uuid, then: AfterLoad, now: f64) -> Effect {
+        let spec = JobSpec::LoadTraining { run };
+        self.start_train_job(TrainJob::Load { run, then }, spec, now).1
+    }
+
+    /// Whether a run has to be read before it can be shown.
+    fn is_unread(&self, run: Uuid) -> bool {
+        !self.trainings.runs.contains_key(&run) && !self.trainings.is_active(run)
+    }
+
+    fn open_training(&mut self, run: Uuid, now: f64) -> Vec<Effect> {
+        if self.settings.screen != Screen::Train {
+            self.show_screen(Screen::Train);
+        }
+        self.show_training(run);
+        self.trainings.error = None;
+        let is_unread = self.is_unread(run);
+        is_unread.then(|| self.load_training(run, AfterLoad::Show, now)).into_iter().collect()
+    }
+
+    fn compare_training(&mut self, run: Uuid, is_wanted: bool, now: f64) -> Vec<Effect> {
+        let trainings = &mut self.trainings;
+        trainings.compared.retain(|other| *other != run);
+        if !is_wanted {
+            return Vec::new();
+        }
+        if trainings.shown.is_none() {
+            return self.open_training(run, now);
+        }
+        trainings.compared.push(run);
+        let is_unread = self.is_unread(run);
+        is_unread.then(|| self.load_training(run, AfterLoad::Compare, now)).into_iter().collect()
+    }
+
+    pub(super) fn forget_training(&mut self, run: Uuid, now: f64) -> Vec<Effect> {
+        self.focus.get_or_insert(crate::model::Focus::of(self.settings.screen));
+        if self.trainings.is_active(run) {
+            return Vec::new();
+        }
+        self.trainings.forget(run);
+        vec![self.start_train_job(TrainJob::Delete, JobSpec::DeleteTraining { run }, now).1]
+    }
+}
