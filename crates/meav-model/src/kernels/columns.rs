@@ -1,7 +1,7 @@
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor};
 use rayon::prelude::*;
 
-use super::f32_slice;
+use super::{f32_slice, f32_slice_mut};
 
 /// Adds `x` to the columns of `y` from `start` on, in place.
 ///
@@ -42,10 +42,8 @@ impl InplaceOp2 for AddToColumns {
             );
         }
         let x = f32_slice(x, x_layout)?;
-        let (CpuStorage::F32(y), Some((start, end))) = (y, y_layout.contiguous_offsets()) else {
-            candle_core::bail!("what is added to must be contiguous and f32");
-        };
-        let rows = y[start..end].par_chunks_exact_mut(y_len).zip(x.par_chunks_exact(x_len));
+        let rows =
+            f32_slice_mut(y, y_layout)?.par_chunks_exact_mut(y_len).zip(x.par_chunks_exact(x_len));
         rows.with_min_len(TASK).for_each(|(y, x)| {
             for (y, x) in y[self.start..].iter_mut().zip(x) {
                 *y += x;

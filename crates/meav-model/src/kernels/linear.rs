@@ -4,7 +4,7 @@ use pulp::{Arch, Simd, WithSimd};
 use super::dot::{Deinterleaved, as_words, dot_any_rows, dot_bf16_rows, dot_rows};
 use super::f32_slice;
 use super::gemm::{Matrix, Parallelism, matmul};
-use super::panel::{PANEL, Panel, WeightGuard, read};
+use super::panel::{Panel, WeightGuard, for_each_panel_part, read};
 use super::parallel::{for_each_part, n_threads};
 
 /// Rows up to which a product is bound by reading the weights, not by arithmetic.
@@ -143,8 +143,6 @@ fn dot_panel<S: Simd>(simd: S, input: &Input<'_>, rows: Panel<'_>, out: &mut [f3
     }
 }
 
-/// A matrix product; weights of two bytes are widened panel by panel, so that a panel is still in
-/// the cache when it is multiplied.
 fn multiply_matrix(
     out: &mut [f32],
     x: &[f32],
@@ -154,22 +152,11 @@ fn multiply_matrix(
     panels: &[Panel<'_>],
 ) {
     let x = Matrix { values: x, rows: n_rows, cols: n_in, row_stride: n_in, col_stride: 1 };
-    let mut scratch = Vec::new();
-    let mut column = 0;
-    for panel in panels {
-        let panel_rows = match panel {
-            Panel::F32(_) => panel.len() / n_in,
-            Panel::F16(_) | Panel::Bf16(_) => PANEL.div_ceil(n_in),
-        };
-        for start in (0..panel.len()).step_by(panel_rows * n_in) {
-            let end = panel.len().min(start + panel_rows * n_in);
-            let values = panel.range(start, end).widened(&mut scratch);
-            let cols = (end - start) / n_in;
-            let weight = Matrix { values, rows: n_in, cols, row_stride: 1, col_stride: n_in };
-            matmul(&mut out[column..], n_out, x, weight, Parallelism::Rayon(0));
-            column += cols;
-        }
-    }
+    for_each_panel_part(panels, n_in, |column, values| {
+        let cols = values.len() / n_in;
+        let weight = Matrix { values, rows: n_in, cols, row_stride: 1, col_stride: n_in };
+        matmul(&mut out[column..], n_out, x, weight, Parallelism::Rayon(0));
+    });
 }
 
 #[cfg(test)]

@@ -79,6 +79,29 @@ impl<'a> Panel<'a> {
     }
 }
 
+/// Hands over all rows of `panels` in `f32`, from first to last, with the place of the first among
+/// them. Those of two bytes are widened part by part, so that a part is still in the cache when it
+/// is used.
+pub(super) fn for_each_panel_part(
+    panels: &[Panel<'_>],
+    n_in: usize,
+    mut use_part: impl FnMut(usize, &[f32]),
+) {
+    let mut scratch = Vec::new();
+    let mut first = 0;
+    for panel in panels {
+        let part_len = match panel {
+            Panel::F32(_) => panel.len(),
+            Panel::F16(_) | Panel::Bf16(_) => PANEL.div_ceil(n_in) * n_in,
+        };
+        for start in (0..panel.len()).step_by(part_len) {
+            let end = panel.len().min(start + part_len);
+            use_part(first, panel.range(start, end).widened(&mut scratch));
+            first += (end - start) / n_in;
+        }
+    }
+}
+
 fn widen<W: Element>(values: &[W], scratch: &mut Vec<f32>) {
     const CHUNK: usize = 1 << 14;
     scratch.resize(values.len(), 0.0);

@@ -3,7 +3,7 @@ use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Ten
 use super::add_row_sums;
 use crate::kernels::add::add;
 use crate::kernels::gemm::{Matrix, Parallelism, matmul_add};
-use crate::kernels::panel::{PANEL, Panel, WeightGuard, read};
+use crate::kernels::panel::{WeightGuard, for_each_panel_part, read};
 use crate::kernels::{f32_slice, f32_slice_mut};
 
 /// The gradient of the input of [`linear`](crate::kernels::linear); the weights' own is not
@@ -59,29 +59,18 @@ impl InplaceOp2 for AddInput<'_> {
             candle_core::bail!("the output's gradient is {:?}", dy_layout.shape());
         }
         let dy = f32_slice(dy, dy_layout)?;
-        let mut scratch = Vec::new();
-        let mut column = 0;
-        for panel in panels {
-            let panel_rows = match panel {
-                Panel::F32(_) => panel.len() / n_in,
-                Panel::F16(_) | Panel::Bf16(_) => PANEL.div_ceil(n_in),
+        for_each_panel_part(&panels, n_in, |column, values| {
+            let rows = values.len() / n_in;
+            let weight = Matrix { values, rows, cols: n_in, row_stride: n_in, col_stride: 1 };
+            let dy = Matrix {
+                values: &dy[column..],
+                rows: n_rows,
+                cols: rows,
+                row_stride: n_out,
+                col_stride: 1,
             };
-            for start in (0..panel.len()).step_by(panel_rows * n_in) {
-                let end = panel.len().min(start + panel_rows * n_in);
-                let values = panel.range(start, end).widened(&mut scratch);
-                let rows = (end - start) / n_in;
-                let weight = Matrix { values, rows, cols: n_in, row_stride: n_in, col_stride: 1 };
-                let dy = Matrix {
-                    values: &dy[column..],
-                    rows: n_rows,
-                    cols: rows,
-                    row_stride: n_out,
-                    col_stride: 1,
-                };
-                matmul_add(dx, n_in, dy, weight, Parallelism::Rayon(0));
-                column += rows;
-            }
-        }
+            matmul_add(dx, n_in, dy, weight, Parallelism::Rayon(0));
+        });
         Ok(())
     }
 }
