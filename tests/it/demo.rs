@@ -5,16 +5,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
+use meav_data::ReadOptions;
 use meav_job::JobCtx;
 use meav_model::{Decoder, KvCache, Logits, ModelFiles};
+use meav_protocol::TrainSettings;
+use meav_test_support::{DpoPair, DpoStep, demo_dpo_steps, first_lora_factor};
+use meav_train::{Pair, Reference, Source, Trainer, pair_set, reference_log_probs};
 use meav_vector::{AlignmentVector, LiveWeights, Method, Term};
 use meav_weights::Dtype;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
 
-use crate::support::{demo_model, demo_vector};
+use crate::support::{demo_data, demo_model, demo_vector};
 
 struct Demo {
     files: ModelFiles,
@@ -154,4 +158,62 @@ fn vocabulary_of_the_gguf_tokenises_as_transformers_does() {
         let decoded = files.tokenizer.decode(encoded.get_ids(), false).unwrap();
         assert_eq!(decoded, case["decoded"].as_str().unwrap());
     }
+}
+
+/// The records as they are in the file, the pairs as they are made of them, the batches as the seed
+/// draws them: all that a run with the default settings does, but for its first factors.
+#[test]
+fn training_steps_are_those_of_pytorch() {
+    let fixture = demo_dpo_steps();
+    let [case] = &fixture.cases[..] else { panic!("{} cases", fixture.cases.len()) };
+    let job = JobCtx::detached();
+    let Demo { files, decoder, .. } = Demo::load(Dtype::F32);
+    let first_records = ReadOptions { limit: fixture.steps.len() };
+    let dataset = meav_data::read(&demo_data("medical.train.jsonl"), first_records, &job).unwrap();
+    let settings =
+        TrainSettings { batch: 2, warmup_steps: case.warmup_steps, ..TrainSettings::default() };
+    assert_eq!((settings.beta, settings.learning_rate), (fixture.beta, case.learning_rate));
+    assert_eq!(settings.max_grad_norm, Some(fixture.max_grad_norm));
+    let source = Source { dataset: &dataset, prefer: None };
+    let template = files.compile_chat_template().unwrap();
+    let mut pairs = pair_set(&[source], &files, &template, &settings, &job).unwrap();
+    let tokens = |pair: &DpoPair| -> (Vec<u32>, Vec<Vec<u32>>) {
+        (pair.prompt.clone(), vec![pair.chosen.clone(), pair.rejected.clone()])
+    };
+    let is_of = |expected: &DpoPair, found: &Pair| {
+        tokens(expected) == (found.question.prompt.clone(), found.question.responses.clone())
+    };
+    let first_step = &fixture.steps[0];
+    pairs.validation = pairs
+        .train
+        .iter()
+        .filter(|it| first_step.iter().any(|pair| is_of(pair, it)))
+        .cloned()
+        .collect();
+    assert_eq!((pairs.train.len(), pairs.validation.len()), (8, 2));
+    let ask = |pairs: &[Pair]| reference_log_probs(&decoder, pairs, &mut |_| {}, &job).unwrap();
+    let reference = Reference { train: ask(&pairs.train), validation: ask(&pairs.validation) };
+
+    let mut trainer = Trainer::new(decoder, pairs, reference, &settings).unwrap();
+    for (name, adapter) in trainer.adapters().expect("low-rank factors") {
+        let (rows, columns) = adapter.a.dims2().unwrap();
+        let values = first_lora_factor(name, rows, columns);
+        let a = Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap();
+        adapter.a.slice_set(&a, 0, 0).unwrap();
+    }
+    for expected in &case.steps {
+        let step = trainer.step(&job).unwrap();
+        let found = DpoStep {
+            loss: step.loss,
+            grad_norm: step.grad_norm,
+            learning_rate: step.learning_rate,
+            chosen_reward: step.rewards.chosen,
+            rejected_reward: step.rewards.rejected,
+            chosen_log_prob: step.rewards.chosen_log_prob,
+            rejected_log_prob: step.rewards.rejected_log_prob,
+        };
+        fixture.check(expected, &found, &format!("the demo model, step {}", step.step));
+    }
+    assert!(trainer.is_finished());
+    case.check_loss_after(trainer.validate(&job).unwrap().loss);
 }

@@ -28,7 +28,7 @@ fn cut(text: &Value, n_words: usize) -> String {
 }
 
 /// Some records of a demo file, questions and responses cut so that a step takes a second.
-fn short_records(home: &Home, n: usize) -> PathBuf {
+pub(crate) fn short_records(home: &Home, n: usize) -> PathBuf {
     let text = fs::read_to_string(demo_data("medical.train.jsonl")).unwrap();
     let lines = text.lines().take(n).map(|line| {
         let mut record: Value = serde_json::from_str(line).unwrap();
@@ -149,7 +149,7 @@ fn tensors(vector: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Holds two runs to be the same, vector included.
-fn hold_same(a: &Path, b: &Path) {
+pub(crate) fn hold_same(a: &Path, b: &Path) {
     assert_eq!(curve(a), curve(b));
     let [a, b] = [a, b].map(|out| tensors(&out.join("vector.safetensors")));
     assert!(a == b, "the vectors differ");

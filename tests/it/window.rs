@@ -7,9 +7,10 @@ use std::{fs, thread};
 
 use desktop::{Screen, Studio, Widget};
 use egui::{Key, Modifiers};
-use meav_protocol::{Fact, JobSpec, Sweep};
+use meav_protocol::{Fact, JobSpec, RunState, Sweep, TrainSummary};
 
 use crate::support::{Home, PATIENCE, client, demo_data, demo_vector, programs, run, str};
+use crate::train::{hold_same, short_records};
 
 fn studio() -> PathBuf {
     programs().join("meav-studio")
@@ -193,6 +194,72 @@ fn sweep_in_the_window_has_the_numbers_of_the_command_and_a_chat_in_between() {
     let command: Sweep = serde_json::from_str(&text).unwrap();
     assert_eq!(window.points.len(), 5);
     assert_eq!(window.points, command.points);
+}
+
+/// The runs that the workspace knows, newest first.
+fn trainings(home: &Home) -> Vec<TrainSummary> {
+    let (_, mut facts) = run(&mut client(home), JobSpec::ListTrainings);
+    match facts.pop() {
+        Some(Fact::Trainings(runs)) => runs,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn run_is_paused_talked_to_and_ended_and_another_one_cancelled() {
+    let screen = Screen::start(1280, 1000).unwrap();
+    let home = Home::with_demo();
+    let data = short_records(&home, 6);
+    let mut studio = start(&screen, &home);
+    studio.labelled("as set").unwrap();
+    studio.press(Modifiers::COMMAND, Key::Num7).unwrap();
+    fill(&mut studio, "Batch", "2");
+    fill(&mut studio, "Path of data", str(&data));
+    studio.press(Modifiers::NONE, Key::Enter).unwrap();
+    studio.wait_for("the data", |it| it.label.contains("levels on 6 records")).unwrap();
+    studio.click("Start").unwrap();
+    let is_on_its_way = |it: &Widget| it.label.starts_with("step 1 of 6");
+    studio.wait_for("a step", is_on_its_way).unwrap();
+    studio.click("Pause").unwrap();
+    let is_paused = |it: &Widget| it.label.ends_with("of 6 · paused");
+    let held_at = studio.wait_for("the pause", is_paused).unwrap().label;
+
+    // What is trained so far answers, and is left alone meanwhile.
+    studio.click("Chat with it").unwrap();
+    let half = |it: &Widget| it.label == "λ of medical" && it.number == Some(1.0);
+    studio.wait_for("the half-trained vector on a knob", half).unwrap();
+    studio.labelled("as set").unwrap();
+    ask(&mut studio, "What is the capital of France?");
+    studio.wait_for("an answer", |it| it.label.contains("tok/s · first token")).unwrap();
+    let stamp = studio.wait_for("the recipe stamp", chip).unwrap().label;
+    assert!(stamp.contains("medical +1"), "{stamp}");
+    studio.press(Modifiers::COMMAND, Key::Num7).unwrap();
+    studio.labelled(&held_at).unwrap();
+    studio.click("Go on").unwrap();
+    studio.labelled("on SmolLM2-135M-Instruct.Q4_1 · 12 pairs · 6 steps").unwrap();
+    studio.save_picture(&programs().join("train.png")).unwrap();
+    studio.click("Add to knobs").unwrap();
+    studio.wait_for("a word about it", |it| it.label.starts_with("It is on a knob")).unwrap();
+
+    studio.click("Start").unwrap();
+    studio.wait_for("a step of another run", is_on_its_way).unwrap();
+    studio.click("Cancel").unwrap();
+    studio.wait_for("its end", |it| it.label.contains("stopped at step")).unwrap();
+    studio.press(Modifiers::COMMAND, Key::Q).unwrap();
+    ended_well(&mut studio);
+
+    let runs = trainings(&home);
+    let states: Vec<RunState> = runs.iter().map(|it| it.state).collect();
+    assert_eq!(states, [RunState::Stopped, RunState::Finished]);
+    let [cancelled, whole] = [0, 1].map(|n| runs[n].folder.as_path());
+    assert!(cancelled.is_dir() && !cancelled.join("vector.safetensors").exists());
+    assert_eq!(home.leftovers(), Vec::<PathBuf>::new());
+
+    // The run that was interrupted came to where the command comes in one go.
+    let quiet = home.path().join("quiet");
+    let data = ["--data", str(&data), "--batch", "2"];
+    home.stdout(&[&["train", "--model", "demo", "--out", str(&quiet)][..], &data].concat());
+    hold_same(whole, &quiet);
 }
 
 #[test]

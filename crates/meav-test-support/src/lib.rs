@@ -23,6 +23,7 @@
 mod adapter;
 pub mod broken;
 mod chain;
+mod dpo_steps;
 mod family;
 mod gguf;
 mod model;
@@ -33,6 +34,9 @@ mod vector_file;
 
 pub use adapter::{Adapter, tiny_adapter};
 pub use chain::chain;
+pub use dpo_steps::{
+    DpoCase, DpoLora, DpoPair, DpoStep, DpoSteps, demo_dpo_steps, dpo_steps, first_lora_factor,
+};
 pub use family::{FamilyCase, FamilyCases, families};
 pub use gguf::{Gguf, GgufTensor, GgufType, GgufValue, tiny_gguf};
 pub use model::{ModelFolder, TINY, TinyModel, tiny_model};
