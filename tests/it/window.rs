@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use desktop::{Screen, Studio, Widget};
+use egui::accesskit::Role;
 use egui::{Key, Modifiers};
 use meav_protocol::{Fact, JobSpec, RunState, Sweep, TrainSummary};
 
@@ -133,7 +134,9 @@ fn vectors_are_listed_compared_made_smaller_and_put_on_a_knob() {
 
 /// Types over what is in the field of this name.
 fn fill(studio: &mut Studio, label: &str, text: &str) {
-    studio.click(label).unwrap();
+    let is_field = |it: &Widget| it.label == label && it.role == Role::TextInput;
+    let field = studio.wait_for(label, is_field).unwrap().rect.center();
+    studio.drag(field, field).unwrap();
     studio.press(Modifiers::COMMAND, Key::A).unwrap();
     studio.write(text).unwrap();
     let is_written = |it: &Widget| it.label == label && it.value.as_deref() == Some(text);
@@ -240,7 +243,12 @@ fn run_is_paused_talked_to_and_ended_and_another_one_cancelled() {
     studio.save_picture(&programs().join("train.png")).unwrap();
     studio.click("Add to knobs").unwrap();
     studio.wait_for("a word about it", |it| it.label.starts_with("It is on a knob")).unwrap();
+    studio.labelled("as set").unwrap();
+    let widgets = studio.widgets().unwrap();
+    assert!(widgets.iter().any(half), "the knob of the half-trained vector is not the whole one's");
+    assert!(!widgets.iter().any(|it| it.label.contains("does not exist")), "{widgets:?}");
 
+    studio.click("New vector").unwrap();
     studio.click("Start").unwrap();
     studio.wait_for("a step of another run", is_on_its_way).unwrap();
     studio.click("Cancel").unwrap();
