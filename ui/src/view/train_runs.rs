@@ -2,6 +2,7 @@
 
 use egui::{Button, Grid, RichText, Role, ScrollArea, Ui, WidgetInfo};
 use meav_protocol::{RunState, TrainSummary};
+use uuid::Uuid;
 
 use super::design_tokens::{GRID, Tokens};
 use super::parts::{figures, moment, more_menu, title, weak};
@@ -63,7 +64,8 @@ fn run_ui(ui: &mut Ui, trainings: &Trainings, summary: &TrainSummary) -> Vec<Act
     }
     let is_active = trainings.is_active(*run);
     more_menu(ui, &name, |ui| {
-        let has_vector = summary.vector.is_some();
+        // That of a run that is paused is half-trained.
+        let has_vector = summary.vector.is_some() && !is_active;
         for (text, action) in [
             ("Add to knobs", TrainAction::AddToKnobs(*run)),
             ("Sweep it", TrainAction::SweepIt(*run)),
@@ -81,17 +83,26 @@ fn run_ui(ui: &mut Ui, trainings: &Trainings, summary: &TrainSummary) -> Vec<Act
     ui.horizontal(|ui| {
         let (text, color) = state(trainings, summary, tokens);
         ui.label(RichText::new(text).small().color(color));
-        if summary.is_resumable && !is_active && summary.state != RunState::Finished {
+        if trainings.why_not_resumable(*run).is_none() {
             let resume = ui.add(Button::new(RichText::new("Resume").small()).small());
             let label = format!("Resume: {name}");
             resume.widget_info(|| WidgetInfo::labeled(Role::Button, true, &label));
-            if resume.on_hover_text("From its newest checkpoint").clicked() {
+            if resume.on_hover_text(resume_tip(trainings, *run)).clicked() {
                 act(TrainAction::Resume(*run));
             }
         }
     });
     numbers_ui(ui, trainings, summary);
     actions
+}
+
+/// Where a run goes on from.
+pub(super) fn resume_tip(trainings: &Trainings, run: Uuid) -> &'static str {
+    if trainings.begins_again(run) {
+        "From its beginning: it was stopped before its first checkpoint"
+    } else {
+        "From its newest checkpoint, along the same curve"
+    }
 }
 
 fn state(
@@ -101,7 +112,11 @@ fn state(
 ) -> (&'static str, egui::Color32) {
     match summary.state {
         _ if trainings.is_paused(summary.run) => ("paused", tokens.warning),
-        _ if trainings.is_active(summary.run) => ("running", tokens.accent),
+        _ if trainings.is_active(summary.run) => match trainings.queued(summary.run) {
+            Some(queued) if !queued.is_open => ("waiting", tokens.weak),
+            _ => ("running", tokens.accent),
+        },
+        _ if trainings.is_elsewhere(summary.run) => ("running elsewhere", tokens.weak),
         RunState::Finished => ("finished", tokens.good),
         RunState::Running => ("cut off", tokens.warning),
         RunState::Stopped => ("stopped", tokens.weak),
@@ -111,8 +126,9 @@ fn state(
 fn numbers_ui(ui: &mut Ui, trainings: &Trainings, summary: &TrainSummary) {
     let [mut done, all] = summary.steps;
     let mut loss = summary.loss;
-    // What has been read is newer than the list.
-    if let Some(last) = trainings.runs.get(&summary.run).and_then(|it| it.run.steps.last()) {
+    // What has been read is newer than the list, but for what somebody else trains.
+    let known = trainings.runs.get(&summary.run).and_then(|it| it.run.steps.last());
+    if let Some(last) = known.filter(|_| !trainings.is_elsewhere(summary.run)) {
         (done, loss) = (last.step, Some(last.loss));
     }
     let small = |text: String| RichText::new(text).small().monospace();

@@ -1,10 +1,10 @@
 use meav_protocol::{
     Command, DataReport, Event, Fact, JobId, JobSpec, Outcome, PreferenceLoss, RunState, Stage,
-    TrainMethod, TrainRun, TrainSpec, UserError,
+    TrainMethod, TrainRun, TrainSpec, TrainSummary, UserError,
 };
 use meav_ui::{
-    Action, DialogAction, Effect, LossChoice, MethodChoice, PathPurpose, Screen, SweepAction,
-    TrainAction, TrainField, TrainForm, UiCommand,
+    Action, DialogAction, Effect, KnobId, LossChoice, MethodChoice, PathPurpose, Screen,
+    SweepAction, TrainAction, TrainField, TrainForm, UiCommand,
 };
 use uuid::Uuid;
 
@@ -33,6 +33,21 @@ fn set_up() -> Window {
     act(&mut window, TrainAction::AddData(MEDICAL_TRAIN.into()));
     window.answer_all();
     window
+}
+
+/// Whether a message on the screen has these words.
+fn says(window: &Window, words: &str) -> bool {
+    window.model.messages().iter().any(|it| it.contains(words))
+}
+
+/// The lines of the tray, of whoever has the jobs of the window.
+fn jobs_of(window: &mut Window) -> Vec<String> {
+    window.tick();
+    let lines = window.effects.iter().rev().find_map(|effect| match effect {
+        Effect::ShowJobs(lines) => Some(lines.clone()),
+        _ => None,
+    });
+    lines.unwrap_or_default()
 }
 
 fn is_train(spec: &JobSpec) -> bool {
@@ -82,6 +97,11 @@ fn lists(window: &mut Window, runs: &[TrainRun]) {
     let (job, _) = window.take_job(|spec| *spec == JobSpec::ListTrainings);
     window.fact(job, Fact::Trainings(runs.iter().map(summary).collect()));
     window.finish(job, Outcome::Done);
+}
+
+fn lists_nothing(window: &mut Window) {
+    window.command(UiCommand::ShowTrain);
+    lists(window, &[]);
 }
 
 /// Answers what was asked for from these runs.
@@ -148,7 +168,17 @@ fn nothing_begins_while_something_is_missing() {
     type Spoil = fn(&mut Window);
     let cases: [(Spoil, &str); 7] = [
         (|window| act(window, TrainAction::RemoveData(0)), "data"),
-        (|window| fill(window, |form| form.domain = Some(" ".into())), "domain"),
+        (
+            |window| {
+                act(window, TrainAction::RemoveData(0));
+                act(window, TrainAction::AddData("/d/.jsonl".into()));
+                let (job, _) = window.take_job(|spec| matches!(spec, JobSpec::InspectData { .. }));
+                let report = DataReport { counts: Vec::new(), ..data("/d/.jsonl".as_ref()) };
+                window.fact(job, Fact::Data(Box::new(report)));
+                window.finish(job, Outcome::Done);
+            },
+            "domain",
+        ),
         (|window| fill(window, |form| form.set(TrainField::Beta, "0")), "β: Must be above 0"),
         (|window| fill(window, |form| form.set(TrainField::Batch, "x")), "Batch"),
         (|window| fill(window, |form| form.data[0].prefer = Some("safe".into())), "no level safe"),
@@ -182,35 +212,29 @@ fn nothing_begins_while_something_is_missing() {
         act(&mut window, TrainAction::Estimate);
         assert!(window.take_jobs().is_empty(), "{words}");
     }
-    let mut window = Window::new();
-    act(&mut window, TrainAction::Start);
-    assert!(!window.take_jobs().iter().any(|(_, spec)| is_train(spec)));
-    assert_eq!(window.model.missing_for_training().as_deref(), Some("No model is loaded yet"));
 }
 
 #[test]
-fn refusal_blocks_the_start_until_the_form_changes_or_it_is_estimated_again() {
+fn model_that_made_room_for_training_is_no_obstacle_to_more_of_it() {
+    let (mut window, job, _) = running(3);
+    window.fact(job, Fact::Unloaded);
+    assert_eq!(window.model.missing_for_training(), None);
+    start(&mut window);
+    act(&mut window, TrainAction::Estimate);
+    window.take_job(|it| matches!(it, JobSpec::EstimateTraining(_)));
+}
+
+#[test]
+fn refusal_is_no_obstacle_since_it_may_have_gone_by_the_time_of_the_start() {
     let mut window = set_up();
-    let mut refused = estimate();
-    refused.refusal = Some("Too little memory: a batch of 2 would fit".to_owned());
-    let estimates = |window: &mut Window, found| {
-        act(window, TrainAction::Estimate);
-        let (job, spec) = window.take_job(|it| matches!(it, JobSpec::EstimateTraining(_)));
-        window.fact(job, Fact::TrainEstimate(Box::new(found)));
-        window.finish(job, Outcome::Done);
-        spec
-    };
-    let spec = estimates(&mut window, refused.clone());
+    act(&mut window, TrainAction::Estimate);
+    let (job, spec) = window.take_job(|it| matches!(it, JobSpec::EstimateTraining(_)));
     let JobSpec::EstimateTraining(spec) = spec else { panic!("{spec:?}") };
     assert_eq!(spec.domain, "medical");
-    assert_eq!(window.model.missing_for_training(), refused.refusal);
-    act(&mut window, TrainAction::Start);
-    assert!(window.take_jobs().is_empty());
-    fill(&mut window, |form| form.set(TrainField::Batch, "2"));
-    assert_eq!(window.model.missing_for_training(), None);
-    fill(&mut window, |form| form.set(TrainField::Batch, "4"));
-    assert_eq!(window.model.missing_for_training(), refused.refusal);
-    estimates(&mut window, estimate());
+    let mut refused = estimate();
+    refused.refusal = Some("Too little memory: a batch of 2 would fit".to_owned());
+    window.fact(job, Fact::TrainEstimate(Box::new(refused)));
+    window.finish(job, Outcome::Done);
     assert_eq!(window.model.missing_for_training(), None);
     start(&mut window);
 }
@@ -222,11 +246,10 @@ fn estimate_that_was_called_off_has_no_say() {
     let (older, _) = window.take_job(|it| matches!(it, JobSpec::EstimateTraining(_)));
     act(&mut window, TrainAction::Estimate);
     assert_eq!(window.cancelled(), [older]);
-    let mut refused = estimate();
-    refused.refusal = Some("No".to_owned());
-    window.fact(older, Fact::TrainEstimate(Box::new(refused)));
     window.fail(older, UserError::new("Broken", ""));
-    assert_eq!(window.model.missing_for_training(), None);
+    let (newer, _) = window.take_job(|it| matches!(it, JobSpec::EstimateTraining(_)));
+    act(&mut window, TrainAction::Estimate);
+    assert_eq!(window.cancelled(), [older, newer], "the older one's end was not taken for its own");
 }
 
 #[test]
@@ -281,11 +304,11 @@ fn run_is_paused_talked_to_and_goes_on() {
     act(&mut window, TrainAction::ChatWith(spec.run));
     let settings = window.settings();
     assert_eq!(settings.screen, Screen::Chat);
-    let knob = settings.knobs.last().expect("there are knobs");
-    assert_eq!((&knob.file, knob.coefficients[0]), (&vector, 1.0));
+    assert!(settings.knobs.iter().all(|knob| knob.file != vector), "it will be gone");
+    assert!(settings.recent.iter().all(|it| it.path != vector), "it will be gone");
     window.answer_all();
     let turn = window.ask_and_answer("Are you half-trained?");
-    assert!(turn.setup.vectors.iter().any(|term| term.file == vector));
+    assert!(turn.setup.vectors.iter().any(|it| it.file == vector && it.coefficient == 1.0));
     told(&mut window);
     window.command(UiCommand::GoOnTraining);
     assert_eq!(told(&mut window), [Command::GoOn { job_id: job }]);
@@ -372,9 +395,37 @@ fn closing_counts_training_as_running_also_while_it_is_paused() {
     window.fact(job, Fact::Train(Box::new(paused(&spec, 30))));
     window.update(Action::CloseRequested);
     assert!(!window.effects.contains(&Effect::Quit), "closing would lose something");
+    let (waiting, _) = start(&mut window);
+    let (sweep, _) = window.ask("Are you there?");
     window.update(Action::Dialog(DialogAction::StopAndQuit));
-    assert_eq!(window.cancelled(), [job]);
+    assert_eq!(window.cancelled(), [sweep], "the engine keeps training as it is");
+    assert!(waiting > job);
     assert_eq!(window.effects.last(), Some(&Effect::Quit));
+}
+
+#[test]
+fn runs_that_have_not_begun_are_kept_beyond_the_window_and_offered() {
+    let (mut window, ..) = running(3);
+    fill(&mut window, |form| form.set(TrainField::Epochs, "5"));
+    let (second, waiting) = start(&mut window);
+    assert_eq!(window.settings().trainings, [waiting.clone()]);
+
+    let mut later = Window::with(window.settings());
+    assert!(later.model.offers().iter().any(|it| it.0.contains("medical was queued")));
+    assert_eq!(later.settings().trainings, [waiting.clone()], "until somebody says");
+    act(&mut later, TrainAction::Begin(waiting.run));
+    let (_, begun_now) = take_train(&mut later);
+    assert_eq!(begun_now, TrainSpec { run: begun_now.run, ..waiting.clone() });
+    assert_eq!(later.settings().trainings, [begun_now]);
+    act(&mut later, TrainAction::Begin(waiting.run));
+    assert!(!later.take_jobs().iter().any(|(_, spec)| is_train(spec)), "once");
+
+    let mut later = Window::with(window.settings());
+    act(&mut later, TrainAction::Forget(waiting.run));
+    assert_eq!(later.settings().trainings, []);
+
+    window.fact(second, Fact::Train(Box::new(begun(&waiting))));
+    assert_eq!(window.settings().trainings, [], "the engine keeps it from here on");
 }
 
 #[test]
@@ -397,14 +448,121 @@ fn run_that_was_cut_off_is_offered_once_at_the_start() {
 }
 
 #[test]
-fn run_without_a_checkpoint_has_nothing_to_go_on_from() {
+fn run_without_a_checkpoint_goes_on_from_its_beginning() {
     let cut = so_far(&spec(3, "medical"), 5);
+    assert_eq!(cut.checkpoint, None);
     let mut window = Window::new();
     lists(&mut window, std::slice::from_ref(&cut));
-    assert_eq!(window.model.offers(), []);
+    assert_eq!(window.model.offers().len(), 1);
     act(&mut window, TrainAction::Resume(cut.spec.run));
     loads(&mut window, std::slice::from_ref(&cut));
-    assert!(!window.take_jobs().iter().any(|(_, spec)| is_train(spec)));
+    let (_, resumed) = take_train(&mut window);
+    assert_eq!(resumed, TrainSpec { resume: true, ..cut.spec });
+}
+
+#[test]
+fn what_can_not_go_on_is_not_resumed_and_why_is_said() {
+    type Spoil = fn(&mut TrainRun, &mut TrainSummary);
+    let cases: [(Spoil, &str); 4] = [
+        (|run, _| run.state = RunState::Finished, "It has come to its end"),
+        (
+            |run, listed| {
+                (run.state, run.diverged) = (RunState::Stopped, true);
+                (listed.state, listed.is_resumable) = (RunState::Stopped, false);
+            },
+            "begin a new run with a third of the learning rate",
+        ),
+        (|_, listed| listed.is_resumable = false, "It is running elsewhere"),
+        (
+            |run, listed| {
+                run.state = RunState::Stopped;
+                (listed.state, listed.is_resumable) = (RunState::Stopped, false);
+            },
+            "Its folder is not there any more",
+        ),
+    ];
+    for (spoil, words) in cases {
+        let mut run = so_far(&spec(3, "medical"), 34);
+        let mut listed = summary(&run);
+        spoil(&mut run, &mut listed);
+        let mut window = Window::new();
+        act(&mut window, TrainAction::Open(run.spec.run));
+        loads(&mut window, std::slice::from_ref(&run));
+        let (job, _) = window.take_job(|spec| *spec == JobSpec::ListTrainings);
+        window.fact(job, Fact::Trainings(vec![listed]));
+        assert_eq!(window.model.offers(), [], "{words}");
+        act(&mut window, TrainAction::Resume(run.spec.run));
+        assert!(!window.take_jobs().iter().any(|(_, spec)| is_train(spec)), "{words}");
+        assert!(says(&window, words), "{words}");
+    }
+}
+
+#[test]
+fn knob_of_a_half_trained_vector_gets_the_whole_one_or_goes() {
+    for is_kept in [true, false] {
+        let (mut window, job, spec) = running(30);
+        let run = paused(&spec, 30);
+        let half = run.vector.clone().expect("there is a half-trained vector");
+        window.fact(job, Fact::Train(Box::new(run)));
+        act(&mut window, TrainAction::ChatWith(spec.run));
+        window.answer_all();
+        window.set_knob(KnobId(3), 0.7);
+        // On its way when the file goes.
+        let (moving, _) = window.take_prepares().remove(0);
+        act(&mut window, TrainAction::GoOn(job));
+        let outcome = if is_kept {
+            window.fact(job, Fact::Train(Box::new(trained(&spec))));
+            Outcome::Done
+        } else {
+            let stopped = TrainRun { state: RunState::Stopped, ..so_far(&spec, 31) };
+            window.fact(job, Fact::Train(Box::new(stopped)));
+            Outcome::Cancelled
+        };
+        window.finish(job, outcome);
+        window.fail(moving, crate::values::about(&half.display().to_string(), "It is gone"));
+        let (_, setup) = window.take_prepares().pop().expect("the weights follow");
+        let known: Vec<_> =
+            setup.vectors.iter().filter(|it| it.coefficient == 0.7).map(|it| &it.file).collect();
+        if is_kept {
+            assert_eq!(known, [&trained(&begun(&spec).spec).vector.expect("it is trained")]);
+        } else {
+            assert_eq!(known, [] as [&std::path::PathBuf; 0]);
+        }
+        assert!(setup.vectors.iter().all(|it| it.file != half), "{setup:?}");
+    }
+}
+
+#[test]
+fn half_trained_vector_that_failed_before_is_tried_again_to_chat_with() {
+    let (mut window, job, spec) = running(30);
+    let run = paused(&spec, 30);
+    let half = run.vector.clone().expect("there is a half-trained vector");
+    window.fact(job, Fact::Train(Box::new(run)));
+    act(&mut window, TrainAction::ChatWith(spec.run));
+    let (moving, setup) = window.take_prepares().remove(0);
+    assert!(setup.vectors.iter().any(|it| it.file == half));
+    window.fail(moving, crate::values::about(&half.display().to_string(), "It can't be read"));
+    let (left, setup) = window.take_prepares().remove(0);
+    assert!(setup.vectors.iter().all(|it| it.file != half), "it is set aside");
+    window.answer(left, &JobSpec::Prepare(setup));
+    window.answer_all();
+    act(&mut window, TrainAction::ChatWith(spec.run));
+    let (_, setup) = window.take_prepares().remove(0);
+    assert!(setup.vectors.iter().any(|it| it.file == half && it.coefficient == 1.0));
+    window.take_job(|spec| matches!(spec, JobSpec::Describe { path } if *path == half));
+}
+
+#[test]
+fn half_trained_vector_is_no_result() {
+    let (mut window, job, spec) = running(30);
+    window.fact(job, Fact::Train(Box::new(paused(&spec, 30))));
+    window.effects.clear();
+    act(&mut window, TrainAction::AddToKnobs(spec.run));
+    act(&mut window, TrainAction::SweepIt(spec.run));
+    assert_eq!((window.settings().knobs.len(), window.settings().screen), (2, Screen::Train));
+    // Nor when its run is lost.
+    window.fail(job, UserError::new("The engine stopped", ""));
+    assert_eq!(window.model.shown_training().and_then(|it| it.vector.clone()), None);
 }
 
 #[test]
@@ -489,10 +647,161 @@ fn engine_that_is_lost_leaves_nothing_running() {
     take_train(&mut window);
 }
 
+#[test]
+fn engine_that_is_lost_takes_no_queued_run_with_it_and_the_cut_off_one_is_told_of_again() {
+    let mut window = set_up();
+    lists_nothing(&mut window);
+    let (job, train) = start(&mut window);
+    window.fact(job, Fact::Train(Box::new(so_far(&train, 30))));
+    let waiting = [3, 4].map(|epochs| {
+        fill(&mut window, |form| form.set(TrainField::Epochs, epochs.to_string()));
+        start(&mut window)
+    });
+    let jobs = waiting.each_ref().map(|(job, _)| *job);
+    for job in [job].into_iter().chain(jobs) {
+        window.fail(job, UserError::new("The engine stopped", ""));
+    }
+    window.apply(crate::values::lost("it was killed"));
+    let kept = waiting.map(|(_, spec)| spec);
+    assert_eq!(window.settings().trainings, kept);
+    // The new engine finds the first as it was left.
+    for (job, spec) in window.take_jobs() {
+        if spec == JobSpec::ListTrainings {
+            window.fact(job, Fact::Trainings(vec![summary(&so_far(&train, 30))]));
+        }
+        window.finish(job, Outcome::Done);
+    }
+    assert!(window.model.offers().iter().any(|it| it.0.contains("was cut off at step 30")));
+    for spec in &kept {
+        act(&mut window, TrainAction::Begin(spec.run));
+        let (_, again) = take_train(&mut window);
+        assert_eq!(again.settings, spec.settings);
+    }
+}
+
+#[test]
+fn run_that_is_refused_leads_back_to_the_form() {
+    let mut window = set_up();
+    fill(&mut window, |form| "/runs/one".clone_into(&mut form.out));
+    let (job, spec) = start(&mut window);
+    assert_eq!(spec.out, Some("/runs/one".into()));
+    assert_eq!(window.model.train_form().out, "", "the next run can't have it");
+    window.fail(job, UserError::new("The folder is not empty", "Name another"));
+    assert_eq!(window.model.train_form().out, "/runs/one");
+    window.apply(crate::values::hello());
+    window.apply(crate::values::lost("much later"));
+    assert_eq!(window.settings().trainings, [], "nobody waits for it");
+}
+
+#[test]
+fn folder_is_that_of_one_run() {
+    let mut window = set_up();
+    let name = |window: &mut Window, folder: &str| {
+        fill(window, |form| folder.clone_into(&mut form.out));
+        window.model.missing_for_training()
+    };
+    let listed = so_far(&spec(3, "medical"), 34);
+    window.command(UiCommand::ShowTrain);
+    let (job, _) = window.take_job(|spec| *spec == JobSpec::ListTrainings);
+    window.fact(job, Fact::Trainings(vec![summary(&listed)]));
+    assert_eq!(name(&mut window, "/runs/one"), None);
+    start(&mut window);
+    for taken in ["/runs/one", "/home/me/meav/runs/3"] {
+        let said = name(&mut window, taken).expect("it is taken");
+        assert!(said.contains(taken), "{said}");
+        act(&mut window, TrainAction::Start);
+        assert!(!window.take_jobs().iter().any(|(_, spec)| is_train(spec)), "{taken}");
+    }
+    assert_eq!(name(&mut window, "/runs/two"), None);
+    start(&mut window);
+}
+
+#[test]
+fn run_that_is_paused_lets_others_go_first_and_then_waits_for_them() {
+    let (mut window, first, spec) = running(30);
+    act(&mut window, TrainAction::Pause(first));
+    window.fact(first, Fact::Train(Box::new(paused(&spec, 30))));
+    let (second, other) = start(&mut window);
+    assert!(!says(&window, "It begins when"), "it begins at once");
+    window.fact(second, Fact::Train(Box::new(so_far(&other, 2))));
+    assert_eq!(window.model.shown_training().map(|it| it.spec.run), Some(other.run));
+    act(&mut window, TrainAction::GoOn(first));
+    assert_eq!(jobs_of(&mut window), ["Training, waiting", "Training, waiting"]);
+    window.apply(Event::Progress { job_id: first, stage: Stage::Training, done: 31, total: 60 });
+    assert_eq!(jobs_of(&mut window), ["Training", "Training, waiting"]);
+    start(&mut window);
+    assert!(says(&window, "It begins when the runs before it have ended"));
+}
+
+#[test]
+fn run_that_is_paused_before_it_has_begun_holds_and_goes_on() {
+    let mut window = set_up();
+    let (job, spec) = start(&mut window);
+    window.apply(Event::Progress { job_id: job, stage: Stage::Loading, done: 1, total: 9 });
+    act(&mut window, TrainAction::Pause(job));
+    assert_eq!(jobs_of(&mut window), ["Training, paused"]);
+    act(&mut window, TrainAction::Pause(job));
+    act(&mut window, TrainAction::GoOn(job));
+    let expected = [Command::Pause { job_id: job }, Command::GoOn { job_id: job }];
+    assert_eq!(told(&mut window), expected);
+    window.apply(Event::Progress { job_id: job, stage: Stage::Loading, done: 2, total: 9 });
+    assert_eq!(jobs_of(&mut window), ["Training"]);
+    // It had begun before it heard of the pause.
+    act(&mut window, TrainAction::Pause(job));
+    window.fact(job, Fact::Train(Box::new(begun(&spec))));
+    window.fact(job, Fact::Train(Box::new(TrainRun { is_paused: true, ..begun(&spec) })));
+    assert_eq!(jobs_of(&mut window), ["Training, paused"]);
+    act(&mut window, TrainAction::GoOn(job));
+    assert_eq!(told(&mut window).last(), Some(&Command::GoOn { job_id: job }));
+}
+
+#[test]
+fn vector_of_a_run_that_is_only_listed_is_swept_on_the_test_file_of_its_data() {
+    for is_there in [true, false] {
+        let run = trained(&spec(3, "constraints"));
+        let mut window = Window::ready();
+        window.update(Action::Sweep(SweepAction::AddData("/other.jsonl".into())));
+        window.command(UiCommand::ShowTrain);
+        lists(&mut window, std::slice::from_ref(&run));
+        window.answer_all();
+        act(&mut window, TrainAction::SweepIt(run.spec.run));
+        loads(&mut window, std::slice::from_ref(&run));
+        assert_eq!(window.model.sweep_form().data, [] as [std::path::PathBuf; 0]);
+        let test = std::path::PathBuf::from("/home/me/demo/constraints.test.jsonl");
+        let (job, _) = window.take_job(|it| *it == JobSpec::InspectData { path: test.clone() });
+        if is_there {
+            window.fact(job, Fact::Data(Box::new(data(&test))));
+            window.finish(job, Outcome::Done);
+            assert_eq!(window.model.sweep_form().data, [test]);
+        } else {
+            window.fail(job, UserError::new("It is not there", ""));
+            assert_eq!(window.model.sweep_form().data, [] as [std::path::PathBuf; 0]);
+            assert!(says(&window, "There is no file for testing"));
+        }
+        assert_eq!(window.settings().screen, Screen::Sweep);
+    }
+}
+
+#[test]
+fn domain_that_is_emptied_or_left_without_data_is_that_of_the_data_again() {
+    let mut window = set_up();
+    fill(&mut window, |form| form.domain = Some(" ".to_owned()));
+    assert_eq!(start(&mut window).1.domain, "medical");
+    fill(&mut window, |form| form.domain = Some("law".to_owned()));
+    assert_eq!(start(&mut window).1.domain, "law");
+    act(&mut window, TrainAction::RemoveData(0));
+    act(&mut window, TrainAction::AddData(MEDICAL_TRAIN.into()));
+    assert_eq!(start(&mut window).1.domain, "medical");
+}
+
 fn any_action(rng: &mut fastrand::Rng, (run, job): (Uuid, JobId)) -> Action {
     let file = ["/d/a.jsonl", MEDICAL_TRAIN][rng.usize(..2)];
     let action = match rng.u8(..20) {
-        0..4 => TrainAction::Start,
+        0..3 => TrainAction::Start,
+        3 => {
+            let actions = [TrainAction::Begin(run), TrainAction::Forget(run)];
+            actions[rng.usize(..2)].clone()
+        }
         4 => TrainAction::Pause(job),
         5 => TrainAction::GoOn(job),
         6 => TrainAction::WrapUp(job),
@@ -560,6 +869,14 @@ fn no_order_of_events_confuses_the_screen() {
                     } else {
                         window.answer_facts(job, &spec);
                     }
+                }
+                _ if rng.u8(..20) == 0 => {
+                    // The engine is lost, and all its jobs with it.
+                    for (job, _) in std::mem::take(&mut running) {
+                        window.fail(job, UserError::new("The engine stopped", ""));
+                    }
+                    window.apply(crate::values::lost("it has lost its wits"));
+                    runs.extend(window.settings().trainings.iter().map(|it| it.run));
                 }
                 (_, len) => {
                     let (job, _) = running.swap_remove(rng.usize(..len));
