@@ -295,6 +295,7 @@ mod tests {
             checkpoint: None,
             vector: None,
             elapsed_secs: 0.0,
+            diverged: false,
         }
     }
 
