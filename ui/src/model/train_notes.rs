@@ -298,6 +298,7 @@ mod tests {
             checkpoint: None,
             vector: None,
             elapsed_secs: 0.0,
+            diverged: false,
         }
     }
 

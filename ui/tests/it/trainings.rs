@@ -74,6 +74,7 @@ pub(crate) fn begun(spec: &TrainSpec) -> TrainRun {
         checkpoint: None,
         vector: None,
         elapsed_secs: 0.0,
+        diverged: false,
     }
 }
 
