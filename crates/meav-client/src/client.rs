@@ -123,7 +123,9 @@ impl Client {
             let event = match self.events.recv_timeout(CANCEL_POLL) {
                 Ok(event) => event,
                 Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return Outcome::Failed(lost("it has gone", "Start it again")),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Outcome::Failed(lost("it has gone", "Start it again"));
+                }
             };
             match event {
                 Event::Progress { job_id, stage, done, total } if job_id == own => {

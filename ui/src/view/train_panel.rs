@@ -282,7 +282,10 @@ fn progress_ui(ui: &mut Ui, queued: &QueuedView<'_>, curves: Option<&TrainCurves
         },
     };
     let far = steps.map(|(done, total)| format!("step {done} of {total} · "));
-    weak(ui, far.unwrap_or_default() + &said);
+    let text = far.unwrap_or_default() + &said;
+    let color = Tokens::of(ui.visuals()).weak;
+    // In one piece, below the buttons where there is no room beside them.
+    ui.add(Label::new(RichText::new(text).small().color(color)).extend());
 }
 
 /// Runs that were waiting for their turn when the engine or the window ended.

@@ -13,7 +13,7 @@ use crate::model::jobs::Purpose;
 use crate::model::sweep::{AfterLoad, DataFile};
 use crate::model::train::{Asked, Estimate, Phase, Queued, TrainJob};
 use crate::model::{Dialog, Model};
-use crate::settings::{DATA, Recent, Screen};
+use crate::settings::{DATA, Screen};
 use crate::train_action::TrainAction;
 
 impl Model {
@@ -68,7 +68,12 @@ impl Model {
         Vec::new()
     }
 
-    fn start_train_job(&mut self, job: TrainJob, spec: JobSpec, now: f64) -> (JobId, Effect) {
+    pub(super) fn start_train_job(
+        &mut self,
+        job: TrainJob,
+        spec: JobSpec,
+        now: f64,
+    ) -> (JobId, Effect) {
         self.jobs.start(Purpose::Train(job), spec, now)
     }
 
@@ -361,79 +366,6 @@ impl Model {
         Vec::new()
     }
 
-    /// The vector of a run, half-trained or whole.
-    fn trained_vector(&self, run: Uuid) -> Option<PathBuf> {
-        let read = self.trainings.runs.get(&run).and_then(|it| it.run.vector.clone());
-        let listed = || {
-            let list = self.trainings.list.as_ref()?;
-            list.iter().find(|it| it.run == run)?.vector.clone()
-        };
-        read.or_else(listed)
-    }
-
-    fn chat_with_training(&mut self, run: Uuid, now: f64) -> Vec<Effect> {
-        let Some(file) = self.trained_vector(run) else { return Vec::new() };
-        let effects = self.place_on_knob(file, now);
-        if let Some(id) = self.weights.selected {
-            self.weights.set_bypassed(id, false);
-            self.weights.set(id, 1.0);
-        }
-        self.show_screen(Screen::Chat);
-        effects
-    }
-
-    /// The vector of a run that is over.
-    fn finished_vector(&self, run: Uuid) -> Option<PathBuf> {
-        self.trained_vector(run).filter(|_| !self.trainings.is_active(run))
-    }
-
-    fn add_trained(&mut self, run: Uuid, now: f64) -> Vec<Effect> {
-        let Some(file) = self.finished_vector(run) else { return Vec::new() };
-        self.notices.info("It is on a knob: λ = 1 is the model as it was trained", now);
-        self.put_on_knob(file, now)
-    }
-
-    /// Sweeps a run's vector on the test files that belong to its data; the run says which data.
-    pub(in crate::model) fn sweep_trained(&mut self, run: Uuid, now: f64) -> Vec<Effect> {
-        let Some(file) = self.finished_vector(run) else { return Vec::new() };
-        let Some(known) = self.trainings.runs.get(&run) else {
-            return vec![self.load_training(run, AfterLoad::Sweep, now)];
-        };
-        let trained: Vec<PathBuf> = known.run.spec.data.iter().map(|it| it.file.clone()).collect();
-        let mut effects = self.put_on_knob(file, now);
-        self.sweeps.form.knob = self.weights.selected;
-        // What it was trained on, or others were tested on, would mislead.
-        self.sweeps.form.data.clear();
-        for file in trained {
-            match test_file_of(&file) {
-                Some(test) if self.knows_data(&test) => {
-                    effects.extend(self.add_sweep_data(test, now));
-                }
-                Some(test) => {
-                    let spec = JobSpec::InspectData { path: test.clone() };
-                    effects.push(self.start_train_job(TrainJob::SeekTest(test), spec, now).1);
-                }
-                None => self.tell_no_test(&file, now),
-            }
-        }
-        effects.extend(self.show_sweep(now));
-        effects
-    }
-
-    pub(in crate::model) fn tell_no_test(&mut self, file: &Path, now: f64) {
-        let text = format!("There is no file for testing beside {}: add data", file_label(file));
-        self.notices.info(text, now);
-    }
-
-    /// Whether a file of records is known to be there.
-    fn knows_data(&self, file: &Path) -> bool {
-        let demo = self.data.demo.files().iter();
-        let written = self.data.written.iter().map(|(path, _)| path);
-        let recent =
-            self.settings.recent.iter().filter(|it| it.is_data()).map(|it: &Recent| &it.path);
-        demo.chain(written).chain(recent).any(|it| it == file)
-    }
-
     pub(in crate::model) fn resume_training(&mut self, run: Uuid, now: f64) -> Vec<Effect> {
         if self.settings.screen != Screen::Train {
             self.show_screen(Screen::Train);
@@ -453,7 +385,7 @@ impl Model {
         vec![self.run_training(spec, now)]
     }
 
-    fn load_training(&mut self, run: Uuid, then: AfterLoad, now: f64) -> Effect {
+    pub(super) fn load_training(&mut self, run: Uuid, then: AfterLoad, now: f64) -> Effect {
         let spec = JobSpec::LoadTraining { run };
         self.start_train_job(TrainJob::Load { run, then }, spec, now).1
     }
@@ -495,36 +427,5 @@ impl Model {
         }
         self.trainings.forget(run);
         vec![self.start_train_job(TrainJob::Delete, JobSpec::DeleteTraining { run }, now).1]
-    }
-}
-
-/// The file for testing that is split off together with a file for training, by its name.
-fn test_file_of(file: &Path) -> Option<PathBuf> {
-    let name = file_label(file);
-    let is_whole = |(at, part): &(usize, &str)| {
-        let is_letter = |it: char| it.is_alphanumeric();
-        let (before, after) = (&name[..*at], &name[at + part.len()..]);
-        !before.ends_with(is_letter) && !after.starts_with(is_letter)
-    };
-    let (at, part) = name.match_indices("train").find(is_whole)?;
-    Some(file.with_file_name(format!("{}test{}", &name[..at], &name[at + part.len()..])))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn file_for_testing_is_found_by_a_whole_part_of_the_name() {
-        for (train, test) in [
-            ("/d/medical.train.jsonl", Some("/d/medical.test.jsonl")),
-            ("/d/constraints.train.jsonl", Some("/d/constraints.test.jsonl")),
-            ("/train/train-00000.parquet", Some("/train/test-00000.parquet")),
-            ("/d/safety_train.csv", Some("/d/safety_test.csv")),
-            ("/train/constraints.jsonl", None),
-            ("/d/training.jsonl", None),
-        ] {
-            assert_eq!(test_file_of(Path::new(train)), test.map(PathBuf::from), "{train}");
-        }
     }
 }

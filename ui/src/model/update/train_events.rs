@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use meav_protocol::{Fact, FileKind, JobId, Outcome, RunState, TrainRun, TrainSpec, TrainSummary};
+use meav_protocol::{Fact, JobId, Outcome, RunState, TrainRun, TrainSpec, TrainSummary};
 use uuid::Uuid;
 
+use super::file_label;
 use crate::effect::Effect;
 use crate::model::Model;
 use crate::model::sweep::{AfterLoad, DataFile};
@@ -90,25 +91,6 @@ impl Model {
         is_new.then(|| self.list_trainings(now)).into_iter().collect()
     }
 
-    /// The file of a half-trained vector goes when its run ends: the knob that has it gets the
-    /// whole one, where there is one.
-    fn replace_half(&mut self, run: Uuid, now: f64) -> Option<Effect> {
-        let half = self.trainings.halves.remove(&run)?;
-        let knob = self.weights.find(&half)?;
-        let whole = self.trainings.runs.get(&run).and_then(|it| it.run.vector.clone());
-        let Some(whole) = whole.filter(|whole| self.weights.find(whole).is_none()) else {
-            self.weights.remove(knob);
-            let text = "The half-trained vector is gone with its run, and its knob too";
-            self.notices.info(text, now);
-            return self.describe_selected(now);
-        };
-        self.weights.replace(knob, whole.clone());
-        self.vector_changed(knob);
-        self.remember(whole, FileKind::Vector);
-        self.notices.info("The knob of the half-trained vector has the whole one now", now);
-        self.describe_selected(now)
-    }
-
     /// Once after the engine's start: a run that was cut off can go on.
     fn tell_cut_off_training(&mut self) {
         let Some(summary) = self.trainings.cut_off().filter(|_| !self.trainings.has_told) else {
@@ -148,7 +130,10 @@ impl Model {
                     self.trainings.estimate.error = Some(err);
                 }
             }
-            (TrainJob::SeekTest(path), Outcome::Failed(_)) => self.tell_no_test(&path, now),
+            (TrainJob::SeekTest(path), Outcome::Failed(_)) => {
+                let text = format!("There is no {} to measure on: add data", file_label(&path));
+                self.notices.info(text, now);
+            }
             (TrainJob::Load { run, .. }, Outcome::Failed(err)) => {
                 self.trainings.compared.retain(|other| *other != run);
                 if !self.trainings.runs.contains_key(&run) {

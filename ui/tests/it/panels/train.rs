@@ -364,8 +364,8 @@ fn what_it_does_before_it_trains_is_said_without_a_time_or_a_share() {
     assert!(!harness.mentions("left") && !harness.mentions(" %"));
     harness.state_mut().fact(job, Fact::Train(Box::new(so_far(&spec, 30))));
     goes(&mut harness, Stage::Training, 30);
-    assert!(harness.mentions("step 30 of 60 · 0:20 left"));
-    assert!(harness.mentions("Training 60 % · 0:20 left"));
+    assert!(harness.mentions("step 30 of 60 · 0:"), "beside the run");
+    assert!(harness.mentions("Training 60 % · 0:"), "in the status bar");
     // Where it waits for another run after a pause, it does not seem to train.
     harness.state_mut().fact(job, Fact::Train(Box::new(paused(&spec, 36))));
     harness.run();
@@ -383,6 +383,7 @@ fn run_that_is_refused_brings_the_form_back_and_one_that_was_lost_is_queued_agai
     harness.state_mut().fail(refused, UserError::new("The disk is full", "Make room"));
     harness.run();
     assert!(harness.shows("Epochs") && !harness.mentions("was queued"));
+    engine_works(&mut harness);
     harness.press("Add to the queue");
     let (lost, _) = harness.state_mut().take_job(is_train);
     for job in [job, lost] {
@@ -432,12 +433,12 @@ fn form_says_what_is_trained_and_what_is_preferred_to_what() {
     harness.run();
     assert!(harness.shows("SmolLM2-135M-Instruct"));
     assert!(harness.mentions("where the knobs stand does not matter"));
-    assert!(harness.mentions("the safe response over the unsafe one"));
     // Two files of one name have a menu each.
     let menus = harness.get_all_by_label("Preferred level of safety.train.jsonl");
     assert_eq!(menus.count(), files.len());
     harness.get_all_by_label("Preferred level of safety.train.jsonl").nth(1).unwrap().click();
     harness.run();
+    assert!(harness.shows("the safe response over the unsafe one"));
     harness.press("prefer safe");
     let preferred: Vec<_> = harness.state().model.train_form().data.iter().collect();
     assert_eq!(preferred[0].prefer, None);

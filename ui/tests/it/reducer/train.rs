@@ -1,33 +1,33 @@
 use meav_protocol::{
     Command, DataReport, Event, Fact, JobId, JobSpec, Outcome, PreferenceLoss, RunState, Stage,
-    TrainMethod, TrainRun, TrainSpec, TrainSummary, UserError,
+    TrainMethod, TrainRun, TrainSpec, UserError,
 };
 use meav_ui::{
-    Action, DialogAction, Effect, KnobId, LossChoice, MethodChoice, PathPurpose, Screen,
-    SweepAction, TrainAction, TrainField, TrainForm, UiCommand,
+    Action, DialogAction, Effect, LossChoice, MethodChoice, PathPurpose, Screen, TrainAction,
+    TrainField, TrainForm, UiCommand,
 };
 use uuid::Uuid;
 
 use crate::support::Window;
-use crate::sweeps::{MEDICAL_DATA, data};
+use crate::sweeps::data;
 use crate::trainings::{
     MEDICAL_TRAIN, STEPS, begun, estimate, paused, so_far, spec, step_fact, summary, trained,
     validation,
 };
 
-fn act(window: &mut Window, action: TrainAction) {
+pub(super) fn act(window: &mut Window, action: TrainAction) {
     window.update(Action::Train(action));
 }
 
 /// The form as it is, changed.
-fn fill(window: &mut Window, change: impl FnOnce(&mut TrainForm)) {
+pub(super) fn fill(window: &mut Window, change: impl FnOnce(&mut TrainForm)) {
     let mut form = window.model.train_form().clone();
     change(&mut form);
     act(window, TrainAction::SetForm(Box::new(form)));
 }
 
 /// The screen with data chosen.
-fn set_up() -> Window {
+pub(super) fn set_up() -> Window {
     let mut window = Window::ready();
     window.command(UiCommand::ShowTrain);
     act(&mut window, TrainAction::AddData(MEDICAL_TRAIN.into()));
@@ -36,12 +36,12 @@ fn set_up() -> Window {
 }
 
 /// Whether a message on the screen has these words.
-fn says(window: &Window, words: &str) -> bool {
+pub(super) fn says(window: &Window, words: &str) -> bool {
     window.model.messages().iter().any(|it| it.contains(words))
 }
 
 /// The lines of the tray, of whoever has the jobs of the window.
-fn jobs_of(window: &mut Window) -> Vec<String> {
+pub(super) fn jobs_of(window: &mut Window) -> Vec<String> {
     window.tick();
     let lines = window.effects.iter().rev().find_map(|effect| match effect {
         Effect::ShowJobs(lines) => Some(lines.clone()),
@@ -50,24 +50,24 @@ fn jobs_of(window: &mut Window) -> Vec<String> {
     lines.unwrap_or_default()
 }
 
-fn is_train(spec: &JobSpec) -> bool {
+pub(super) fn is_train(spec: &JobSpec) -> bool {
     matches!(spec, JobSpec::Train(_))
 }
 
-fn take_train(window: &mut Window) -> (JobId, TrainSpec) {
+pub(super) fn take_train(window: &mut Window) -> (JobId, TrainSpec) {
     match window.take_job(is_train) {
         (job, JobSpec::Train(spec)) => (job, *spec),
         (_, other) => panic!("{other:?}"),
     }
 }
 
-fn start(window: &mut Window) -> (JobId, TrainSpec) {
+pub(super) fn start(window: &mut Window) -> (JobId, TrainSpec) {
     act(window, TrainAction::Start);
     take_train(window)
 }
 
 /// A run that has come to this step.
-fn running(last: usize) -> (Window, JobId, TrainSpec) {
+pub(super) fn running(last: usize) -> (Window, JobId, TrainSpec) {
     let mut window = set_up();
     let (job, spec) = start(&mut window);
     let (done, total) = (last as u64, STEPS as u64);
@@ -77,7 +77,7 @@ fn running(last: usize) -> (Window, JobId, TrainSpec) {
 }
 
 /// What the engine was told, beside starts.
-fn told(window: &mut Window) -> Vec<Command> {
+pub(super) fn told(window: &mut Window) -> Vec<Command> {
     let is_start = |effect: &Effect| matches!(effect, Effect::Send(Command::Start { .. }));
     let told = window.effects.extract_if(.., |effect| !is_start(effect));
     told.filter_map(|effect| match effect {
@@ -88,24 +88,24 @@ fn told(window: &mut Window) -> Vec<Command> {
 }
 
 /// Steps that are known of the run that is shown.
-fn steps(window: &Window) -> Vec<usize> {
+pub(super) fn steps(window: &Window) -> Vec<usize> {
     let run = window.model.shown_training();
     run.map(|run| run.steps.iter().map(|it| it.step).collect()).unwrap_or_default()
 }
 
-fn lists(window: &mut Window, runs: &[TrainRun]) {
+pub(super) fn lists(window: &mut Window, runs: &[TrainRun]) {
     let (job, _) = window.take_job(|spec| *spec == JobSpec::ListTrainings);
     window.fact(job, Fact::Trainings(runs.iter().map(summary).collect()));
     window.finish(job, Outcome::Done);
 }
 
-fn lists_nothing(window: &mut Window) {
+pub(super) fn lists_nothing(window: &mut Window) {
     window.command(UiCommand::ShowTrain);
     lists(window, &[]);
 }
 
 /// Answers what was asked for from these runs.
-fn loads(window: &mut Window, runs: &[TrainRun]) {
+pub(super) fn loads(window: &mut Window, runs: &[TrainRun]) {
     let (job, spec) = window.take_job(|spec| matches!(spec, JobSpec::LoadTraining { .. }));
     let JobSpec::LoadTraining { run } = spec else { panic!("{spec:?}") };
     let run = runs.iter().find(|it| it.spec.run == run).expect("it was kept");
@@ -274,7 +274,7 @@ fn steps_are_kept_in_order_however_they_come() {
     window.finish(job, Outcome::Done);
     assert_eq!(steps(&window).len(), STEPS);
     assert_eq!(window.model.shown_training().map(|it| it.state), Some(RunState::Finished));
-    window.take_job(|spec| *spec == JobSpec::ListTrainings);
+    assert!(window.take_jobs().iter().any(|(_, spec)| *spec == JobSpec::ListTrainings));
 }
 
 #[test]
@@ -343,34 +343,6 @@ fn run_is_ended_early_and_kept() {
 }
 
 #[test]
-fn cancelled_or_failed_run_keeps_its_curves_and_goes_on_as_the_same_run() {
-    let err = UserError::new("The loss is no number", "Try a lower learning rate");
-    for outcome in [Outcome::Failed(err), Outcome::Cancelled] {
-        let (mut window, job, spec) = running(30);
-        if outcome == Outcome::Cancelled {
-            window.command(UiCommand::CancelTraining);
-            assert_eq!(window.cancelled(), [job]);
-        }
-        window.finish(job, outcome.clone());
-        assert_eq!(steps(&window).len(), 30, "{outcome:?}");
-        assert_eq!(window.model.shown_training().map(|it| it.state), Some(RunState::Stopped));
-        window.take_jobs();
-        // Whatever the form says by now.
-        fill(&mut window, |form| form.set(TrainField::Epochs, "7"));
-        act(&mut window, TrainAction::Resume(spec.run));
-        let (again, resumed) = take_train(&mut window);
-        let out = so_far(&spec, 1).spec.out;
-        assert_eq!(resumed, TrainSpec { resume: true, out, ..spec.clone() });
-        // From its checkpoint; what came after it is trained again.
-        window.fact(again, Fact::Train(Box::new(so_far(&resumed, 20))));
-        window.fact(again, step_fact(&resumed, 21));
-        assert_eq!(steps(&window).last(), Some(&21));
-        act(&mut window, TrainAction::Resume(spec.run));
-        assert!(window.take_jobs().is_empty(), "it runs");
-    }
-}
-
-#[test]
 fn runs_wait_for_each_other_and_the_first_is_meant_by_commands() {
     let (mut window, first, _) = running(3);
     let (second, waiting) = start(&mut window);
@@ -386,183 +358,6 @@ fn runs_wait_for_each_other_and_the_first_is_meant_by_commands() {
     assert!(!window.take_jobs().iter().any(|(_, it)| matches!(it, JobSpec::DeleteTraining { .. })));
     act(&mut window, TrainAction::Cancel(JobId(9999)));
     assert_eq!(told(&mut window), []);
-}
-
-#[test]
-fn closing_counts_training_as_running_also_while_it_is_paused() {
-    let (mut window, job, spec) = running(30);
-    act(&mut window, TrainAction::Pause(job));
-    window.fact(job, Fact::Train(Box::new(paused(&spec, 30))));
-    window.update(Action::CloseRequested);
-    assert!(!window.effects.contains(&Effect::Quit), "closing would lose something");
-    let (waiting, _) = start(&mut window);
-    let (sweep, _) = window.ask("Are you there?");
-    window.update(Action::Dialog(DialogAction::StopAndQuit));
-    assert_eq!(window.cancelled(), [sweep], "the engine keeps training as it is");
-    assert!(waiting > job);
-    assert_eq!(window.effects.last(), Some(&Effect::Quit));
-}
-
-#[test]
-fn runs_that_have_not_begun_are_kept_beyond_the_window_and_offered() {
-    let (mut window, ..) = running(3);
-    fill(&mut window, |form| form.set(TrainField::Epochs, "5"));
-    let (second, waiting) = start(&mut window);
-    assert_eq!(window.settings().trainings, [waiting.clone()]);
-
-    let mut later = Window::with(window.settings());
-    assert!(later.model.offers().iter().any(|it| it.0.contains("medical was queued")));
-    assert_eq!(later.settings().trainings, [waiting.clone()], "until somebody says");
-    act(&mut later, TrainAction::Begin(waiting.run));
-    let (_, begun_now) = take_train(&mut later);
-    assert_eq!(begun_now, TrainSpec { run: begun_now.run, ..waiting.clone() });
-    assert_eq!(later.settings().trainings, [begun_now]);
-    act(&mut later, TrainAction::Begin(waiting.run));
-    assert!(!later.take_jobs().iter().any(|(_, spec)| is_train(spec)), "once");
-
-    let mut later = Window::with(window.settings());
-    act(&mut later, TrainAction::Forget(waiting.run));
-    assert_eq!(later.settings().trainings, []);
-
-    window.fact(second, Fact::Train(Box::new(begun(&waiting))));
-    assert_eq!(window.settings().trainings, [], "the engine keeps it from here on");
-}
-
-#[test]
-fn run_that_was_cut_off_is_offered_once_at_the_start() {
-    let cut = so_far(&spec(3, "medical"), 34);
-    let mut window = Window::new();
-    lists(&mut window, std::slice::from_ref(&cut));
-    let offers = window.model.offers();
-    assert_eq!(offers.len(), 1);
-    assert!(offers[0].0.contains("medical was cut off at step 34 of 60"), "{offers:?}");
-    window.update(offers[0].1.clone());
-    assert_eq!(window.settings().screen, Screen::Train);
-    loads(&mut window, std::slice::from_ref(&cut));
-    let (_, resumed) = take_train(&mut window);
-    assert_eq!(resumed, TrainSpec { resume: true, ..cut.spec.clone() });
-    // The list still says that it computes: it does.
-    window.command(UiCommand::ShowTrain);
-    lists(&mut window, std::slice::from_ref(&cut));
-    assert_eq!(window.model.offers().len(), 1, "it was not told twice");
-}
-
-#[test]
-fn run_without_a_checkpoint_goes_on_from_its_beginning() {
-    let cut = so_far(&spec(3, "medical"), 5);
-    assert_eq!(cut.checkpoint, None);
-    let mut window = Window::new();
-    lists(&mut window, std::slice::from_ref(&cut));
-    assert_eq!(window.model.offers().len(), 1);
-    act(&mut window, TrainAction::Resume(cut.spec.run));
-    loads(&mut window, std::slice::from_ref(&cut));
-    let (_, resumed) = take_train(&mut window);
-    assert_eq!(resumed, TrainSpec { resume: true, ..cut.spec });
-}
-
-#[test]
-fn what_can_not_go_on_is_not_resumed_and_why_is_said() {
-    type Spoil = fn(&mut TrainRun, &mut TrainSummary);
-    let cases: [(Spoil, &str); 4] = [
-        (|run, _| run.state = RunState::Finished, "It has come to its end"),
-        (
-            |run, listed| {
-                (run.state, run.diverged) = (RunState::Stopped, true);
-                (listed.state, listed.is_resumable) = (RunState::Stopped, false);
-            },
-            "begin a new run with a third of the learning rate",
-        ),
-        (|_, listed| listed.is_resumable = false, "It is running elsewhere"),
-        (
-            |run, listed| {
-                run.state = RunState::Stopped;
-                (listed.state, listed.is_resumable) = (RunState::Stopped, false);
-            },
-            "Its folder is not there any more",
-        ),
-    ];
-    for (spoil, words) in cases {
-        let mut run = so_far(&spec(3, "medical"), 34);
-        let mut listed = summary(&run);
-        spoil(&mut run, &mut listed);
-        let mut window = Window::new();
-        act(&mut window, TrainAction::Open(run.spec.run));
-        loads(&mut window, std::slice::from_ref(&run));
-        let (job, _) = window.take_job(|spec| *spec == JobSpec::ListTrainings);
-        window.fact(job, Fact::Trainings(vec![listed]));
-        assert_eq!(window.model.offers(), [], "{words}");
-        act(&mut window, TrainAction::Resume(run.spec.run));
-        assert!(!window.take_jobs().iter().any(|(_, spec)| is_train(spec)), "{words}");
-        assert!(says(&window, words), "{words}");
-    }
-}
-
-#[test]
-fn knob_of_a_half_trained_vector_gets_the_whole_one_or_goes() {
-    for is_kept in [true, false] {
-        let (mut window, job, spec) = running(30);
-        let run = paused(&spec, 30);
-        let half = run.vector.clone().expect("there is a half-trained vector");
-        window.fact(job, Fact::Train(Box::new(run)));
-        act(&mut window, TrainAction::ChatWith(spec.run));
-        window.answer_all();
-        window.set_knob(KnobId(3), 0.7);
-        // On its way when the file goes.
-        let (moving, _) = window.take_prepares().remove(0);
-        act(&mut window, TrainAction::GoOn(job));
-        let outcome = if is_kept {
-            window.fact(job, Fact::Train(Box::new(trained(&spec))));
-            Outcome::Done
-        } else {
-            let stopped = TrainRun { state: RunState::Stopped, ..so_far(&spec, 31) };
-            window.fact(job, Fact::Train(Box::new(stopped)));
-            Outcome::Cancelled
-        };
-        window.finish(job, outcome);
-        window.fail(moving, crate::values::about(&half.display().to_string(), "It is gone"));
-        let (_, setup) = window.take_prepares().pop().expect("the weights follow");
-        let known: Vec<_> =
-            setup.vectors.iter().filter(|it| it.coefficient == 0.7).map(|it| &it.file).collect();
-        if is_kept {
-            assert_eq!(known, [&trained(&begun(&spec).spec).vector.expect("it is trained")]);
-        } else {
-            assert_eq!(known, [] as [&std::path::PathBuf; 0]);
-        }
-        assert!(setup.vectors.iter().all(|it| it.file != half), "{setup:?}");
-    }
-}
-
-#[test]
-fn half_trained_vector_that_failed_before_is_tried_again_to_chat_with() {
-    let (mut window, job, spec) = running(30);
-    let run = paused(&spec, 30);
-    let half = run.vector.clone().expect("there is a half-trained vector");
-    window.fact(job, Fact::Train(Box::new(run)));
-    act(&mut window, TrainAction::ChatWith(spec.run));
-    let (moving, setup) = window.take_prepares().remove(0);
-    assert!(setup.vectors.iter().any(|it| it.file == half));
-    window.fail(moving, crate::values::about(&half.display().to_string(), "It can't be read"));
-    let (left, setup) = window.take_prepares().remove(0);
-    assert!(setup.vectors.iter().all(|it| it.file != half), "it is set aside");
-    window.answer(left, &JobSpec::Prepare(setup));
-    window.answer_all();
-    act(&mut window, TrainAction::ChatWith(spec.run));
-    let (_, setup) = window.take_prepares().remove(0);
-    assert!(setup.vectors.iter().any(|it| it.file == half && it.coefficient == 1.0));
-    window.take_job(|spec| matches!(spec, JobSpec::Describe { path } if *path == half));
-}
-
-#[test]
-fn half_trained_vector_is_no_result() {
-    let (mut window, job, spec) = running(30);
-    window.fact(job, Fact::Train(Box::new(paused(&spec, 30))));
-    window.effects.clear();
-    act(&mut window, TrainAction::AddToKnobs(spec.run));
-    act(&mut window, TrainAction::SweepIt(spec.run));
-    assert_eq!((window.settings().knobs.len(), window.settings().screen), (2, Screen::Train));
-    // Nor when its run is lost.
-    window.fail(job, UserError::new("The engine stopped", ""));
-    assert_eq!(window.model.shown_training().and_then(|it| it.vector.clone()), None);
 }
 
 #[test]
@@ -601,25 +396,6 @@ fn run_that_can_not_be_read_leaves_the_screen_as_it_was() {
 }
 
 #[test]
-fn trained_vector_is_swept_on_the_test_file_of_its_data() {
-    let (mut window, job, train) = running(60);
-    window.fact(job, Fact::Train(Box::new(trained(&train))));
-    window.finish(job, Outcome::Done);
-    window.take_jobs();
-    window.update(Action::Sweep(SweepAction::AddData("/other.jsonl".into())));
-    window.take_jobs();
-    act(&mut window, TrainAction::SweepIt(train.run));
-    assert_eq!(window.settings().screen, Screen::Sweep);
-    assert_eq!(window.model.sweep_form().data, [std::path::PathBuf::from(MEDICAL_DATA)]);
-    window.answer_all();
-    window.update(Action::Sweep(SweepAction::Start));
-    let (_, sweep) = window.take_job(|spec| matches!(spec, JobSpec::Sweep(_)));
-    let JobSpec::Sweep(sweep) = sweep else { panic!("{sweep:?}") };
-    let swept = &sweep.setup.vectors[sweep.swept];
-    assert!(swept.file.ends_with("vector.safetensors"), "{:?}", swept.file);
-}
-
-#[test]
 fn data_that_are_dropped_on_the_screen_are_trained_on() {
     let mut window = set_up();
     window.update(Action::OpenPaths(vec!["/d/more.jsonl".into()]));
@@ -630,67 +406,6 @@ fn data_that_are_dropped_on_the_screen_are_trained_on() {
     window.update(Action::Picked(PathPurpose::TrainFolder, vec!["/runs/one".into()]));
     assert_eq!(window.model.train_form().data.len(), 3);
     assert_eq!(window.model.train_form().out, "/runs/one");
-}
-
-#[test]
-fn engine_that_is_lost_leaves_nothing_running() {
-    let (mut window, job, train) = running(30);
-    let (second, _) = start(&mut window);
-    let err = || UserError::new("The engine stopped", "");
-    for job in [job, second] {
-        window.fail(job, err());
-    }
-    window.apply(crate::values::lost("it was killed"));
-    window.update(Action::CloseRequested);
-    assert!(window.effects.contains(&Effect::Quit), "nothing runs");
-    act(&mut window, TrainAction::Resume(train.run));
-    take_train(&mut window);
-}
-
-#[test]
-fn engine_that_is_lost_takes_no_queued_run_with_it_and_the_cut_off_one_is_told_of_again() {
-    let mut window = set_up();
-    lists_nothing(&mut window);
-    let (job, train) = start(&mut window);
-    window.fact(job, Fact::Train(Box::new(so_far(&train, 30))));
-    let waiting = [3, 4].map(|epochs| {
-        fill(&mut window, |form| form.set(TrainField::Epochs, epochs.to_string()));
-        start(&mut window)
-    });
-    let jobs = waiting.each_ref().map(|(job, _)| *job);
-    for job in [job].into_iter().chain(jobs) {
-        window.fail(job, UserError::new("The engine stopped", ""));
-    }
-    window.apply(crate::values::lost("it was killed"));
-    let kept = waiting.map(|(_, spec)| spec);
-    assert_eq!(window.settings().trainings, kept);
-    // The new engine finds the first as it was left.
-    for (job, spec) in window.take_jobs() {
-        if spec == JobSpec::ListTrainings {
-            window.fact(job, Fact::Trainings(vec![summary(&so_far(&train, 30))]));
-        }
-        window.finish(job, Outcome::Done);
-    }
-    assert!(window.model.offers().iter().any(|it| it.0.contains("was cut off at step 30")));
-    for spec in &kept {
-        act(&mut window, TrainAction::Begin(spec.run));
-        let (_, again) = take_train(&mut window);
-        assert_eq!(again.settings, spec.settings);
-    }
-}
-
-#[test]
-fn run_that_is_refused_leads_back_to_the_form() {
-    let mut window = set_up();
-    fill(&mut window, |form| "/runs/one".clone_into(&mut form.out));
-    let (job, spec) = start(&mut window);
-    assert_eq!(spec.out, Some("/runs/one".into()));
-    assert_eq!(window.model.train_form().out, "", "the next run can't have it");
-    window.fail(job, UserError::new("The folder is not empty", "Name another"));
-    assert_eq!(window.model.train_form().out, "/runs/one");
-    window.apply(crate::values::hello());
-    window.apply(crate::values::lost("much later"));
-    assert_eq!(window.settings().trainings, [], "nobody waits for it");
 }
 
 #[test]
@@ -714,72 +429,6 @@ fn folder_is_that_of_one_run() {
     }
     assert_eq!(name(&mut window, "/runs/two"), None);
     start(&mut window);
-}
-
-#[test]
-fn run_that_is_paused_lets_others_go_first_and_then_waits_for_them() {
-    let (mut window, first, spec) = running(30);
-    act(&mut window, TrainAction::Pause(first));
-    window.fact(first, Fact::Train(Box::new(paused(&spec, 30))));
-    let (second, other) = start(&mut window);
-    assert!(!says(&window, "It begins when"), "it begins at once");
-    window.fact(second, Fact::Train(Box::new(so_far(&other, 2))));
-    assert_eq!(window.model.shown_training().map(|it| it.spec.run), Some(other.run));
-    act(&mut window, TrainAction::GoOn(first));
-    assert_eq!(jobs_of(&mut window), ["Training, waiting", "Training, waiting"]);
-    window.apply(Event::Progress { job_id: first, stage: Stage::Training, done: 31, total: 60 });
-    assert_eq!(jobs_of(&mut window), ["Training", "Training, waiting"]);
-    start(&mut window);
-    assert!(says(&window, "It begins when the runs before it have ended"));
-}
-
-#[test]
-fn run_that_is_paused_before_it_has_begun_holds_and_goes_on() {
-    let mut window = set_up();
-    let (job, spec) = start(&mut window);
-    window.apply(Event::Progress { job_id: job, stage: Stage::Loading, done: 1, total: 9 });
-    act(&mut window, TrainAction::Pause(job));
-    assert_eq!(jobs_of(&mut window), ["Training, paused"]);
-    act(&mut window, TrainAction::Pause(job));
-    act(&mut window, TrainAction::GoOn(job));
-    let expected = [Command::Pause { job_id: job }, Command::GoOn { job_id: job }];
-    assert_eq!(told(&mut window), expected);
-    window.apply(Event::Progress { job_id: job, stage: Stage::Loading, done: 2, total: 9 });
-    assert_eq!(jobs_of(&mut window), ["Training"]);
-    // It had begun before it heard of the pause.
-    act(&mut window, TrainAction::Pause(job));
-    window.fact(job, Fact::Train(Box::new(begun(&spec))));
-    window.fact(job, Fact::Train(Box::new(TrainRun { is_paused: true, ..begun(&spec) })));
-    assert_eq!(jobs_of(&mut window), ["Training, paused"]);
-    act(&mut window, TrainAction::GoOn(job));
-    assert_eq!(told(&mut window).last(), Some(&Command::GoOn { job_id: job }));
-}
-
-#[test]
-fn vector_of_a_run_that_is_only_listed_is_swept_on_the_test_file_of_its_data() {
-    for is_there in [true, false] {
-        let run = trained(&spec(3, "constraints"));
-        let mut window = Window::ready();
-        window.update(Action::Sweep(SweepAction::AddData("/other.jsonl".into())));
-        window.command(UiCommand::ShowTrain);
-        lists(&mut window, std::slice::from_ref(&run));
-        window.answer_all();
-        act(&mut window, TrainAction::SweepIt(run.spec.run));
-        loads(&mut window, std::slice::from_ref(&run));
-        assert_eq!(window.model.sweep_form().data, [] as [std::path::PathBuf; 0]);
-        let test = std::path::PathBuf::from("/home/me/demo/constraints.test.jsonl");
-        let (job, _) = window.take_job(|it| *it == JobSpec::InspectData { path: test.clone() });
-        if is_there {
-            window.fact(job, Fact::Data(Box::new(data(&test))));
-            window.finish(job, Outcome::Done);
-            assert_eq!(window.model.sweep_form().data, [test]);
-        } else {
-            window.fail(job, UserError::new("It is not there", ""));
-            assert_eq!(window.model.sweep_form().data, [] as [std::path::PathBuf; 0]);
-            assert!(says(&window, "There is no file for testing"));
-        }
-        assert_eq!(window.settings().screen, Screen::Sweep);
-    }
 }
 
 #[test]
@@ -851,7 +500,7 @@ fn any_fact(rng: &mut fastrand::Rng, run: Uuid, spec: &JobSpec) -> Fact {
 #[test]
 fn no_order_of_events_confuses_the_screen() {
     let (mut n_started, mut n_told) = (0, 0);
-    for seed in 0..60 {
+    for seed in 0..80 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut window = set_up();
         let mut running: Vec<(JobId, JobSpec)> = Vec::new();
