@@ -85,7 +85,8 @@ pub(super) fn train_ui(ui: &mut Ui, view: &TrainView<'_>) -> Vec<Action> {
         ui.separator();
         actions.extend(shown_ui(ui, view));
         ui.separator();
-        actions.extend(train_runs_ui(ui, view.trainings));
+        let phase_of = |run| view.queue.iter().find(|it| it.spec.run == run).map(|it| it.phase);
+        actions.extend(train_runs_ui(ui, view.trainings, &phase_of));
         ui.add_space(4.0 * GRID);
         scroll_to_focus(ui);
     });
@@ -266,7 +267,14 @@ fn progress_ui(ui: &mut Ui, queued: &QueuedView<'_>, curves: Option<&TrainCurves
         let share = (done as f32 / total as f32).min(1.0);
         let bar = ProgressBar::new(share).desired_width(16.0 * GRID).desired_height(GRID);
         let bar = bar.fill(Tokens::of(ui.visuals()).accent);
-        ui.add(bar).widget_info(|| WidgetInfo::labeled(Role::ProgressIndicator, true, "Training"));
+        // On the ground of the screen, the track of a bar would not be seen in light colours.
+        let track = ui.visuals().widgets.inactive.weak_bg_fill;
+        let bar = ui.scope(|ui| {
+            ui.visuals_mut().extreme_bg_color = track;
+            ui.add(bar)
+        });
+        let info = || WidgetInfo::labeled(Role::ProgressIndicator, true, "Training");
+        bar.inner.widget_info(info);
     }
     let said = match queued.phase {
         Phase::Waiting => "waiting for its turn".to_owned(),

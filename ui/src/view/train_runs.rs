@@ -7,11 +7,15 @@ use uuid::Uuid;
 use super::design_tokens::{GRID, Tokens};
 use super::parts::{figures, moment, more_menu, title, weak};
 use crate::action::Action;
-use crate::model::Trainings;
+use crate::model::{Phase, Trainings};
 use crate::train_action::TrainAction;
 
 /// The runs that are known, newest first.
-pub(super) fn train_runs_ui(ui: &mut Ui, trainings: &Trainings) -> Vec<Action> {
+pub(super) fn train_runs_ui(
+    ui: &mut Ui,
+    trainings: &Trainings,
+    phase_of: &dyn Fn(Uuid) -> Option<Phase>,
+) -> Vec<Action> {
     let mut actions = Vec::new();
     title(ui, "Runs");
     match &trainings.list {
@@ -30,7 +34,8 @@ pub(super) fn train_runs_ui(ui: &mut Ui, trainings: &Trainings) -> Vec<Action> {
                     }
                     ui.end_row();
                     for summary in list {
-                        actions.extend(run_ui(ui, trainings, summary));
+                        let phase = phase_of(summary.run);
+                        actions.extend(run_ui(ui, trainings, summary, phase));
                         ui.end_row();
                     }
                 });
@@ -40,7 +45,13 @@ pub(super) fn train_runs_ui(ui: &mut Ui, trainings: &Trainings) -> Vec<Action> {
     actions
 }
 
-fn run_ui(ui: &mut Ui, trainings: &Trainings, summary: &TrainSummary) -> Vec<Action> {
+/// `phase` is that of a run of this window's queue.
+fn run_ui(
+    ui: &mut Ui,
+    trainings: &Trainings,
+    summary: &TrainSummary,
+    phase: Option<Phase>,
+) -> Vec<Action> {
     let mut actions = Vec::new();
     let mut act = |action| actions.push(Action::Train(action));
     let TrainSummary { run, domain, .. } = summary;
@@ -81,7 +92,7 @@ fn run_ui(ui: &mut Ui, trainings: &Trainings, summary: &TrainSummary) -> Vec<Act
         }
     });
     ui.horizontal(|ui| {
-        let (text, color) = state(trainings, summary, tokens);
+        let (text, color) = state(trainings, summary, phase, tokens);
         ui.label(RichText::new(text).small().color(color));
         if trainings.why_not_resumable(*run).is_none() {
             let resume = ui.add(Button::new(RichText::new("Resume").small()).small());
@@ -108,14 +119,13 @@ pub(super) fn resume_tip(trainings: &Trainings, run: Uuid) -> &'static str {
 fn state(
     trainings: &Trainings,
     summary: &TrainSummary,
+    phase: Option<Phase>,
     tokens: &Tokens,
 ) -> (&'static str, egui::Color32) {
     match summary.state {
-        _ if trainings.is_paused(summary.run) => ("paused", tokens.warning),
-        _ if trainings.is_active(summary.run) => match trainings.queued(summary.run) {
-            Some(queued) if !queued.is_open => ("waiting", tokens.weak),
-            _ => ("running", tokens.accent),
-        },
+        _ if phase == Some(Phase::Waiting) => ("waiting", tokens.weak),
+        _ if matches!(phase, Some(Phase::Paused | Phase::Held)) => ("paused", tokens.warning),
+        _ if phase.is_some() => ("running", tokens.accent),
         _ if trainings.is_elsewhere(summary.run) => ("running elsewhere", tokens.weak),
         RunState::Finished => ("finished", tokens.good),
         RunState::Running => ("cut off", tokens.warning),
