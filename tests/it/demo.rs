@@ -194,7 +194,7 @@ fn training_steps_are_those_of_pytorch() {
     let ask = |pairs: &[Pair]| reference_log_probs(&decoder, pairs, &mut |_| {}, &job).unwrap();
     let reference = Reference { train: ask(&pairs.train), validation: ask(&pairs.validation) };
 
-    let mut trainer = Trainer::new(decoder, pairs, reference, &settings).unwrap();
+    let mut trainer = Trainer::new(decoder, pairs, reference, &settings, "demo").unwrap();
     for (name, adapter) in trainer.adapters().expect("low-rank factors") {
         let (rows, columns) = adapter.a.dims2().unwrap();
         let values = first_lora_factor(name, rows, columns);

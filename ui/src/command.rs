@@ -261,7 +261,9 @@ impl UiCommand {
             Self::StartTraining => "Train a vector as the form of the Train screen says",
             Self::PauseTraining => "Hold the run; the model stays loaded, to chat with",
             Self::GoOnTraining => "From where the run was paused",
-            Self::WrapUpTraining => "End the run after its step; the vector is kept as it is there",
+            Self::WrapUpTraining => {
+                "End the run; the vector is kept as it is after its last whole step"
+            }
             Self::CancelTraining => "Stop the run; its newest checkpoint stays, to resume from",
             Self::ShowChat => "The conversation in the middle of the window",
             Self::ShowVectors => "The vectors in the middle of the window",

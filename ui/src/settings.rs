@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use meav_protocol::{Dtype, Method, SamplingSpec, Scope};
+use meav_protocol::{Dtype, Method, SamplingSpec, Scope, TrainSpec};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
@@ -46,6 +46,9 @@ pub struct Settings {
     pub presets: Vec<Preset>,
     /// How answers are drawn.
     pub sampling: SamplingSettings,
+    /// Training runs that wait for their turn.
+    #[serde(deserialize_with = "known_or_default")]
+    pub trainings: Vec<TrainSpec>,
 }
 
 impl Default for Settings {
@@ -67,6 +70,7 @@ impl Default for Settings {
             methods: [Method::default(); 2],
             presets: Vec::new(),
             sampling: SamplingSettings::default(),
+            trainings: Vec::new(),
         }
     }
 }

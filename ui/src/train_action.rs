@@ -26,13 +26,17 @@ pub enum TrainAction {
     Estimate,
     /// Begins, or waits for the runs that were started before.
     Start,
+    /// Begins a run that was waiting when the engine or the window ended.
+    Begin(Uuid),
+    /// Forgets it instead.
+    Forget(Uuid),
     /// Holds a run; the model stays loaded.
     Pause(JobId),
     /// Lets a paused run go on.
     GoOn(JobId),
-    /// Ends a run after its step, and keeps the vector as it is there.
+    /// Ends a run, and keeps the vector as it is after its last whole step.
     WrapUp(JobId),
-    /// Stops a run; its newest checkpoint stays.
+    /// Stops a run; what it can go on from stays.
     Cancel(JobId),
     /// Goes to the chat with a run's vector at λ = 1.
     ChatWith(Uuid),
@@ -40,7 +44,7 @@ pub enum TrainAction {
     AddToKnobs(Uuid),
     /// Goes to the Sweep screen with a run's vector, and the test file that belongs to its data.
     SweepIt(Uuid),
-    /// Goes on from a run's newest checkpoint.
+    /// Goes on with a run: from its newest checkpoint, or else from its beginning.
     Resume(Uuid),
     /// Shows a run.
     Open(Uuid),

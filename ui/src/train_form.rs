@@ -37,6 +37,8 @@ pub struct TrainForm {
     texts: [String; TrainField::ALL.len()],
     /// Whether the learning rate is the user's; otherwise it follows the method.
     has_learning_rate: bool,
+    /// Whether α is the user's; otherwise it follows the rank.
+    has_alpha: bool,
 }
 
 /// Which weights change.
@@ -253,6 +255,7 @@ impl Default for TrainForm {
             out: String::new(),
             texts: TrainField::ALL.map(default),
             has_learning_rate: false,
+            has_alpha: false,
         }
     }
 }
@@ -262,17 +265,22 @@ fn optional(value: Option<&impl ToString>) -> String {
 }
 
 impl TrainForm {
-    /// What stands in a field. The learning rate follows the method until it is typed.
+    /// What stands in a field. The learning rate follows the method, and α the rank, until it is
+    /// typed.
     pub fn text(&self, field: TrainField) -> String {
-        if field == TrainField::LearningRate && !self.has_learning_rate {
-            return format!("{:e}", self.method_at(8, 8.0).default_learning_rate());
+        match field {
+            TrainField::LearningRate if !self.has_learning_rate => {
+                format!("{:e}", self.method_at(8, 8.0).default_learning_rate())
+            }
+            TrainField::Alpha if !self.has_alpha => self.text(TrainField::Rank),
+            _ => self.texts[field.place()].clone(),
         }
-        self.texts[field.place()].clone()
     }
 
     /// Types into a field.
     pub fn set(&mut self, field: TrainField, text: impl Into<String>) {
         self.has_learning_rate |= field == TrainField::LearningRate;
+        self.has_alpha |= field == TrainField::Alpha;
         self.texts[field.place()] = text.into();
     }
 
@@ -287,6 +295,10 @@ impl TrainForm {
 
     /// What is wrong with what stands in a field.
     pub fn fault(&self, field: TrainField) -> Option<String> {
+        // What is wrong with the rank is said there.
+        if field == TrainField::Alpha && !self.has_alpha {
+            return None;
+        }
         self.uses(field).then(|| field.check(&self.text(field)).err()).flatten()
     }
 
@@ -389,6 +401,22 @@ mod tests {
         form.set(TrainField::LearningRate, "2e-4");
         form.method = MethodChoice::Full;
         assert_eq!(rate(&form), Ok(2e-4));
+    }
+
+    #[test]
+    fn alpha_follows_the_rank_until_it_is_typed() {
+        let mut form = TrainForm::default();
+        let alpha = |form: &TrainForm| match form.settings().map(|it| it.method) {
+            Ok(TrainMethod::Lora { alpha, .. }) => alpha,
+            other => panic!("{other:?}"),
+        };
+        form.set(TrainField::Rank, "32");
+        assert_eq!(alpha(&form), 32.0);
+        form.set(TrainField::Rank, "x");
+        assert!(form.fault(TrainField::Rank).is_some() && form.fault(TrainField::Alpha).is_none());
+        form.set(TrainField::Alpha, "16");
+        form.set(TrainField::Rank, "64");
+        assert_eq!(alpha(&form), 16.0);
     }
 
     #[test]

@@ -218,6 +218,10 @@ fn steps_done(run: &TrainRun) -> usize {
 /// What there is of a run that did not come to its end, and how it goes on.
 fn stopped_line(run: &TrainRun, out: &Path) -> String {
     let (done, all) = (steps_done(run), run.total_steps);
+    if run.diverged {
+        let rate = run.spec.settings.learning_rate / 3.0;
+        return format!("{done} of {all} steps were done; a new run may do with --lr {rate:.1e}");
+    }
     let again = format!("meav train --out {} --resume", shell_word(&out.display().to_string()));
     match run.checkpoint {
         None => format!("{done} of {all} steps were done, none is kept; {again} begins again"),
@@ -330,6 +334,7 @@ mod tests {
             checkpoint: None,
             vector: None,
             elapsed_secs: 75.0,
+            diverged: false,
         }
     }
 
@@ -356,6 +361,9 @@ mod tests {
         let expected = "2 of 23 steps were done; meav train --out 'my runs' --resume goes on after \
             step 2";
         assert_eq!(line, expected);
+        let diverged = TrainRun { diverged: true, ..live_run.clone() };
+        let line = stopped_line(&diverged, Path::new("my runs"));
+        assert_eq!(line, "2 of 23 steps were done; a new run may do with --lr 1.7e-4");
         // The engine's own account counts.
         let ended = TrainRun { steps: vec![step(1, 25.0)], ..a_run() };
         hear(&mut live, Fact::Train(Box::new(ended.clone()))).unwrap();

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{BufReader, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -123,7 +123,9 @@ impl Client {
             let event = match self.events.recv_timeout(CANCEL_POLL) {
                 Ok(event) => event,
                 Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return Outcome::Failed(lost("it has gone")),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Outcome::Failed(lost("it has gone", "Start it again"));
+                }
             };
             match event {
                 Event::Progress { job_id, stage, done, total } if job_id == own => {
@@ -160,8 +162,19 @@ impl Inlet {
 #[derive(Default)]
 struct Link {
     is_lost: bool,
-    /// Started and not finished.
-    jobs: BTreeSet<JobId>,
+    /// Started and not finished, each with what is to be done if the engine is lost.
+    jobs: BTreeMap<JobId, &'static str>,
+}
+
+/// What is to be done if an engine is lost that does this.
+fn way_on(command: &Command) -> &'static str {
+    match command {
+        Command::Start { spec: JobSpec::Train(_), .. } => {
+            "What it was trained to is kept as far as its newest checkpoint, to be resumed from; \
+             the next job starts the engine again"
+        }
+        _ => "What was said is kept; the next message starts it again",
+    }
 }
 
 type SharedLink = Arc<Mutex<Link>>;
@@ -197,16 +210,16 @@ fn supervise(mut connect: impl Connect, commands: &Receiver<Command>, inlet: &In
             let mut link = lock(link);
             if link.is_lost {
                 drop(link);
-                inlet.fail(job_id, lost("it ended just before"));
+                inlet.fail(job_id, lost("it ended just before", way_on(&command)));
                 continue;
             }
-            link.jobs.insert(job_id);
+            link.jobs.insert(job_id, way_on(&command));
         }
         if let Err(err) = write_frame(writer, &command) {
             tracing::info!("a command did not reach the engine: {err}");
             // Where the engine has ended, the other thread may have reported the job already.
             if let Some(job_id) = started
-                && lock(link).jobs.remove(&job_id)
+                && lock(link).jobs.remove(&job_id).is_some()
             {
                 inlet.fail(job_id, unsent(&err));
             }
@@ -253,8 +266,8 @@ fn listen(connection: Connection, inlet: &Inlet) -> (SharedLink, Box<dyn Write +
         };
         let end = handle.end();
         let reason = fault.unwrap_or(end);
-        for job_id in jobs {
-            inlet.fail(job_id, lost(&reason));
+        for (job_id, way_on) in jobs {
+            inlet.fail(job_id, lost(&reason, way_on));
         }
         inlet.send(Event::EngineLost { reason });
     });
@@ -272,11 +285,8 @@ fn unsent(err: &FrameError) -> UserError {
     }
 }
 
-fn lost(reason: &str) -> UserError {
-    UserError::new(
-        format!("The engine stopped: {reason}"),
-        "What was said is kept; the next message starts it again",
-    )
+fn lost(reason: &str, way_on: &str) -> UserError {
+    UserError::new(format!("The engine stopped: {reason}"), way_on)
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) {

@@ -1,5 +1,6 @@
 //! What takes long and makes room for everything else.
 
+use meav_job::CancelToken;
 use meav_protocol::{Fact, JobId};
 
 use crate::jobs::{JudgeRun, ScoreRun, SweepRun};
@@ -27,6 +28,11 @@ impl Backgrounds {
         Some(self.0.remove(place).1)
     }
 
+    /// Whether a job has something.
+    pub(crate) fn holds(&self, job_id: JobId) -> bool {
+        self.0.iter().any(|(owner, _)| *owner == job_id)
+    }
+
     /// Whether one of them has something loaded.
     pub(crate) fn hold_memory(&self) -> bool {
         self.0.iter().any(|(_, background)| background.holds_memory())
@@ -40,12 +46,12 @@ impl Backgrounds {
 }
 
 impl Background {
-    /// Its job is over.
-    pub(crate) fn abandon(self, worker: &Worker) {
+    /// Its job is over. A training is left as one that was cut off.
+    fn let_go(self, worker: &Worker, running: &Running<'_>) {
         match self {
             Self::Sweep(run) => run.abandon(worker),
-            Self::Train(run) => run.abandon(worker),
-            Self::Parked(run) => drop(run.stop(worker)),
+            Self::Train(mut run) => run.let_go(worker, running),
+            Self::Parked(run) => run.let_go(worker, running),
             Self::Score(_) | Self::Judge(_) => {}
         }
     }
@@ -103,13 +109,23 @@ impl Worker {
         self.keep_background(running, background);
     }
 
-    /// None of them goes on: the engine ends.
-    pub(crate) fn abandon_trainings(&mut self) {
-        for (_, background) in std::mem::take(&mut self.background).0 {
-            // A measurement counts as cut off, and goes on with what it has.
-            if matches!(background, Background::Train(_) | Background::Parked(_)) {
-                background.abandon(self);
-            }
+    /// A job is over, whatever it had.
+    pub(crate) fn let_background_go(&mut self, job_id: JobId) {
+        if let Some(background) = self.background.take(job_id) {
+            let (cancel, outbox) = (CancelToken::default(), self.outbox.clone());
+            background.let_go(self, &Running::new(job_id, &cancel, &outbox));
+        }
+    }
+
+    /// None of them goes on here: the engine ends.
+    pub(crate) fn let_trainings_go(&mut self) {
+        // A measurement counts as cut off as it is, and goes on with what it has.
+        let is_training =
+            |it: &Background| matches!(it, Background::Train(_) | Background::Parked(_));
+        let trainings = self.background.0.iter().filter(|(_, background)| is_training(background));
+        let owners: Vec<JobId> = trainings.map(|(owner, _)| *owner).collect();
+        for owner in owners {
+            self.let_background_go(owner);
         }
     }
 }
@@ -118,7 +134,6 @@ impl Worker {
 mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
 
-    use meav_job::CancelToken;
     use meav_protocol::{Event, RunState, TrainRun};
 
     use super::*;
@@ -155,13 +170,13 @@ mod tests {
         assert!(told.iter().all(|run| kept(&worker, run).is_paused));
         assert!(!worker.background.hold_memory());
 
-        let Some(second) = worker.background.take(JobId(1)) else { panic!("it was kept") };
+        worker.let_background_go(JobId(1));
         assert!(worker.background.take(JobId(1)).is_none());
-        second.abandon(&worker);
-        let states = |worker: &Worker| told.each_ref().map(|run| kept(worker, run).state);
-        assert_eq!(states(&worker), [RunState::Running, RunState::Stopped, RunState::Running]);
-        worker.abandon_trainings();
-        assert_eq!(states(&worker), [RunState::Stopped; 3]);
-        assert!(told.iter().all(|run| !kept(&worker, run).is_paused));
+        let paused = |worker: &Worker| told.each_ref().map(|run| kept(worker, run).is_paused);
+        assert_eq!(paused(&worker), [true, false, true]);
+        worker.let_trainings_go();
+        assert_eq!(paused(&worker), [false; 3]);
+        // They were not asked to end, and are offered when the engine starts again.
+        assert!(told.iter().all(|run| kept(&worker, run).state == RunState::Running));
     }
 }

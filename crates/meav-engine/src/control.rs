@@ -82,7 +82,7 @@ impl Control {
                 Input::EndedForNow(job, request) => self.put_back(job, request),
                 Input::Closed => {
                     if let Some(Started { cancel, .. }) = &self.running {
-                        cancel.cancel();
+                        cancel.ask(Request::LetGo);
                     }
                     return;
                 }

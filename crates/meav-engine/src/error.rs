@@ -142,6 +142,12 @@ pub(crate) enum EngineError {
     /// A run is to go on that has come to its end.
     #[error("the training run in {path:?} has ended after step {step}")]
     RunFinished { path: PathBuf, step: usize },
+    /// A run is to go on that would come to what is no number again.
+    #[error("the training run in {path:?} has diverged in step {step}")]
+    RunDiverged { path: PathBuf, step: usize },
+    /// A run is to go on, and all of its checkpoints are damaged.
+    #[error("no checkpoint of the training run in {path:?} can be used")]
+    NoGoodCheckpoint { path: PathBuf, source: TrainError },
     /// A run is to go on with other settings, another model or other data.
     #[error("the training run in {path:?} was begun with another {what}: {there}, not {here}")]
     OtherRun { path: PathBuf, what: String, there: String, here: String },
@@ -149,7 +155,7 @@ pub(crate) enum EngineError {
     #[error("cannot use {path:?}")]
     RunConfig { path: PathBuf, source: serde_json::Error },
     /// A run is to end with what it has before it has anything.
-    #[error("the run has taken no step yet")]
+    #[error("the run has not changed anything yet")]
     NothingTrained,
     /// A run would take more memory than there is.
     #[error("training needs {needed} bytes of memory, {available} are free")]

@@ -175,6 +175,8 @@ fn describe(err: &EngineError) -> Words {
         | EngineError::OtherRun { .. }
         | EngineError::RunConfig { .. }
         | EngineError::NothingTrained
+        | EngineError::RunDiverged { .. }
+        | EngineError::NoGoodCheckpoint { .. }
         | EngineError::TooLargeToTrain { .. } => training_run(err),
         EngineError::Panicked { log, .. } => {
             let log = log.as_ref().map(|path| format!(", with the log {}", path.display()));
@@ -238,12 +240,19 @@ fn judging(err: &EngineError) -> Words {
     }
 }
 
+const AFTER_DIVERGENCE: &str = "Begin a new run with a third of the learning rate, a longer \
+     warm-up or a larger β; this one would come to the same again";
+
 /// Why nothing can be trained, or not with this.
 fn training(err: &TrainError) -> Words {
     match err {
         TrainError::Setting { setting, value, allowed } => words(
             format!("The setting {} is {value}", setting.replace('_', " ")),
             format!("It must be {allowed}"),
+        ),
+        TrainError::Rank { rank, largest } => words(
+            format!("The rank is {rank}, but no matrix of the model is larger than {largest}"),
+            "Choose a small rank, such as 8",
         ),
         TrainError::UnknownTarget { target, known } => words(
             format!("No part of the model is called {target:?}"),
@@ -274,8 +283,7 @@ fn training(err: &TrainError) -> Words {
         ),
         TrainError::NotFinite { step, quantity, .. } => words(
             format!("The training has diverged: the {quantity} is no number in step {step}"),
-            "Take a third of the learning rate, a longer warm-up or a larger β; the checkpoint \
-             before it is kept",
+            AFTER_DIVERGENCE,
         ),
         TrainError::Checkpoint { path, source } => checkpoint(path, source),
         TrainError::Model(err) => model(err),
@@ -289,7 +297,7 @@ fn checkpoint(path: &std::path::Path, source: &CheckpointError) -> Words {
     let hint = match source {
         CheckpointError::OtherRun { .. } => "Resume with the settings that the run was begun with",
         CheckpointError::Format { .. } => "Install the newest version of this program",
-        _ => "Remove this file to go on from the checkpoint before it",
+        _ => "Check that the file can be read",
     };
     words(summary, hint)
 }
@@ -313,6 +321,18 @@ fn training_run(err: &EngineError) -> Words {
             format!("The run has come to its end after step {step}: there is nothing to resume"),
             format!("Its vector is {}", path.join("vector.safetensors").display()),
         ),
+        EngineError::RunDiverged { path, step } => words(
+            format!("The run in {} has diverged in step {step}", path.display()),
+            AFTER_DIVERGENCE,
+        ),
+        EngineError::NoGoodCheckpoint { path, source } => words(
+            format!(
+                "No checkpoint of the run in {} can be used: {}",
+                path.display(),
+                source_chain(source)
+            ),
+            "They are renamed to .damaged; resume the run once more to begin it again",
+        ),
         EngineError::OtherRun { path, what, there, here } => words(
             format!(
                 "The run in {} was begun with another {what}: {there}, not {here}",
@@ -325,8 +345,8 @@ fn training_run(err: &EngineError) -> Words {
             "Begin a new run in another folder",
         ),
         EngineError::NothingTrained => words(
-            "The run was ended before its first step: there is no vector to keep",
-            "Let it take at least one step",
+            "The run has not changed anything yet: there is no vector to keep",
+            "Let it take more steps; the first one of a warm-up changes nothing",
         ),
         EngineError::TooLargeToTrain { needed, available, what_fits } => words(
             format!(

@@ -99,7 +99,7 @@ impl Worker {
                 rayon::scope(|_| self.run_job(job_id, &spec, &cancel))
             });
             if result.as_ref().is_err_and(is_cancelled)
-                && let Some(request) = cancel.go_on()
+                && let Some(request) = self.ended_for_now(job_id, &cancel)
             {
                 if request == Request::Pause {
                     self.pause(job_id, &cancel);
@@ -111,9 +111,7 @@ impl Worker {
                 continue;
             }
             // Whatever it kept for going on is of no use any more.
-            if let Some(background) = self.background.take(job_id) {
-                background.abandon(&self);
-            }
+            self.let_background_go(job_id);
             if matches!(result, Err(EngineError::Panicked { .. })) {
                 // Whatever it was doing to the weights, it did not finish.
                 self.unload(job_id);
@@ -125,7 +123,14 @@ impl Worker {
                 return;
             }
         }
-        self.abandon_trainings();
+        self.let_trainings_go();
+    }
+
+    /// What a job that was interrupted had been asked for, if it goes on.
+    fn ended_for_now(&self, job_id: JobId, cancel: &CancelToken) -> Option<Request> {
+        // Asked for more in the moment in which it put itself by, it does that when it goes on.
+        let is_put_by = || self.background.holds(job_id).then_some(Request::MakeRoom);
+        cancel.go_on().or_else(is_put_by)
     }
 
     fn pause(&mut self, job_id: JobId, cancel: &CancelToken) {

@@ -22,6 +22,8 @@ pub enum Request {
     MakeRoom,
     /// To end for now, until somebody lets it go on.
     Pause,
+    /// To end where it can go on another time: nobody is left to hear of it.
+    LetGo,
     /// To end with what it has, as if it had been asked for no more.
     WrapUp,
     /// To end for good.
@@ -29,22 +31,39 @@ pub enum Request {
 }
 
 impl Request {
-    const ALL: [Self; 5] = [Self::GoOn, Self::MakeRoom, Self::Pause, Self::WrapUp, Self::Cancel];
+    const ALL: [Self; 6] =
+        [Self::GoOn, Self::MakeRoom, Self::Pause, Self::LetGo, Self::WrapUp, Self::Cancel];
 }
 
 /// Asks a job to end at its next tick. Clones share one request.
-#[derive(Clone, Debug, Default)]
-pub struct CancelToken(Arc<AtomicU8>);
+#[derive(Clone, Debug)]
+pub struct CancelToken {
+    request: Arc<AtomicU8>,
+    /// The least that ends the job at its next tick.
+    heeds: Request,
+}
+
+impl Default for CancelToken {
+    fn default() -> Self {
+        Self { request: Arc::default(), heeds: Request::MakeRoom }
+    }
+}
 
 impl CancelToken {
+    /// The same request, which ends only for `least` or more.
+    #[must_use]
+    pub fn heeding(&self, least: Request) -> Self {
+        Self { request: Arc::clone(&self.request), heeds: least }
+    }
+
     /// Asks for something, unless more than that is asked for already.
     pub fn ask(&self, request: Request) {
-        self.0.fetch_max(request as u8, Ordering::AcqRel);
+        self.request.fetch_max(request as u8, Ordering::AcqRel);
     }
 
     /// What is asked for.
     pub fn request(&self) -> Request {
-        Request::ALL[usize::from(self.0.load(Ordering::Acquire))]
+        Request::ALL[usize::from(self.request.load(Ordering::Acquire))]
     }
 
     /// Ends the job for good.
@@ -62,12 +81,12 @@ impl CancelToken {
         let is_for_now =
             |request: u8| (Request::MakeRoom as u8..=Request::Pause as u8).contains(&request);
         let change = |request| is_for_now(request).then_some(Request::GoOn as u8);
-        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).ok()?;
+        let before = self.request.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).ok()?;
         Some(Request::ALL[usize::from(before)])
     }
 
     fn is_raised(&self) -> bool {
-        self.request() != Request::GoOn
+        self.request() >= self.heeds
     }
 }
 
@@ -157,11 +176,23 @@ mod tests {
             assert_eq!(cancel.go_on(), Some(request));
             assert_eq!(job.check(), Ok(()));
         }
-        for request in [Request::WrapUp, Request::Cancel] {
+        for request in [Request::LetGo, Request::WrapUp, Request::Cancel] {
             cancel.ask(request);
             cancel.ask(Request::Pause);
             assert_eq!((cancel.go_on(), cancel.request()), (None, request));
             assert_eq!(job.check(), Err(Cancelled));
         }
+    }
+
+    #[test]
+    fn part_that_heeds_only_the_end_goes_on_until_then() {
+        let cancel = CancelToken::default();
+        let job = JobCtx::new(cancel.heeding(Request::Cancel), &|_| {});
+        for request in [Request::Pause, Request::WrapUp] {
+            cancel.ask(request);
+            assert_eq!(job.check(), Ok(()), "{request:?}");
+        }
+        cancel.cancel();
+        assert_eq!(job.check(), Err(Cancelled));
     }
 }

@@ -227,6 +227,9 @@ pub struct TrainRun {
     pub vector: Option<PathBuf>,
     /// How long it has computed so far.
     pub elapsed_secs: f64,
+    /// Whether it came to what is no number any more, which it would come to again.
+    #[serde(default)]
+    pub diverged: bool,
 }
 
 /// What a run is trained on.
@@ -312,9 +315,10 @@ pub struct TrainSummary {
     pub loss: Option<f64>,
     /// The run's folder.
     pub folder: PathBuf,
-    /// Whether there is a checkpoint to go on from.
+    /// Whether it can go on, from a checkpoint or from its beginning: its folder is there, nothing
+    /// else is at it, and it has neither finished nor diverged.
     pub is_resumable: bool,
-    /// The vector, where there is one.
+    /// The vector of a run that has finished.
     pub vector: Option<PathBuf>,
 }
 

@@ -13,6 +13,10 @@ pub enum TrainError {
     #[error("{setting} is {value}, it must be {allowed}")]
     Setting { setting: &'static str, value: f64, allowed: &'static str },
 
+    /// The factors are to be wider than any matrix.
+    #[error("the rank is {rank}, no matrix of the model is larger than {largest}")]
+    Rank { rank: usize, largest: usize },
+
     /// No linear layer is called so.
     #[error("the model has no linear layer {target:?}, only {}", .known.join(", "))]
     UnknownTarget { target: String, known: Vec<String> },

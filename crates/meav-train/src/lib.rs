@@ -30,5 +30,5 @@ pub use memory::{memory_estimate, trainable_parameters};
 pub use pairs::{LeftOut, Pair, PairSet, Source, pair_set};
 pub use reference::{Reference, reference_log_probs};
 pub use schedule::learning_rate;
-pub use settings::check_settings;
-pub use trainer::{Trainer, check_targets, total_steps};
+pub use settings::{check_settings, deciding_settings};
+pub use trainer::{Trainer, check_rank, check_targets, total_steps};

@@ -2,6 +2,8 @@ use meav_model::Config;
 use meav_protocol::{OptimizerState, TrainMethod, TrainSettings};
 use meav_weights::Dtype;
 
+use crate::trainer::is_named;
+
 /// Bytes that a run takes at most, model included, if `tokens` go through the model together:
 /// [`longest_batch`](crate::longest_batch) says how many.
 ///
@@ -13,6 +15,8 @@ use meav_weights::Dtype;
 /// + 4 T (H L + A + 2 A')                   with activations of one layer kept at a time
 ///   or 4 T (A L + 2 A')                    with those of all L layers
 /// + 4 (4 T H + 2 · 2²⁰)                    the rows in front of the vocabulary, and parts of that
+///   or 12 M, if that is more               a tensor of full parameters that is written, of M
+///                                          elements at most, the one before and the difference
 ///
 /// A  = 2 H + 2 q + 4 kv + 2 I              what a layer keeps of a token: its input, queries, keys
 ///                                          and values before and behind rotation, attended,
@@ -31,21 +35,37 @@ pub fn memory_estimate(
     let n_weights = n_weights(config);
     let trained = trainable_parameters(config, settings);
     let is_copied = matches!(settings.method, TrainMethod::Lora { .. }) || dtype != Dtype::F32;
-    let copies = if is_copied { 4 * trained } else { 0 };
+    let copies = if is_copied { trained.saturating_mul(4) } else { 0 };
     let moments = match settings.optimizer_state {
-        OptimizerState::F32 => 8 * trained,
-        OptimizerState::Int8 => 2 * trained + trained / 32,
+        OptimizerState::F32 => trained.saturating_mul(8),
+        OptimizerState::Int8 => trained.saturating_mul(2).saturating_add(trained / 32),
     };
     let weights = n_weights * dtype.size_bytes() as u64;
-    weights + 4 * trained + moments + copies + activations(config, settings.checkpointing, tokens)
+    let passing =
+        activations(config, settings.checkpointing, tokens).max(writing(config, settings));
+    let parts = [trained.saturating_mul(4), moments, copies, passing];
+    parts.into_iter().fold(weights, u64::saturating_add)
 }
 
-/// Elements that change.
+/// Elements that change: at most as many as can be counted.
 pub fn trainable_parameters(config: &Config, settings: &TrainSettings) -> u64 {
     match &settings.method {
         TrainMethod::Full => n_weights(config),
         TrainMethod::Lora { rank, targets, .. } => n_factors(config, *rank, targets),
     }
+}
+
+/// What writing a vector or a checkpoint holds of the largest tensor, when there are no
+/// activations: its values, those before the first step, and their difference.
+fn writing(config: &Config, settings: &TrainSettings) -> u64 {
+    let largest = match &settings.method {
+        TrainMethod::Full => {
+            let linear = linear_layers(config).into_iter().map(|(_, n_out, n_in)| n_out * n_in);
+            linear.fold(config.vocab_size * config.hidden_size, usize::max)
+        }
+        TrainMethod::Lora { .. } => 0,
+    };
+    3 * 4 * largest as u64
 }
 
 fn activations(config: &Config, checkpointing: bool, tokens: usize) -> u64 {
@@ -61,16 +81,17 @@ fn activations(config: &Config, checkpointing: bool, tokens: usize) -> u64 {
     4 * (tokens * (kept + 2 * backward) + 4 * tokens * h + PARTS) as u64
 }
 
-/// The linear layers of one decoder layer: last part of the name, outputs and inputs.
+/// The linear layers of one decoder layer: the name's part behind the layer, outputs and inputs.
 fn linear_layers(config: &Config) -> Vec<(&'static str, usize, usize)> {
     let Config { hidden_size: h, intermediate_size: i, .. } = *config;
     let (q, kv) = (config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim);
-    let mut layers = vec![("o_proj", h, q), ("down_proj", h, i)];
+    let mut layers = vec![("self_attn.o_proj", h, q), ("mlp.down_proj", h, i)];
     if config.fused_projections {
-        layers.extend([("qkv_proj", q + 2 * kv, h), ("gate_up_proj", 2 * i, h)]);
+        layers.extend([("self_attn.qkv_proj", q + 2 * kv, h), ("mlp.gate_up_proj", 2 * i, h)]);
     } else {
-        layers.extend([("q_proj", q, h), ("k_proj", kv, h), ("v_proj", kv, h)]);
-        layers.extend([("gate_proj", i, h), ("up_proj", i, h)]);
+        layers.extend([("self_attn.q_proj", q, h), ("self_attn.k_proj", kv, h)]);
+        layers.extend([("self_attn.v_proj", kv, h)]);
+        layers.extend([("mlp.gate_proj", i, h), ("mlp.up_proj", i, h)]);
     }
     layers
 }
@@ -93,13 +114,17 @@ fn n_weights(config: &Config) -> u64 {
 }
 
 fn n_factors(config: &Config, rank: usize, targets: &[String]) -> u64 {
-    let is_target = |name: &str| {
-        // A target may be longer than a name, e.g. `self_attn.q_proj`.
-        targets.is_empty() || targets.iter().any(|it| it.rsplit('.').next() == Some(name))
+    let parts = linear_layers(config);
+    // A target may name a single layer, e.g. `layers.0.self_attn.q_proj`.
+    let is_target = |layer: usize, part: &str| {
+        let name = || format!("model.layers.{layer}.{part}");
+        targets.is_empty() || targets.iter().any(|target| is_named(&name(), target))
     };
-    let widths = linear_layers(config).into_iter().filter(|(name, ..)| is_target(name));
-    let widths: usize = widths.map(|(_, n_out, n_in)| n_out + n_in).sum();
-    (config.n_layers * rank * widths) as u64
+    let widths = (0..config.n_layers).flat_map(|layer| {
+        let named = parts.iter().filter(move |(part, ..)| is_target(layer, part));
+        named.map(|(_, n_out, n_in)| (n_out + n_in) as u64)
+    });
+    widths.sum::<u64>().saturating_mul(rank as u64)
 }
 
 #[cfg(test)]
@@ -121,6 +146,48 @@ mod tests {
             let n: usize = decoder.linear_layers().map(widths).sum();
             assert_eq!(n_factors(decoder.config(), 3, &[]), 3 * n as u64, "{}", case.name);
         }
+    }
+
+    /// What is counted is what gets factors.
+    #[test]
+    fn targets_are_counted_as_they_are_trained() {
+        let cases = [
+            &["q_proj"][..],
+            &["self_attn.q_proj", "mlp.down_proj"],
+            &["layers.0.self_attn.q_proj"],
+            &["model.layers.0.mlp.up_proj", "v_proj"],
+            &["layers.1.self_attn.qkv_proj", "0.mlp.gate_up_proj"],
+            &["proj"],
+        ];
+        let mut n_found = 0;
+        for case in &families().cases {
+            let decoder = family(case);
+            for targets in cases {
+                let targets: Vec<String> = targets.iter().map(|it| (*it).to_owned()).collect();
+                let named = decoder
+                    .linear_layers()
+                    .filter(|(name, _)| targets.iter().any(|target| is_named(name, target)));
+                let n: usize = named.map(|(_, it)| it.dims().iter().sum::<usize>()).sum();
+                let counted = n_factors(decoder.config(), 3, &targets);
+                assert_eq!(counted, 3 * n as u64, "{}, {targets:?}", case.name);
+                n_found += usize::from(n > 0);
+            }
+        }
+        assert!(n_found > families().cases.len(), "{n_found}");
+    }
+
+    #[test]
+    fn giant_ranks_are_counted_as_giant() {
+        let decoder = family(&families().cases[0]);
+        for rank in [1 << 62, usize::MAX] {
+            let settings = TrainSettings { method: lora_of(rank), ..TrainSettings::default() };
+            assert!(trainable_parameters(decoder.config(), &settings) > 1 << 63);
+            assert_eq!(memory_estimate(decoder.config(), &settings, Dtype::F32, 1), u64::MAX);
+        }
+    }
+
+    fn lora_of(rank: usize) -> TrainMethod {
+        TrainMethod::Lora { rank, alpha: 8.0, targets: Vec::new() }
     }
 
     #[test]

@@ -47,14 +47,14 @@ pub fn reference_log_probs(
 }
 
 /// The texts of some pairs, each once.
-struct Asked {
-    questions: Vec<Question>,
+pub(crate) struct Asked {
+    pub(crate) questions: Vec<Question>,
     /// For each pair, where its two responses are.
-    places: Vec<[(usize, usize); 2]>,
+    pub(crate) places: Vec<[(usize, usize); 2]>,
 }
 
 impl Asked {
-    fn new(pairs: &[Pair]) -> Self {
+    pub(crate) fn new(pairs: &[Pair]) -> Self {
         let mut questions: Vec<Question> = Vec::new();
         let mut places = Vec::with_capacity(pairs.len());
         for Pair { question: Question { prompt, responses }, .. } in pairs {

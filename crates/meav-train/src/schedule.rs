@@ -12,9 +12,12 @@ use meav_protocol::{Schedule, TrainSettings};
 /// ```
 ///
 /// The same as transformers' `get_cosine_schedule_with_warmup`, `get_linear_…` and
-/// `get_constant_…`: `step` counts from 0, so that the first step of a warm-up has the rate 0.
+/// `get_constant_…`: `step` counts from 0, so that the first step of a warm-up has the rate 0. A
+/// warm-up as long as the run or longer ends with the last step but one, so that at least one step
+/// has all of the rate.
 pub fn learning_rate(settings: &TrainSettings, step: usize, total_steps: usize) -> f64 {
-    let (step, total, warmup) = (step as f64, total_steps as f64, settings.warmup_steps as f64);
+    let warmup = settings.warmup_steps.min(total_steps.saturating_sub(1));
+    let (step, total, warmup) = (step as f64, total_steps as f64, warmup as f64);
     let factor = if step < warmup {
         step / warmup.max(1.0)
     } else {
@@ -88,6 +91,20 @@ mod tests {
         for (step, expected) in [(3, 0.0003), (7, 0.000_497_335_84)] {
             let found = learning_rate(&TrainSettings::default(), step, 48);
             assert!((found - expected).abs() < 1e-10, "{step}: {found}");
+        }
+    }
+
+    #[test]
+    fn every_run_has_a_step_with_all_of_the_rate() {
+        for schedule in [Schedule::Cosine, Schedule::Linear, Schedule::Constant] {
+            for (total, warmup_steps) in [(1, 0), (1, 5), (2, 5), (5, 5), (3, usize::MAX)] {
+                let settings = TrainSettings { schedule, warmup_steps, ..TrainSettings::default() };
+                let rates: Vec<f64> =
+                    (0..total).map(|step| learning_rate(&settings, step, total)).collect();
+                let highest = rates.iter().copied().fold(0.0, f64::max);
+                let is_whole = highest.to_bits() == settings.learning_rate.to_bits();
+                assert!(is_whole, "{total} steps, {warmup_steps} of warm-up: {rates:?}");
+            }
         }
     }
 

@@ -1,4 +1,7 @@
+use std::collections::BTreeMap;
+
 use meav_protocol::{PreferenceLoss, TrainMethod, TrainSettings};
+use serde_json::Value;
 
 use crate::TrainError;
 
@@ -44,6 +47,15 @@ pub fn check_settings(settings: &TrainSettings) -> Result<(), TrainError> {
         Some((setting, value, _, allowed)) => Err(TrainError::Setting { setting, value, allowed }),
         None => Ok(()),
     }
+}
+
+/// The settings that a curve depends on, by their names: all but when checkpoints are written, and
+/// whether activations are kept.
+pub fn deciding_settings(settings: &TrainSettings) -> BTreeMap<String, Value> {
+    let all = serde_json::to_value(settings).unwrap_or_default();
+    let all = all.as_object().cloned().unwrap_or_default();
+    let is_harmless = |name: &str| matches!(name, "checkpoint_every" | "checkpointing");
+    all.into_iter().filter(|(name, _)| !is_harmless(name)).collect()
 }
 
 #[cfg(test)]

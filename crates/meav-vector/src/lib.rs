@@ -46,7 +46,7 @@ pub use live_weights::{LiveWeights, MergeReport, merge_tensor};
 pub use method::Method;
 pub use place::{ModuleKind, tensor_place};
 pub use recipe::{Recipe, RecipeTerm};
-pub use save::{save, save_low_rank, write_calibration};
+pub use save::{save, save_dense, save_low_rank, write_calibration};
 pub use scope::{Scope, count_layers};
 pub use separate::{LayerShare, Separation, TensorShare, separate};
 pub use sign::Sign;

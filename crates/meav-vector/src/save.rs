@@ -7,13 +7,13 @@ use half::f16;
 use meav_job::JobCtx;
 use meav_weights::{
     Checkpoint, Dtype, IntegerTensor, SafetensorsWriter, StoredDtype, StoredSpec, Weight,
-    set_metadata, write_file_atomically,
+    WeightsError, set_metadata, write_file_atomically,
 };
 use serde_json::json;
 
 use crate::alignment_vector::is_finite;
 use crate::format::{self, key, kind_name, part};
-use crate::{AlignmentVector, Delta, VectorError, VectorKind};
+use crate::{AlignmentVector, Delta, VectorError, VectorKind, VectorOrigin};
 
 /// Writes a vector as one file of format 1, which appears under its name when it is whole.
 ///
@@ -50,6 +50,35 @@ pub fn save(
             piece.write(&mut writer)?;
         }
         Ok::<_, VectorError>(writer.finish()?)
+    })
+}
+
+/// Writes a vector of dense tensors as [`save`] does, of which memory holds one at a time: `deltas`
+/// are those of `tensors`, names with shapes, in their order.
+///
+/// # Errors
+///
+/// As [`save`], and those of `deltas`.
+pub fn save_dense<E: From<VectorError> + From<WeightsError>>(
+    origin: &VectorOrigin,
+    tensors: &[(String, Vec<usize>)],
+    dtype: Dtype,
+    path: &Path,
+    deltas: impl IntoIterator<Item = Result<Weight, E>>,
+) -> Result<(), E> {
+    let spec = |(name, shape): &(String, Vec<usize>)| StoredSpec {
+        name: name.clone(),
+        dtype: StoredDtype::Float(dtype),
+        shape: shape.clone(),
+    };
+    let specs: Vec<StoredSpec> = tensors.iter().map(spec).collect();
+    let metadata = format::origin_metadata(origin, VectorKind::Dense);
+    write_file_atomically(path, |file| {
+        let mut writer = SafetensorsWriter::with_integers(file, path, specs.clone(), metadata)?;
+        for (spec, delta) in specs.into_iter().zip(deltas) {
+            Piece { spec, values: PieceValues::Weight(&delta?) }.write(&mut writer)?;
+        }
+        Ok(writer.finish()?)
     })
 }
 

@@ -19,6 +19,10 @@ impl Model {
     /// Takes note of what the engine said. What it says of jobs that have ended, or that are not
     /// this window's, is not looked at.
     pub fn apply(&mut self, event: Event, now: f64) -> Vec<Effect> {
+        // The end of jobs that an engine takes with it is told in one go with its own.
+        if !matches!(event, Event::Finished { .. } | Event::EngineLost { .. }) {
+            self.trainings.unopened.clear();
+        }
         let mut effects = match event {
             Event::Hello { version, device, log, .. } => {
                 self.engine = EngineState::Running { version, device, log };
@@ -60,6 +64,7 @@ impl Model {
     fn lose_engine(&mut self, reason: String, now: f64) {
         let was_useful = std::mem::take(&mut self.weights.has_been_ready);
         self.weights.forget_held();
+        self.lose_trainings();
         if was_useful && now - self.last_lost > SECS_TO_TRUST {
             self.weights.retry();
             let text = format!("The engine stopped: {reason}. It is being started again.");

@@ -198,16 +198,26 @@ impl Job {
         self.title().is_some() && (self.is_long() || now - self.started > SECS_UNNOTICED)
     }
 
-    /// Whether it reads a question or answers it: how long that takes, nobody knows.
-    fn is_writing_words(&self) -> bool {
-        let is_reading = self.stage.is_some_and(|(stage, _)| stage == Stage::ReadingPrompt);
-        is_reading && matches!(self.purpose, Purpose::Answer { .. })
+    /// Whether its progress says nothing of its end: it reads a question or answers it, and nobody
+    /// knows how long that takes; or it only gets ready to train.
+    fn is_vague(&self) -> bool {
+        match self.purpose {
+            Purpose::Answer { .. } => {
+                self.stage.is_some_and(|(stage, _)| stage == Stage::ReadingPrompt)
+            }
+            _ => self.is_getting_ready(),
+        }
+    }
+
+    /// Whether it will train, and does something else before.
+    pub(crate) fn is_getting_ready(&self) -> bool {
+        self.is_training() && self.stage.is_some_and(|(stage, _)| stage != Stage::Training)
     }
 
     /// The finished share of what it is doing, if that is known.
     pub(crate) fn fraction(&self) -> Option<f32> {
         let (done, total) = self.progress;
-        let is_told = self.stage.is_some() && total > 0 && !self.is_writing_words();
+        let is_told = self.stage.is_some() && total > 0 && !self.is_vague();
         is_told.then(|| (done as f32 / total as f32).min(1.0))
     }
 
@@ -217,7 +227,7 @@ impl Job {
         let (_, since) = self.stage?;
         let elapsed = now - since;
         let since = done.saturating_sub(self.begun_with);
-        let is_telling = since > 0 && !self.is_paused && elapsed > 1.0 && !self.is_writing_words();
+        let is_telling = since > 0 && !self.is_paused && elapsed > 1.0 && !self.is_vague();
         is_telling.then(|| elapsed * total.saturating_sub(done) as f64 / since as f64)
     }
 }
@@ -277,6 +287,13 @@ impl Jobs {
             if let (true, Some((_, since))) = (goes_on, &mut job.stage) {
                 (*since, job.begun_with) = (now, job.progress.0);
             }
+        }
+    }
+
+    /// Notes that a job waits for its turn again.
+    pub(crate) fn set_waiting(&mut self, id: JobId) {
+        if let Some(job) = self.running.get_mut(&id) {
+            (job.stage, job.progress, job.begun_with) = (None, (0, 0), 0);
         }
     }
 

@@ -189,6 +189,7 @@ impl Model {
         let text_scale = legible(settings.text_scale).unwrap_or(1.0);
         let settings = Settings { text_scale, ..settings };
         let (shown_panels, screen) = (settings.panels.wanted(), settings.screen);
+        let unbegun = settings.trainings.clone();
         let mut model = Self {
             host,
             kept: (settings.clone(), 0.0),
@@ -201,7 +202,7 @@ impl Model {
             details: Details::default(),
             vectors: Vectors::default(),
             sweeps: Sweeps::default(),
-            trainings: Trainings::default(),
+            trainings: Trainings::new(unbegun),
             data: Data::default(),
             judging: Judging::default(),
             notices,
@@ -224,6 +225,7 @@ impl Model {
         effects.push(model.list_sweeps(0.0));
         effects.push(model.list_trainings(0.0));
         effects.extend(model.follow_demo_data(0.0));
+        model.tell_unbegun();
         (model, effects)
     }
 
@@ -258,6 +260,18 @@ impl Model {
     /// The training run whose curves are shown, as far as it has come.
     pub fn shown_training(&self) -> Option<&TrainRun> {
         self.trainings.shown_run().map(|it| &it.run)
+    }
+
+    /// What messages on the screen say that are only to be read.
+    pub fn messages(&self) -> Vec<&str> {
+        self.notices
+            .shown()
+            .iter()
+            .filter_map(|notice| match &notice.body {
+                NoticeBody::Info(text) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect()
     }
 
     /// What messages on the screen offer: what they say, and what their button does.
@@ -329,6 +343,10 @@ impl Model {
         self.settings.slot = self.weights.slot;
         self.settings.methods = self.weights.methods;
         self.settings.knobs = self.weights.knob_settings();
+        // The files of half-trained vectors go.
+        let halves = &self.trainings.halves;
+        self.settings.knobs.retain(|knob| !halves.values().any(|half| *half == knob.file));
+        self.settings.trainings = self.trainings.waiting().cloned().collect();
     }
 
     fn keep_settings(&mut self, now: f64) -> Effect {

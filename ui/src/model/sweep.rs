@@ -89,6 +89,8 @@ pub(crate) enum AfterLoad {
     Compare,
     /// To go on with it.
     Resume,
+    /// To sweep the vector that it has trained.
+    Sweep,
 }
 
 /// What the Sweep screen asks before it is done.

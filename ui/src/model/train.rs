@@ -35,11 +35,17 @@ pub(crate) struct Trainings {
     pub(crate) compared: Vec<Uuid>,
     /// Those that this window trains or has waiting, in their order.
     pub(crate) queue: Vec<Queued>,
+    /// Those that were waiting for their turn when the engine or the window ended.
+    pub(crate) unbegun: Vec<TrainSpec>,
+    /// Those that have failed before they had begun, with the last that was heard.
+    pub(crate) unopened: Vec<TrainSpec>,
+    /// The files that runs are written to while they are paused.
+    pub(crate) halves: BTreeMap<Uuid, PathBuf>,
     /// What came before the run that it belongs to.
     early: Vec<(Uuid, Measured)>,
     /// What failed last.
     pub(crate) error: Option<UserError>,
-    /// Whether runs that were cut off have been told of since the start.
+    /// Whether a run that was cut off has been told of since the engine's start.
     pub(crate) has_told: bool,
 }
 
@@ -55,6 +61,9 @@ impl Default for Trainings {
             shown: None,
             compared: Vec::new(),
             queue: Vec::new(),
+            unbegun: Vec::new(),
+            unopened: Vec::new(),
+            halves: BTreeMap::new(),
             early: Vec::new(),
             error: None,
             has_told: false,
@@ -88,6 +97,8 @@ pub(crate) struct Queued {
     pub(crate) job: JobId,
     pub(crate) spec: TrainSpec,
     pub(crate) asked: Asked,
+    /// Whether it has begun, or gone on: until then, nothing of it is kept but `spec`.
+    pub(crate) is_open: bool,
 }
 
 /// What a run was asked to do, and has not done yet.
@@ -97,7 +108,7 @@ pub(crate) enum Asked {
     Nothing,
     /// To hold.
     Pause,
-    /// To end after its step.
+    /// To end with what it has.
     WrapUp,
 }
 
@@ -106,15 +117,15 @@ pub(crate) enum Asked {
 pub(crate) enum Phase {
     /// Others come first.
     Waiting,
-    /// Others come first, and then it is paused.
+    /// It is paused, and has not begun.
     Held,
     /// It reads, trains or writes.
     Working,
-    /// It will hold after its step.
+    /// It will hold in a moment.
     Pausing,
     /// It holds.
     Paused,
-    /// It will end after its step.
+    /// It will end in a moment, and keep what it has.
     Ending,
     /// It stops.
     Cancelling,
@@ -140,6 +151,8 @@ pub(crate) enum TrainJob {
     Estimate(Box<TrainSpec>),
     /// Looks what a file of records holds.
     Inspect(PathBuf),
+    /// Looks whether there is a file for testing here, to sweep on.
+    SeekTest(PathBuf),
 }
 
 impl TrainJob {
@@ -151,7 +164,7 @@ impl TrainJob {
             Self::Run(_) => Some("Training"),
             Self::Estimate(_) => Some("Trying a training step"),
             Self::Inspect(_) => Some("Reading data"),
-            Self::List | Self::Load { .. } | Self::Delete => None,
+            Self::List | Self::Load { .. } | Self::Delete | Self::SeekTest(_) => None,
         }
     }
 }
@@ -214,11 +227,6 @@ impl TrainCurves {
         let steps = || self.run.steps.iter().map(|it| it.step);
         [steps().rfind(|it| *it < step), steps().find(|it| *it > step)]
     }
-
-    /// Whether it has not come to its end, and has something to go on from.
-    pub(crate) fn is_resumable(&self) -> bool {
-        self.run.state != RunState::Finished && self.run.checkpoint.is_some()
-    }
 }
 
 fn put<T>(values: &mut Vec<T>, value: T, step: impl Fn(&T) -> usize) {
@@ -243,6 +251,11 @@ fn smooth(values: impl Iterator<Item = f64>) -> Vec<f64> {
 }
 
 impl Trainings {
+    /// As at the start, with what was waiting for its turn at the end.
+    pub(crate) fn new(unbegun: Vec<TrainSpec>) -> Self {
+        Self { unbegun, ..Self::default() }
+    }
+
     /// The run that is shown, once it has been read.
     pub(crate) fn shown_run(&self) -> Option<&TrainCurves> {
         self.shown.and_then(|run| self.runs.get(&run))
@@ -280,11 +293,63 @@ impl Trainings {
             _ if job.is_cancelling => Phase::Cancelling,
             Asked::WrapUp => Phase::Ending,
             _ if self.is_paused(queued.spec.run) => Phase::Paused,
-            Asked::Pause if has_begun => Phase::Pausing,
+            Asked::Pause if queued.is_open => Phase::Pausing,
             Asked::Pause => Phase::Held,
             Asked::Nothing if has_begun => Phase::Working,
             Asked::Nothing => Phase::Waiting,
         }
+    }
+
+    /// A run in the list.
+    pub(crate) fn summary(&self, run: Uuid) -> Option<&TrainSummary> {
+        self.list.as_ref()?.iter().find(|it| it.run == run)
+    }
+
+    /// Whether somebody else trains it now.
+    pub(crate) fn is_elsewhere(&self, run: Uuid) -> bool {
+        let is_it = |it: &TrainSummary| it.state == RunState::Running && !it.is_resumable;
+        !self.is_active(run) && self.summary(run).is_some_and(is_it)
+    }
+
+    /// Why a run can't go on, in words; `None` if it can.
+    pub(crate) fn why_not_resumable(&self, run: Uuid) -> Option<&'static str> {
+        let known = self.runs.get(&run).map(|it| &it.run);
+        let summary = self.summary(run);
+        let state = known.map(|it| it.state).or(summary.map(|it| it.state));
+        if self.is_active(run) {
+            Some("It trains or waits already")
+        } else if state == Some(RunState::Finished) {
+            Some("It has come to its end")
+        } else if known.is_some_and(|it| it.diverged) {
+            Some("Its loss was no number: begin a new run with a third of the learning rate")
+        } else if self.is_elsewhere(run) {
+            Some("It is running elsewhere")
+        } else if summary.is_some_and(|it| !it.is_resumable) {
+            Some("Its folder is not there any more, or its loss was no number")
+        } else {
+            None
+        }
+    }
+
+    /// Whether a run goes on from its beginning, if that is known.
+    pub(crate) fn begins_again(&self, run: Uuid) -> bool {
+        match self.runs.get(&run) {
+            Some(known) => known.run.checkpoint.is_none(),
+            None => self.summary(run).is_some_and(|it| it.steps[0] == 0),
+        }
+    }
+
+    /// What would be lost without being kept: the runs that have not begun.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &TrainSpec> {
+        let queued = self.queue.iter().filter(|it| !it.is_open && !it.spec.resume);
+        self.unbegun.iter().chain(queued.map(|it| &it.spec))
+    }
+
+    /// Whether a run that is known, or is to begin, writes into this folder.
+    pub(crate) fn has_folder(&self, folder: &Path) -> bool {
+        let waiting = self.queue.iter().filter_map(|it| it.spec.out.as_deref());
+        let listed = self.list.iter().flatten().map(|it| it.folder.as_path());
+        waiting.chain(listed).any(|it| it == folder)
     }
 
     /// The newest that was cut off and can go on.
@@ -326,6 +391,18 @@ impl Trainings {
             if curves.run.state == RunState::Running {
                 curves.run.state = state;
             }
+            // Of one that has not come to its end, there was a half-trained one at most.
+            let run = &mut curves.run;
+            let is_finished = run.state == RunState::Finished;
+            if !is_finished {
+                run.vector = None;
+            }
+            // Until there is a newer list.
+            let listed = self.list.iter_mut().flatten().find(|it| it.run == id);
+            if let Some(summary) = listed {
+                summary.state = run.state;
+                summary.is_resumable = !is_finished && !run.diverged;
+            }
         }
     }
 
@@ -353,9 +430,12 @@ impl Trainings {
 
     /// The preference dimension's name: what is typed, else that of the data.
     pub(crate) fn domain(&self) -> String {
-        if let Some(typed) = &self.form.domain {
-            return typed.clone();
-        }
+        let typed = self.form.domain.as_deref().map(str::trim).filter(|it| !it.is_empty());
+        typed.map_or_else(|| self.domain_of_data(), str::to_owned)
+    }
+
+    /// The preference dimension's name by the data alone.
+    pub(crate) fn domain_of_data(&self) -> String {
         let mut names: Vec<String> = Vec::new();
         for data in &self.form.data {
             let Some(DataFile::Read(report)) = self.files.get(&data.file) else { continue };

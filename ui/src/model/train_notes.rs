@@ -93,12 +93,15 @@ fn last(run: &TrainRun, count: usize, wanted: usize) -> Option<&[TrainStep]> {
 }
 
 fn not_a_number(run: &TrainRun) -> Option<TrainNote> {
-    let step = run.steps.iter().find(|it| !it.loss.is_finite())?.step;
+    if !run.diverged {
+        return None;
+    }
+    let rate = run.spec.settings.learning_rate / 3.0;
     Some(note(
         NoteKind::NotANumber,
         format!(
-            "At step {step} the loss was no number any more. The last good checkpoint is kept: \
-             begin again with a tenth of the learning rate, or with clipping."
+            "The loss was no number any more: this run can't go on. Begin a new one with a third \
+             of the learning rate, {rate:.1e}."
         ),
     ))
 }
@@ -295,6 +298,7 @@ mod tests {
             checkpoint: None,
             vector: None,
             elapsed_secs: 0.0,
+            diverged: false,
         }
     }
 
@@ -322,7 +326,7 @@ mod tests {
     fn each_worry_has_its_note_and_no_other() {
         type Spoil = fn(&mut TrainRun);
         let cases: [(NoteKind, Spoil); 9] = [
-            (NoteKind::NotANumber, |run| run.steps[30].loss = f64::NAN),
+            (NoteKind::NotANumber, |run| run.diverged = true),
             (NoteKind::LossAboveStart, |run| {
                 run.steps.iter_mut().skip(33).for_each(|it| it.loss = 0.9);
             }),

@@ -416,6 +416,8 @@ impl Weights {
             .map(|(_, id)| *id);
         self.settled = Some(setup.clone());
         match at_fault.and_then(|id| self.knob_mut(id)) {
+            // It may have got another vector meanwhile.
+            Some(knob) if err.about.as_ref() != Some(&knob.file) => {}
             Some(knob) => knob.fault = Some(err),
             None => self.error = Some(err),
         }

@@ -263,6 +263,7 @@ fn job_ui(ui: &mut Ui, job: &Job, now: f64) -> Option<Action> {
     let name = job.title().unwrap_or_default();
     let text = match (job.is_cancelling, job.fraction(), job.secs_left(now)) {
         (true, ..) => format!("{name} · stopping"),
+        _ if job.is_getting_ready() && !job.is_paused => format!("{name} · {}", job.doing()),
         (_, Some(share), Some(secs)) => {
             format!("{name} {:.0} % · {} left", share * 100.0, clock(secs))
         }

@@ -29,6 +29,8 @@ pub(super) struct DialogView<'a> {
     system_dialogs: Result<(), &'a str>,
     has_tray: bool,
     long_jobs: Vec<&'a Job>,
+    /// The preference dimensions of the training runs that wait for their turn.
+    waiting: Vec<&'a str>,
     weights: &'a Weights,
     /// The files of preference records that come with the demo.
     demo_data: &'a [PathBuf],
@@ -46,6 +48,7 @@ impl<'a> DialogView<'a> {
             system_dialogs: model.host.dialogs.as_ref().copied().map_err(String::as_str),
             has_tray: model.host.has_tray,
             long_jobs: model.jobs.iter().filter(|job| job.is_long()).collect(),
+            waiting: model.trainings.waiting().map(|it| it.domain.as_str()).collect(),
             weights: &model.weights,
             demo_data: model.data.demo.files(),
             job: match &model.dialog {
@@ -448,7 +451,12 @@ fn close_ui(ui: &mut Ui, view: &DialogView<'_>, is_new: bool) -> Vec<Action> {
         ui.label(format!("• {}", job.title().unwrap_or_default()));
     }
     if view.long_jobs.iter().any(|job| job.is_training()) {
-        let text = "Training can be resumed from its newest checkpoint at the next start.";
+        let text = "Training is kept as it is after its last whole step: the next start offers to \
+                    go on with it.";
+        ui.add(egui::Label::new(text).wrap());
+    }
+    if !view.waiting.is_empty() {
+        let text = format!("What waits for its turn is kept too: {}.", view.waiting.join(", "));
         ui.add(egui::Label::new(text).wrap());
     }
     ui.add_space(2.0 * GRID);

@@ -19,7 +19,7 @@ fn often_changed(field: TrainField) -> Option<Help> {
         ),
         TrainField::Alpha => (
             "the factors' product is multiplied by α / rank",
-            "Leave it equal to the rank. More makes each step go further, as a higher learning \
+            "Equal to the rank until you type another. More makes each step go further, as a higher learning \
              rate does.",
         ),
         TrainField::Beta => (

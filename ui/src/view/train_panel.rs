@@ -12,8 +12,8 @@ use super::parts::{
 };
 use super::sweep_plot::number;
 use super::train_plot::{TrainPlotsView, train_plots_ui};
-use super::train_runs::train_runs_ui;
-use super::train_setup::{TrainSetupView, train_setup_ui};
+use super::train_runs::{resume_tip, train_runs_ui};
+use super::train_setup::{BaseView, TrainSetupView, train_setup_ui};
 use crate::action::Action;
 use crate::model::{Focus, Job, Model, Phase, TrainCurves, Trainings, train_notes};
 use crate::train_action::TrainAction;
@@ -31,6 +31,8 @@ pub(super) struct TrainView<'a> {
     estimating: Option<&'a Job>,
     /// The runs that train or wait, with their jobs.
     queue: Vec<QueuedView<'a>>,
+    /// What is trained from.
+    base: BaseView,
     now: f64,
     system_dialogs: Result<(), &'a str>,
     takes_focus: bool,
@@ -57,6 +59,7 @@ impl<'a> TrainView<'a> {
             is_estimate_current: model.is_estimate_current().unwrap_or(false),
             estimating: trainings.estimate.job.and_then(|job| model.jobs.get(job)),
             queue: queue.collect(),
+            base: BaseView::from(&model.weights),
             now,
             system_dialogs: model.host.dialogs.as_ref().copied().map_err(String::as_str),
             takes_focus: model.focus == Some(Focus::Train),
@@ -73,6 +76,7 @@ pub(super) fn train_ui(ui: &mut Ui, view: &TrainView<'_>) -> Vec<Action> {
         for entry in &view.queue {
             actions.extend(queued_ui(ui, view, entry));
         }
+        actions.extend(unbegun_ui(ui, view));
         actions.extend(cut_off_ui(ui, view.trainings));
         if let Some(err) = &view.trainings.error {
             ui.add_space(GRID);
@@ -81,7 +85,8 @@ pub(super) fn train_ui(ui: &mut Ui, view: &TrainView<'_>) -> Vec<Action> {
         ui.separator();
         actions.extend(shown_ui(ui, view));
         ui.separator();
-        actions.extend(train_runs_ui(ui, view.trainings));
+        let phase_of = |run| view.queue.iter().find(|it| it.spec.run == run).map(|it| it.phase);
+        actions.extend(train_runs_ui(ui, view.trainings, &phase_of));
         ui.add_space(4.0 * GRID);
         scroll_to_focus(ui);
     });
@@ -97,6 +102,7 @@ fn form_ui(ui: &mut Ui, view: &TrainView<'_>) -> Vec<Action> {
     let setup = TrainSetupView {
         trainings: view.trainings,
         demo_data: view.demo_data,
+        base: &view.base,
         system_dialogs: view.system_dialogs,
         takes_focus: view.takes_focus && is_unfolded,
     };
@@ -122,7 +128,6 @@ fn begin_ui(ui: &mut Ui, view: &TrainView<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     ui.horizontal_wrapped(|ui| {
         let missing = view.missing.as_deref();
-        let refusal = view.trainings.estimate.found.as_ref().and_then(|it| it.1.refusal.as_deref());
         ui.add_enabled_ui(missing.is_none(), |ui| {
             let text = if view.queue.is_empty() { "Start" } else { "Add to the queue" };
             let start = primary_button(ui, text);
@@ -130,10 +135,9 @@ fn begin_ui(ui: &mut Ui, view: &TrainView<'_>) -> Vec<Action> {
                 actions.push(Action::Train(TrainAction::Start));
             }
         });
-        // A refusal may have gone by the time that it is asked for again.
-        let can_estimate = (missing.is_none() || missing == refusal) && view.estimating.is_none();
-        let tip = "Loads the model, tries one step on the longest texts, and says what the run \
-                   would take";
+        let can_estimate = missing.is_none() && view.estimating.is_none();
+        let tip = "Loads the model, times a step on texts of medium length, and says what the run \
+                   would take; memory is worked out for the longest texts";
         let estimate = ui.add_enabled(can_estimate, Button::new("Estimate"));
         if estimate.on_hover_text(tip).clicked() {
             actions.push(Action::Train(TrainAction::Estimate));
@@ -145,10 +149,10 @@ fn begin_ui(ui: &mut Ui, view: &TrainView<'_>) -> Vec<Action> {
                     actions.push(Action::CancelJob(job.id));
                 }
             }
-            (Some(missing), None) if missing != refusal.unwrap_or_default() => {
+            (Some(missing), None) => {
                 weak(ui, missing);
             }
-            _ => {}
+            (None, None) => {}
         }
     });
     actions
@@ -230,11 +234,11 @@ fn controls_ui(ui: &mut Ui, queued: &QueuedView<'_>, curves: Option<&TrainCurves
         }
     };
     if matches!(phase, Phase::Paused | Phase::Pausing | Phase::Held) {
-        let tip = "From where it was paused";
+        let tip = "From where it was paused; where another run is at work, once that has ended";
         button(ui, true, "Go on", tip, TrainAction::GoOn(job.id));
     } else {
         let can_pause = matches!(phase, Phase::Working | Phase::Waiting);
-        let tip = "Holds after its step; the model stays loaded, to chat with";
+        let tip = "Holds after its last whole step; the model stays loaded, to chat with";
         button(ui, can_pause, "Pause", tip, TrainAction::Pause(job.id));
     }
     if let Some(run) = curves.map(|it| &it.run)
@@ -245,10 +249,10 @@ fn controls_ui(ui: &mut Ui, queued: &QueuedView<'_>, curves: Option<&TrainCurves
         button(ui, true, "Chat with it", tip, TrainAction::ChatWith(run.spec.run));
     }
     let has_steps = curves.is_some_and(|it| !it.run.steps.is_empty());
-    let can_keep = has_steps && matches!(phase, Phase::Working | Phase::Pausing | Phase::Paused);
-    let tip = "Ends after its step; the vector is kept as it is there";
+    let can_keep = has_steps && !matches!(phase, Phase::Ending | Phase::Cancelling);
+    let tip = "Ends; the vector is kept as it is after the last whole step";
     button(ui, can_keep, "Stop and keep", tip, TrainAction::WrapUp(job.id));
-    let tip = "Ends at once, without a vector; its newest checkpoint stays, to resume from";
+    let tip = "Ends without a vector; it can be resumed from its last whole step";
     let is_cancelling = phase == Phase::Cancelling;
     button(ui, !is_cancelling, "Cancel", tip, TrainAction::Cancel(job.id));
     actions
@@ -263,14 +267,22 @@ fn progress_ui(ui: &mut Ui, queued: &QueuedView<'_>, curves: Option<&TrainCurves
         let share = (done as f32 / total as f32).min(1.0);
         let bar = ProgressBar::new(share).desired_width(16.0 * GRID).desired_height(GRID);
         let bar = bar.fill(Tokens::of(ui.visuals()).accent);
-        ui.add(bar).widget_info(|| WidgetInfo::labeled(Role::ProgressIndicator, true, "Training"));
+        // On the ground of the screen, the track of a bar would not be seen in light colours.
+        let track = ui.visuals().widgets.inactive.weak_bg_fill;
+        let bar = ui.scope(|ui| {
+            ui.visuals_mut().extreme_bg_color = track;
+            ui.add(bar)
+        });
+        let info = || WidgetInfo::labeled(Role::ProgressIndicator, true, "Training");
+        bar.inner.widget_info(info);
     }
     let said = match queued.phase {
         Phase::Waiting => "waiting for its turn".to_owned(),
-        Phase::Held => "waiting for its turn, then paused".to_owned(),
-        Phase::Pausing => "pausing after this step…".to_owned(),
+        Phase::Held if steps.is_some_and(|(done, _)| done > 0) => "paused".to_owned(),
+        Phase::Held => "paused before its first step".to_owned(),
+        Phase::Pausing => "pausing…".to_owned(),
         Phase::Paused => "paused".to_owned(),
-        Phase::Ending => "ending after this step…".to_owned(),
+        Phase::Ending => "ending, and keeping its vector…".to_owned(),
         Phase::Cancelling => "stopping…".to_owned(),
         Phase::Working => match queued.job.secs_left(now) {
             Some(secs) => format!("{} left", clock(secs)),
@@ -278,7 +290,40 @@ fn progress_ui(ui: &mut Ui, queued: &QueuedView<'_>, curves: Option<&TrainCurves
         },
     };
     let far = steps.map(|(done, total)| format!("step {done} of {total} · "));
-    weak(ui, far.unwrap_or_default() + &said);
+    let text = far.unwrap_or_default() + &said;
+    let color = Tokens::of(ui.visuals()).weak;
+    // In one piece, below the buttons where there is no room beside them.
+    ui.add(Label::new(RichText::new(text).small().color(color)).extend());
+}
+
+/// Runs that were waiting for their turn when the engine or the window ended.
+fn unbegun_ui(ui: &mut Ui, view: &TrainView<'_>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let begin = if view.queue.is_empty() { "Start it" } else { "Queue it again" };
+    for spec in &view.trainings.unbegun {
+        ui.horizontal_wrapped(|ui| {
+            let text = format!("Training of {} was queued, and has not begun.", spec.domain);
+            let color = Tokens::of(ui.visuals()).warning;
+            ui.label(RichText::new(text).color(color)).on_hover_ui(|ui| {
+                for data in &spec.data {
+                    weak(ui, data.file.display().to_string());
+                }
+                weak(ui, method_words(spec));
+            });
+            for (text, action) in [
+                (begin, TrainAction::Begin(spec.run)),
+                ("Forget it", TrainAction::Forget(spec.run)),
+            ] {
+                let button = ui.button(text);
+                let name = format!("{text}: {}", spec.domain);
+                button.widget_info(|| WidgetInfo::labeled(Role::Button, true, &name));
+                if button.clicked() {
+                    actions.push(Action::Train(action));
+                }
+            }
+        });
+    }
+    actions
 }
 
 /// A run that was cut off, with the way to go on.
@@ -289,7 +334,8 @@ fn cut_off_ui(ui: &mut Ui, trainings: &Trainings) -> Option<Action> {
         let [done, all] = summary.steps;
         let text = format!("Training of {} was cut off at step {done} of {all}.", summary.domain);
         ui.label(RichText::new(text).color(Tokens::of(ui.visuals()).warning));
-        if ui.button("Go on with it").clicked() {
+        let button = ui.button("Go on with it");
+        if button.on_hover_text(resume_tip(trainings, summary.run)).clicked() {
             action = Some(Action::Train(TrainAction::Resume(summary.run)));
         }
     });
@@ -316,6 +362,9 @@ fn shown_ui(ui: &mut Ui, view: &TrainView<'_>) -> Vec<Action> {
         return actions;
     };
     actions.extend(heading_ui(ui, curves, trainings));
+    if !trainings.is_active(curves.run.spec.run) {
+        actions.extend(vector_ui(ui, &curves.run));
+    }
     for note in train_notes(&curves.run) {
         let tokens = Tokens::of(ui.visuals());
         let color = if note.kind.is_warning() { tokens.warning } else { tokens.weak };
@@ -353,6 +402,7 @@ fn heading_ui(ui: &mut Ui, curves: &TrainCurves, trainings: &Trainings) -> Vec<A
         let state = match run.state {
             _ if is_active => format!("{done} of {total} steps so far"),
             RunState::Finished => format!("{done} steps"),
+            _ if trainings.is_elsewhere(id) => format!("running elsewhere, step {done} of {total}"),
             RunState::Running | RunState::Stopped => format!("stopped at step {done} of {total}"),
         };
         weak(ui, format!("on {} · {} pairs · {state}", run.model, run.counts.pairs));
@@ -361,9 +411,11 @@ fn heading_ui(ui: &mut Ui, curves: &TrainCurves, trainings: &Trainings) -> Vec<A
                 actions.push(Action::Train(action));
             }
         };
-        if !is_active && curves.is_resumable() {
-            let tip = "From its newest checkpoint, along the same curve";
-            button(ui, "Resume", tip, TrainAction::Resume(id));
+        if trainings.why_not_resumable(id).is_none() {
+            button(ui, "Resume", resume_tip(trainings, id), TrainAction::Resume(id));
+            if trainings.begins_again(id) {
+                weak(ui, "from its beginning");
+            }
         }
         if !is_active && run.vector.is_some() {
             let tip = "λ = 1 is the model as it was trained";
@@ -375,31 +427,37 @@ fn heading_ui(ui: &mut Ui, curves: &TrainCurves, trainings: &Trainings) -> Vec<A
     if let Some(ended) = &run.ended {
         weak(ui, ended);
     }
-    if let Some(vector) = run.vector.as_ref().filter(|_| !is_active) {
-        let path = vector.display().to_string();
-        ui.horizontal(|ui| {
-            weak(ui, "vector");
-            let copy = ui.add(Button::new(RichText::new("Copy path").small()).small());
-            if copy.clicked() {
-                actions.push(Action::Copy(path.clone()));
-            }
-            one_line(ui, RichText::new(&path).small().monospace()).on_hover_text(&path);
-        });
-    }
     actions
 }
 
-/// What was trained, exactly.
-fn about_ui(ui: &mut Ui, run: &TrainRun) {
-    let settings = &run.spec.settings;
-    let method = match &settings.method {
+/// Where its vector lies.
+fn vector_ui(ui: &mut Ui, run: &TrainRun) -> Option<Action> {
+    let path = run.vector.as_ref()?.display().to_string();
+    ui.horizontal(|ui| {
+        weak(ui, "vector");
+        let copy = ui.add(Button::new(RichText::new("Copy path").small()).small());
+        one_line(ui, RichText::new(&path).small().monospace()).on_hover_text(&path);
+        copy.clicked().then(|| Action::Copy(path.clone()))
+    })
+    .inner
+}
+
+/// Which weights change.
+fn method_words(spec: &TrainSpec) -> String {
+    match &spec.settings.method {
         TrainMethod::Full => "all weights".to_owned(),
         TrainMethod::Lora { rank, alpha, targets } => {
             let parts =
                 if targets.is_empty() { "all parts".to_owned() } else { targets.join(", ") };
             format!("LoRA, rank {rank}, α {alpha}, {parts}")
         }
-    };
+    }
+}
+
+/// What was trained, exactly.
+fn about_ui(ui: &mut Ui, run: &TrainRun) {
+    let settings = &run.spec.settings;
+    let method = method_words(&run.spec);
     let data: Vec<String> = run
         .spec
         .data

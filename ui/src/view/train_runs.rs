@@ -2,15 +2,20 @@
 
 use egui::{Button, Grid, RichText, Role, ScrollArea, Ui, WidgetInfo};
 use meav_protocol::{RunState, TrainSummary};
+use uuid::Uuid;
 
 use super::design_tokens::{GRID, Tokens};
 use super::parts::{figures, moment, more_menu, title, weak};
 use crate::action::Action;
-use crate::model::Trainings;
+use crate::model::{Phase, Trainings};
 use crate::train_action::TrainAction;
 
 /// The runs that are known, newest first.
-pub(super) fn train_runs_ui(ui: &mut Ui, trainings: &Trainings) -> Vec<Action> {
+pub(super) fn train_runs_ui(
+    ui: &mut Ui,
+    trainings: &Trainings,
+    phase_of: &dyn Fn(Uuid) -> Option<Phase>,
+) -> Vec<Action> {
     let mut actions = Vec::new();
     title(ui, "Runs");
     match &trainings.list {
@@ -29,7 +34,8 @@ pub(super) fn train_runs_ui(ui: &mut Ui, trainings: &Trainings) -> Vec<Action> {
                     }
                     ui.end_row();
                     for summary in list {
-                        actions.extend(run_ui(ui, trainings, summary));
+                        let phase = phase_of(summary.run);
+                        actions.extend(run_ui(ui, trainings, summary, phase));
                         ui.end_row();
                     }
                 });
@@ -39,7 +45,13 @@ pub(super) fn train_runs_ui(ui: &mut Ui, trainings: &Trainings) -> Vec<Action> {
     actions
 }
 
-fn run_ui(ui: &mut Ui, trainings: &Trainings, summary: &TrainSummary) -> Vec<Action> {
+/// `phase` is that of a run of this window's queue.
+fn run_ui(
+    ui: &mut Ui,
+    trainings: &Trainings,
+    summary: &TrainSummary,
+    phase: Option<Phase>,
+) -> Vec<Action> {
     let mut actions = Vec::new();
     let mut act = |action| actions.push(Action::Train(action));
     let TrainSummary { run, domain, .. } = summary;
@@ -63,7 +75,8 @@ fn run_ui(ui: &mut Ui, trainings: &Trainings, summary: &TrainSummary) -> Vec<Act
     }
     let is_active = trainings.is_active(*run);
     more_menu(ui, &name, |ui| {
-        let has_vector = summary.vector.is_some();
+        // That of a run that is paused is half-trained.
+        let has_vector = summary.vector.is_some() && !is_active;
         for (text, action) in [
             ("Add to knobs", TrainAction::AddToKnobs(*run)),
             ("Sweep it", TrainAction::SweepIt(*run)),
@@ -79,13 +92,13 @@ fn run_ui(ui: &mut Ui, trainings: &Trainings, summary: &TrainSummary) -> Vec<Act
         }
     });
     ui.horizontal(|ui| {
-        let (text, color) = state(trainings, summary, tokens);
+        let (text, color) = state(trainings, summary, phase, tokens);
         ui.label(RichText::new(text).small().color(color));
-        if summary.is_resumable && !is_active && summary.state != RunState::Finished {
+        if trainings.why_not_resumable(*run).is_none() {
             let resume = ui.add(Button::new(RichText::new("Resume").small()).small());
             let label = format!("Resume: {name}");
             resume.widget_info(|| WidgetInfo::labeled(Role::Button, true, &label));
-            if resume.on_hover_text("From its newest checkpoint").clicked() {
+            if resume.on_hover_text(resume_tip(trainings, *run)).clicked() {
                 act(TrainAction::Resume(*run));
             }
         }
@@ -94,14 +107,26 @@ fn run_ui(ui: &mut Ui, trainings: &Trainings, summary: &TrainSummary) -> Vec<Act
     actions
 }
 
+/// Where a run goes on from.
+pub(super) fn resume_tip(trainings: &Trainings, run: Uuid) -> &'static str {
+    if trainings.begins_again(run) {
+        "From its beginning: it was stopped before its first checkpoint"
+    } else {
+        "From its newest checkpoint, along the same curve"
+    }
+}
+
 fn state(
     trainings: &Trainings,
     summary: &TrainSummary,
+    phase: Option<Phase>,
     tokens: &Tokens,
 ) -> (&'static str, egui::Color32) {
     match summary.state {
-        _ if trainings.is_paused(summary.run) => ("paused", tokens.warning),
-        _ if trainings.is_active(summary.run) => ("running", tokens.accent),
+        _ if phase == Some(Phase::Waiting) => ("waiting", tokens.weak),
+        _ if matches!(phase, Some(Phase::Paused | Phase::Held)) => ("paused", tokens.warning),
+        _ if phase.is_some() => ("running", tokens.accent),
+        _ if trainings.is_elsewhere(summary.run) => ("running elsewhere", tokens.weak),
         RunState::Finished => ("finished", tokens.good),
         RunState::Running => ("cut off", tokens.warning),
         RunState::Stopped => ("stopped", tokens.weak),
@@ -111,8 +136,9 @@ fn state(
 fn numbers_ui(ui: &mut Ui, trainings: &Trainings, summary: &TrainSummary) {
     let [mut done, all] = summary.steps;
     let mut loss = summary.loss;
-    // What has been read is newer than the list.
-    if let Some(last) = trainings.runs.get(&summary.run).and_then(|it| it.run.steps.last()) {
+    // What has been read is newer than the list, but for what somebody else trains.
+    let known = trainings.runs.get(&summary.run).and_then(|it| it.run.steps.last());
+    if let Some(last) = known.filter(|_| !trainings.is_elsewhere(summary.run)) {
         (done, loss) = (last.step, Some(last.loss));
     }
     let small = |text: String| RichText::new(text).small().monospace();

@@ -1,18 +1,18 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use egui::{
     Align, Button, CollapsingHeader, ComboBox, Id, Key, Label, Layout, Response, RichText, Role,
     TextEdit, Ui, UiBuilder, WidgetInfo, vec2,
 };
 use egui_material_icons::icons as symbols;
-use meav_protocol::{Dtype, OptimizerState, Schedule, TrainData};
+use meav_protocol::{Dtype, MeasureName, MeasureSummary, OptimizerState, Schedule, TrainData};
 
 use super::design_tokens::{GRID, Tokens};
 use super::parts::{icon_button, weak};
 use super::sweep_setup::{bad_ui, read_ui};
 use super::train_help::{help, loss_help};
 use crate::action::Action;
-use crate::model::{DataFile, Trainings, file_label};
+use crate::model::{DataFile, Trainings, Weights, file_label, file_name};
 use crate::train_action::TrainAction;
 use crate::train_form::{LossChoice, MethodChoice, TrainField, TrainForm};
 
@@ -26,14 +26,36 @@ const VALUE_WIDTH: f32 = 29.0 * GRID;
 const NUMBER_WIDTH: f32 = 15.0 * GRID;
 
 /// Parts of the layers that can get factors.
-const TARGETS: [&str; 7] =
-    ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+const TARGETS: &[&str] =
+    &["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+/// The same of a family whose layers have some of them in one.
+const FUSED_TARGETS: &[&str] = &["qkv_proj", "o_proj", "gate_up_proj", "down_proj"];
+
+/// What is trained from.
+pub(super) struct BaseView {
+    /// The model's name.
+    name: String,
+    /// Parts of its layers that can get factors.
+    targets: &'static [&'static str],
+}
+
+impl From<&Weights> for BaseView {
+    fn from(weights: &Weights) -> Self {
+        let held = weights.held.as_ref();
+        let is_fused = held.is_some_and(|held| held.family == "phi3");
+        let name = held.map_or_else(|| file_name(&weights.model), |held| held.name.clone());
+        Self { name, targets: if is_fused { FUSED_TARGETS } else { TARGETS } }
+    }
+}
 
 /// What the form of the next run shows.
 pub(super) struct TrainSetupView<'a> {
     pub(super) trainings: &'a Trainings,
     /// The data that come with the demo, as far as they are known.
     pub(super) demo_data: &'a [PathBuf],
+    /// What is trained from.
+    pub(super) base: &'a BaseView,
     /// Whether the system has dialogs; otherwise why not.
     pub(super) system_dialogs: Result<(), &'a str>,
     pub(super) takes_focus: bool,
@@ -42,6 +64,10 @@ pub(super) struct TrainSetupView<'a> {
 /// What is trained on, how, and what is rarely changed.
 pub(super) fn train_setup_ui(ui: &mut Ui, view: &TrainSetupView<'_>) -> Vec<Action> {
     let mut form = view.trainings.form.clone();
+    row_ui(ui, "Model", "What the vector is the difference to", |ui| {
+        ui.label(&view.base.name);
+        weak(ui, "trained from its base: where the knobs stand does not matter");
+    });
     let mut actions = data_ui(ui, view, &mut form);
     domain_ui(ui, view, &mut form);
     method_ui(ui, &mut form);
@@ -68,7 +94,7 @@ pub(super) fn train_setup_ui(ui: &mut Ui, view: &TrainSetupView<'_>) -> Vec<Acti
 fn more_ui(ui: &mut Ui, view: &TrainSetupView<'_>, form: &mut TrainForm) -> Vec<Action> {
     if form.method == MethodChoice::Lora {
         field_ui(ui, form, TrainField::Alpha);
-        targets_ui(ui, form);
+        targets_ui(ui, view.base, form);
     }
     pairs_ui(ui, form);
     field_ui(ui, form, TrainField::Accumulation);
@@ -268,7 +294,13 @@ fn file_ui(
         match trainings.files.get(&data.file) {
             Some(DataFile::Read(report)) => {
                 let levels = trainings.levels(&data.file);
-                prefer_ui(ui, &name, &levels, &mut data.prefer);
+                let is_safety = |it: &MeasureSummary| it.measure == MeasureName::Safety;
+                let by_itself = if report.measures.iter().any(is_safety) {
+                    "the safe response over the unsafe one"
+                } else {
+                    "each level over the next"
+                };
+                prefer_ui(ui, &data.file, by_itself, &levels, &mut data.prefer);
                 read_ui(ui, report);
             }
             Some(DataFile::Bad(err)) => bad_ui(ui, err),
@@ -281,11 +313,17 @@ fn file_ui(
     indented(ui, |ui| ui.horizontal_wrapped(row).inner)
 }
 
-/// Which level wins.
-fn prefer_ui(ui: &mut Ui, file: &str, levels: &[&str], prefer: &mut Option<String>) {
+/// Which level wins; `by_itself` says what holds where none is chosen.
+fn prefer_ui(
+    ui: &mut Ui,
+    file: &Path,
+    by_itself: &str,
+    levels: &[&str],
+    prefer: &mut Option<String>,
+) {
     let text = |prefer: &Option<String>| match prefer {
         Some(level) => format!("prefer {level}"),
-        None => "each level over the next".to_owned(),
+        None => by_itself.to_owned(),
     };
     let response = ComboBox::from_id_salt(Id::unique(("preferred level", file)))
         .selected_text(text(prefer))
@@ -300,24 +338,27 @@ fn prefer_ui(ui: &mut Ui, file: &str, levels: &[&str], prefer: &mut Option<Strin
         .response;
     let tip = "Each level over the next lower one makes a knob that leads through all of them. \
                Preferring one level to all others makes a vector for that level alone.";
-    let name = format!("Preferred level of {file}");
+    let name = format!("Preferred level of {}", file_label(file));
     response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, &name));
     response.on_hover_text(tip);
 }
 
 fn domain_ui(ui: &mut Ui, view: &TrainSetupView<'_>, form: &mut TrainForm) {
-    let tip = "The name of the knob: medical, legal, … It is written into the vector's file";
+    let tip = "The name of the knob: medical, legal, … It is written into the vector's file. Leave \
+               it empty for that of the data";
     ui.horizontal(|ui| {
         name_ui(ui, "Domain", tip);
-        let before = view.trainings.domain();
+        let of_data = view.trainings.domain_of_data();
+        let before = form.domain.clone().unwrap_or_else(|| of_data.clone());
         let mut text = before.clone();
         let field = TextEdit::singleline(&mut text).desired_width(VALUE_WIDTH - 2.0 * GRID);
-        let response = ui.add(field.hint_text("from the data"));
+        let hint = if of_data.is_empty() { "from the data" } else { of_data.as_str() };
+        let response = ui.add(field.hint_text(hint));
         ui.ctx().accesskit_node_builder(response.id, |node| node.set_label("Domain"));
         if text != before {
             form.domain = Some(text);
         }
-        let is_wrong = before.trim().is_empty() && !form.data.is_empty();
+        let is_wrong = view.trainings.domain().is_empty() && !form.data.is_empty();
         let tokens = Tokens::of(ui.visuals());
         let (said, color) = if is_wrong {
             ("Name the domain", tokens.error)
@@ -348,14 +389,17 @@ fn method_ui(ui: &mut Ui, form: &mut TrainForm) {
     }
 }
 
-fn targets_ui(ui: &mut Ui, form: &mut TrainForm) {
+fn targets_ui(ui: &mut Ui, base: &BaseView, form: &mut TrainForm) {
     let tip = "Parts of each layer that get factors. All of them is the usual choice; q_proj and \
                v_proj alone make a smaller file that can express less";
     row_ui(ui, "Parts", tip, |ui| {
         if ui.selectable_label(form.targets.is_empty(), "all").on_hover_text(tip).clicked() {
             form.targets.clear();
         }
-        for target in TARGETS {
+        // One that another model has can be left out too.
+        let others = form.targets.iter().filter(|it| !base.targets.contains(&it.as_str()));
+        let others: Vec<String> = others.cloned().collect();
+        for target in base.targets.iter().copied().chain(others.iter().map(String::as_str)) {
             let is_chosen = form.targets.iter().any(|it| it == target);
             if ui.selectable_label(is_chosen, target).clicked() {
                 if is_chosen {

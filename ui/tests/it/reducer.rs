@@ -16,4 +16,5 @@ mod settings;
 mod storms;
 mod sweep;
 mod train;
+mod train_ends;
 mod vectors;

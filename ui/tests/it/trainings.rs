@@ -74,6 +74,7 @@ pub(crate) fn begun(spec: &TrainSpec) -> TrainRun {
         checkpoint: None,
         vector: None,
         elapsed_secs: 0.0,
+        diverged: false,
     }
 }
 
@@ -191,7 +192,7 @@ pub(crate) fn summary(run: &TrainRun) -> TrainSummary {
         steps: [run.steps.last().map_or(0, |it| it.step), run.total_steps],
         loss: run.steps.last().map(|it| it.loss),
         folder: run.spec.out.clone().unwrap_or_default(),
-        is_resumable: run.state != RunState::Finished && run.checkpoint.is_some(),
-        vector: run.vector.clone(),
+        is_resumable: run.state != RunState::Finished && !run.diverged,
+        vector: run.vector.clone().filter(|_| run.state == RunState::Finished),
     }
 }

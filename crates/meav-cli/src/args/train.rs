@@ -95,6 +95,9 @@ struct SettingsArgs {
     /// Keep everything for the way back: faster, with far more memory
     #[arg(long)]
     no_checkpointing: bool,
+    /// Compute the way again on the way back instead of keeping it [default]
+    #[arg(long, conflicts_with = "no_checkpointing")]
+    checkpointing: bool,
     /// Tokens of a prompt with its response; longer responses are cut [default: 1024]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     max_length: Option<usize>,
@@ -300,7 +303,9 @@ mod tests {
         assert_eq!(resumed, TrainSpec { resume: true, ..spec });
         let mut refused = 0;
         let named = options.iter().enumerate().filter(|(_, option)| option.starts_with("--"));
-        for (at, option) in named.filter(|(_, option)| **option != "--label-smoothing") {
+        // Two of them change no number, and one goes with another.
+        let free = ["--label-smoothing", "--no-checkpointing", "--checkpoint-every"];
+        for (at, option) in named.filter(|(_, option)| !free.contains(option)) {
             let value = options.get(at + 1).filter(|value| !value.starts_with("--"));
             let line: Vec<&str> =
                 ["--resume", "--out", "o", option].into_iter().chain(value.copied()).collect();
@@ -309,7 +314,7 @@ mod tests {
             assert!(words.contains(option), "{words}");
             refused += 1;
         }
-        assert_eq!(refused, 23);
+        assert_eq!(refused, 21);
     }
 
     #[test]
@@ -334,6 +339,12 @@ mod tests {
         ] {
             assert!(resumed(same).is_ok(), "{same:?}");
         }
+        let spec = resumed(&["--no-checkpointing", "--checkpoint-every", "3"]).unwrap();
+        assert_eq!((spec.settings.checkpointing, spec.settings.checkpoint_every), (false, 3));
+        let kept = TrainSpec { settings: spec.settings, ..kept.clone() };
+        let args = parse(&["--out", "moved", "--resume", "--checkpointing"]).unwrap();
+        let spec = args.resumed(kept).unwrap();
+        assert_eq!((spec.settings.checkpointing, spec.settings.checkpoint_every), (true, 3));
         for other in [
             &["--model", "n"][..],
             &["--data", "e.jsonl"],
@@ -366,6 +377,7 @@ mod tests {
             (&["--validation", "1"], "--validation"),
             (&["--label-smoothing", "0.5"], "--label-smoothing"),
             (&["--patience", "0"], "--patience"),
+            (&["--checkpointing", "--no-checkpointing"], "--checkpointing"),
             (&["--data", "=expert"], "--data"),
             (&["--resume", "--estimate"], "--estimate"),
         ] {

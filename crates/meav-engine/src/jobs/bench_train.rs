@@ -8,7 +8,7 @@ use meav_weights::{peak_memory_bytes, reset_peak_memory};
 
 use super::bench::{measure, median};
 use crate::error::EngineError;
-use crate::training::{Base, make_room};
+use crate::training::{Base, Demand, make_room};
 use crate::worker::{Running, Worker};
 
 /// Steps that are taken before those that are timed: the first ones find nothing in its place.
@@ -44,13 +44,13 @@ pub(super) fn bench_train(
     let base = Base::open(worker, model, dtype, running)?;
     base.files.config.check_context(tokens)?;
     let pairs = seeded_pairs(base.files.config.vocab_size, subject.pairs, tokens);
-    make_room(worker, &base, &pairs, &settings, running)?;
+    make_room(worker, &Demand::new(&base, &pairs, &settings), running)?;
     let decoder = base.load(running)?;
     let (elements, mut steps) = running.stage(Stage::Measuring, |job| {
         let quiet = job.without_progress();
         let train = reference_log_probs(&decoder, &pairs.train, &mut |_| {}, &quiet)?;
         let reference = Reference { train, ..Reference::default() };
-        let mut trainer = Trainer::new(decoder, pairs, reference, &settings)?;
+        let mut trainer = Trainer::new(decoder, pairs, reference, &settings, "bench")?;
         let mut steps = Vec::new();
         for step in 0..WARM_UP + STEPS {
             job.tick(step, WARM_UP + STEPS)?;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use meav_data::Dataset;
 use meav_protocol::{TrainCounts, TrainData, TrainSpec};
+use meav_train::deciding_settings;
 use meav_weights::write_file_atomically;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -123,14 +124,7 @@ impl RunConfig {
             ("file of data", data.join(", ")),
             ("set of pairs", self.pairs_fingerprint.clone()),
         ];
-        let mut settings = serde_json::to_value(&self.spec.settings).unwrap_or_default();
-        if let Some(settings) = settings.as_object_mut() {
-            // Neither changes a number.
-            settings.remove("checkpoint_every");
-            settings.remove("checkpointing");
-        }
-        let settings = settings.as_object().cloned().unwrap_or_default();
-        let settings = settings.into_iter().map(|(name, value)| {
+        let settings = deciding_settings(&self.spec.settings).into_iter().map(|(name, value)| {
             (format!("setting of {}", name.replace('_', " ")), value.to_string())
         });
         all.map(|(what, value)| (what.to_owned(), value)).into_iter().chain(settings).collect()

@@ -34,7 +34,7 @@ pub(crate) fn estimate_training(
         disk_bytes: disk_bytes(&base.files.config, settings, &counts, total_steps),
         refusal: None,
     };
-    match make_room(worker, base, pairs, settings, running) {
+    match make_room(worker, &demand, running) {
         Ok(()) => {
             let decoder = base.load(running)?;
             estimate.secs = running.stage(Stage::Measuring, |job| {
@@ -86,7 +86,7 @@ impl Speed {
             fingerprint: String::new(),
         };
         let known = Reference { train: log_probs, validation: Vec::new() };
-        let mut trainer = Trainer::new(decoder, tried, known, &settings)?;
+        let mut trainer = Trainer::new(decoder, tried, known, &settings, "tried")?;
         let mut training = 0.0;
         for step in 0..n_steps {
             job.tick(step + 1, n_steps + 1)?;

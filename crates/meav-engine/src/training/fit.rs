@@ -50,13 +50,20 @@ pub(crate) struct Demand<'a> {
     settings: &'a TrainSettings,
     dtype: Dtype,
     pairs: Vec<&'a Pair>,
+    /// What can be changed to save memory, the one that changes the result least first.
+    savings: &'static [Saving],
 }
 
 impl<'a> Demand<'a> {
     pub(crate) fn new(base: &'a Base, pairs: &'a PairSet, settings: &'a TrainSettings) -> Self {
         let (config, dtype) = (&base.files.config, base.dtype);
         let pairs = pairs.train.iter().chain(&pairs.validation).collect();
-        Self { config, settings, dtype, pairs }
+        Self { config, settings, dtype, pairs, savings: &SAVINGS }
+    }
+
+    /// Of a run that must come to the curve that it was begun with.
+    pub(crate) fn of_begun_run(self) -> Self {
+        Self { savings: &SAVINGS[..1], ..self }
     }
 
     /// Bytes at its longest batch.
@@ -78,7 +85,7 @@ impl<'a> Demand<'a> {
         let mut alone = Vec::new();
         let mut names = Vec::new();
         let mut first_together = None;
-        for saving in SAVINGS {
+        for saving in self.savings.iter().copied() {
             let mut only_this = (self.settings.clone(), self.dtype);
             if let Some((text, bytes)) = self.save(saving, &mut only_this, available)
                 && bytes <= available
@@ -96,16 +103,24 @@ impl<'a> Demand<'a> {
         match (alone.is_empty(), first_together) {
             (false, _) => format!("It would fit with {}", alone.join(", or with ")),
             (true, Some(together)) => format!("It would fit with {together}"),
+            (true, None) if names.is_empty() && self.is_begun() => {
+                "Nothing that it could save changes no number: close other programs".to_owned()
+            }
             (true, None) => format!(
-                "Even with {} it would take {}; take a smaller model or close other programs",
+                "Even with {} it would take {}; {}close other programs",
                 if names.is_empty() {
                     "the smallest settings".to_owned()
                 } else {
                     names.join(" and ")
                 },
                 gigabytes(self.bytes_of(&together.0, together.1)),
+                if self.is_begun() { "" } else { "take a smaller model or " },
             ),
         }
+    }
+
+    fn is_begun(&self) -> bool {
+        self.savings.len() < SAVINGS.len()
     }
 
     /// Changes `run` so that it takes less; gives the change in words and what it takes then, or
@@ -131,10 +146,19 @@ impl<'a> Demand<'a> {
                 };
                 "LoRA instead of full parameters".to_owned()
             }
+            Saving::SmallerRank => {
+                while self.bytes_of(settings, *dtype) > available && halve_rank(settings) {}
+                let rank = match settings.method {
+                    TrainMethod::Full => 0,
+                    TrainMethod::Lora { rank, .. } => rank,
+                };
+                format!("factors of rank {rank}")
+            }
             Saving::SmallerBatch => {
+                // More than all pairs are all pairs.
+                settings.batch = settings.batch.min(self.pairs.len()).max(1);
                 while settings.batch > 1 && self.bytes_of(settings, *dtype) > available {
-                    settings.accumulation *= 2;
-                    settings.batch = settings.batch.div_ceil(2);
+                    divide_batch(settings);
                 }
                 let (batch, accumulation) = (settings.batch, settings.accumulation);
                 format!("batches of {batch}, of which {accumulation} make a step")
@@ -172,6 +196,7 @@ const SHORTEST: usize = 128;
 enum Saving {
     Checkpointing,
     Lora,
+    SmallerRank,
     SmallerBatch,
     SmallState,
     Bf16,
@@ -179,14 +204,34 @@ enum Saving {
 }
 
 /// Those that change the result least come first.
-const SAVINGS: [Saving; 6] = [
+const SAVINGS: [Saving; 7] = [
     Saving::Checkpointing,
     Saving::SmallerBatch,
     Saving::SmallState,
     Saving::Lora,
+    Saving::SmallerRank,
     Saving::Bf16,
     Saving::ShorterTexts,
 ];
+
+/// Takes a smaller batch so that a step has the same pairs.
+fn divide_batch(settings: &mut TrainSettings) {
+    let batch = settings.batch;
+    let smaller = (1..=batch / 2).rev().find(|smaller| batch.is_multiple_of(*smaller));
+    settings.batch = smaller.unwrap_or(1);
+    settings.accumulation = settings.accumulation.saturating_mul(batch / settings.batch);
+}
+
+/// Whether there is a smaller rank.
+fn halve_rank(settings: &mut TrainSettings) -> bool {
+    match &mut settings.method {
+        TrainMethod::Lora { rank, .. } if *rank > 1 => {
+            *rank /= 2;
+            true
+        }
+        TrainMethod::Lora { .. } | TrainMethod::Full => false,
+    }
+}
 
 /// Tokens of a pair whose responses are cut to a length.
 fn cut_len(pair: &Pair, max_length: usize) -> usize {
@@ -217,12 +262,9 @@ impl Worker {
 /// [`EngineError::TooLargeToTrain`].
 pub(crate) fn make_room(
     worker: &mut Worker,
-    base: &Base,
-    pairs: &PairSet,
-    settings: &TrainSettings,
+    demand: &Demand<'_>,
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
-    let demand = Demand::new(base, pairs, settings);
     let needed = demand.bytes();
     let refusal = |available| {
         let what_fits = demand.what_fits(available);
@@ -251,14 +293,15 @@ pub(crate) fn disk_bytes(
 ) -> u64 {
     let n = counts.trainable_parameters;
     let moments = match settings.optimizer_state {
-        OptimizerState::F32 => 8 * n,
-        OptimizerState::Int8 => 2 * n + n / 32,
+        OptimizerState::F32 => n.saturating_mul(8),
+        OptimizerState::Int8 => n.saturating_mul(2).saturating_add(n / 32),
     };
-    // The vector in bf16, and the half-trained one of a pause.
-    let vectors = 2 * 2 * n;
     let headers = HEADER_BYTES * config.n_layers as u64;
-    let metrics = STEP_BYTES * total_steps as u64;
-    CHECKPOINTS * (4 * n + moments + headers) + vectors + 2 * headers + metrics
+    let checkpoint = n.saturating_mul(4).saturating_add(moments).saturating_add(headers);
+    // The vector in bf16, and the half-trained one of a pause.
+    let vectors = n.saturating_mul(2).saturating_add(headers).saturating_mul(2);
+    let metrics = STEP_BYTES.saturating_mul(total_steps as u64);
+    checkpoint.saturating_mul(CHECKPOINTS).saturating_add(vectors).saturating_add(metrics)
 }
 
 /// Refuses a run that the disk has no room for.
@@ -316,7 +359,7 @@ mod tests {
     fn with_demand<T>(settings: &TrainSettings, run: impl FnOnce(&Demand<'_>) -> T) -> T {
         let (config, pairs) = (config(), pairs());
         let pairs = pairs.iter().collect();
-        run(&Demand { config: &config, settings, dtype: Dtype::F32, pairs })
+        run(&Demand { config: &config, settings, dtype: Dtype::F32, pairs, savings: &SAVINGS })
     }
 
     #[test]
@@ -358,10 +401,60 @@ mod tests {
             batch: 1,
             max_length: 64,
             optimizer_state: OptimizerState::Int8,
+            method: TrainMethod::Lora { rank: 1, alpha: 8.0, targets: Vec::new() },
             ..TrainSettings::default()
         };
         let text = with_demand(&smallest, |demand| demand.what_fits(1));
         assert!(text.starts_with("Even with bf16 weights it would take"), "{text}");
+    }
+
+    #[test]
+    fn giant_rank_is_told_of() {
+        let method = |rank| TrainMethod::Lora { rank, alpha: 8.0, targets: Vec::new() };
+        let settings = |rank| TrainSettings { method: method(rank), ..TrainSettings::default() };
+        let small = with_demand(&settings(32), |demand: &Demand<'_>| -> u64 { demand.bytes() });
+        let text = with_demand(&settings(512), |demand| demand.what_fits(small));
+        assert!(text.contains(&format!("factors of rank 32 ({})", gigabytes(small))), "{text}");
+    }
+
+    #[test]
+    fn smaller_batches_leave_the_steps_as_they_are() {
+        for (batch, expected) in [
+            (6, [(3, 2), (1, 6)].as_slice()),
+            (8, &[(4, 2), (2, 4), (1, 8)]),
+            (5, &[(1, 5)]),
+            (1, &[(1, 1)]),
+        ] {
+            let mut settings = TrainSettings { batch, ..TrainSettings::default() };
+            for expected in expected {
+                divide_batch(&mut settings);
+                assert_eq!((settings.batch, settings.accumulation), *expected, "{batch}");
+            }
+        }
+        let giant = TrainSettings { batch: usize::MAX, accumulation: usize::MAX, ..costly() };
+        let text = with_demand(&giant, |demand| demand.what_fits(1));
+        assert!(text.contains("batches of 1"), "{text}");
+    }
+
+    #[test]
+    fn run_that_has_begun_is_offered_only_what_changes_no_number() {
+        let smaller = TrainSettings { checkpointing: true, ..costly() };
+        let small = with_demand(&smaller, |demand: &Demand<'_>| -> u64 { demand.bytes() });
+        let of = |settings: &TrainSettings, available| {
+            let (config, pairs) = (config(), pairs());
+            let pairs = pairs.iter().collect();
+            let demand =
+                Demand { config: &config, settings, dtype: Dtype::F32, pairs, savings: &SAVINGS };
+            demand.of_begun_run().what_fits(available)
+        };
+        let offered = of(&costly(), small);
+        assert!(offered.starts_with("It would fit with activations computed again"), "{offered}");
+        for refused in [of(&costly(), 1), of(&smaller, 1)] {
+            assert!(refused.ends_with("close other programs"), "{refused}");
+            for other in ["LoRA", "batches", "bf16", "8-bit", "texts", "smaller model"] {
+                assert!(!refused.contains(other) && !offered.contains(other), "{refused}");
+            }
+        }
     }
 
     #[test]
@@ -377,5 +470,6 @@ mod tests {
         assert!((5.3e9..5.5e9).contains(&(full as f64)), "{full}");
         assert!(bytes(&TrainSettings::default(), 10) < full / 20);
         assert_eq!(bytes(&costly(), 11) - full, STEP_BYTES);
+        assert_eq!(bytes(&costly(), usize::MAX), u64::MAX);
     }
 }

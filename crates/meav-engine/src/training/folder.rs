@@ -3,11 +3,15 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use meav_protocol::{RunState, TrainRun};
 
 use crate::error::EngineError;
 
 /// How a run was begun.
 pub(crate) const CONFIG: &str = "config.json";
+
+/// What the names of files begin with until they are whole.
+const HALF_WRITTEN: &str = ".meav-";
 
 /// Checkpoints that are kept: the newest ones.
 const KEPT_CHECKPOINTS: usize = 2;
@@ -56,7 +60,7 @@ impl RunFolder {
 
     /// Whether files can be written here.
     fn probe(&self) -> Result<(), EngineError> {
-        let probe = tempfile::Builder::new().prefix(".meav-").tempfile_in(&self.path);
+        let probe = tempfile::Builder::new().prefix(HALF_WRITTEN).tempfile_in(&self.path);
         probe.map(drop).map_err(write_error(&self.path))
     }
 
@@ -74,7 +78,29 @@ impl RunFolder {
             return Err(EngineError::RunGoesOn { path: self.path.clone() });
         }
         self.log = Some(log);
+        self.remove_half_written();
         Ok(())
+    }
+
+    /// Leaves the folder of a run that did not begin as it was.
+    pub(crate) fn give_up(&mut self) {
+        self.log = None;
+        remove(&log_of(&self.path));
+        if let Err(err) = fs::remove_dir(self.checkpoints()) {
+            tracing::warn!("{} stays: {err}", self.checkpoints().display());
+        }
+    }
+
+    /// What a killed engine left in the middle of writing; nobody else writes here.
+    fn remove_half_written(&self) {
+        for folder in [self.path.clone(), self.checkpoints()] {
+            let Ok(entries) = fs::read_dir(folder) else { continue };
+            for entry in entries.filter_map(Result::ok) {
+                if entry.file_name().to_string_lossy().starts_with(HALF_WRITTEN) {
+                    remove(&entry.path());
+                }
+            }
+        }
     }
 
     /// The vector at the end.
@@ -101,7 +127,9 @@ impl RunFolder {
         let Ok(entries) = fs::read_dir(self.checkpoints()) else { return Vec::new() };
         let step = |path: PathBuf| {
             let name = path.file_name()?.to_str()?;
-            name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
+            let step: u32 =
+                name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()?;
+            Some(step as usize).filter(|step| self.checkpoint(*step) == path)
         };
         let steps = entries.filter_map(|entry| step(entry.ok()?.path()));
         let mut steps: Vec<usize> = steps.collect();
@@ -113,6 +141,14 @@ impl RunFolder {
     pub(crate) fn prune_checkpoints(&self) {
         for step in self.checkpoint_steps().into_iter().skip(KEPT_CHECKPOINTS) {
             remove(&self.checkpoint(step));
+        }
+    }
+
+    /// Keeps a damaged checkpoint under a name that is none of a checkpoint.
+    pub(crate) fn set_aside(&self, step: usize) {
+        let path = self.checkpoint(step);
+        if let Err(err) = fs::rename(&path, path.with_extension("damaged")) {
+            tracing::warn!("{} stays: {err}", path.display());
         }
     }
 
@@ -129,6 +165,12 @@ impl RunFolder {
             tracing::warn!("the log of a run: {err}");
         }
     }
+}
+
+/// Whether a run that is kept can go on, from its newest checkpoint or from its beginning.
+pub(crate) fn is_resumable(run: &TrainRun) -> bool {
+    let is_free = |folder: &Path| folder.join(CONFIG).is_file() && !is_in_use(folder);
+    run.state != RunState::Finished && !run.diverged && run.spec.out.as_deref().is_some_and(is_free)
 }
 
 /// Whether an engine trains into a folder, or holds a paused run that does.
@@ -224,8 +266,34 @@ mod tests {
         for step in [20, 40, 1_000_000, 60] {
             fs::write(folder.checkpoint(step), "").unwrap();
         }
-        fs::write(folder.checkpoints().join(".meav-half"), "").unwrap();
+        // No run has written any of these.
+        for name in ["18446744073709551615", "4294967296", "7", "x"] {
+            let path = folder.checkpoints().join(format!("step-{name}.safetensors"));
+            fs::write(path, "").unwrap();
+        }
         folder.prune_checkpoints();
         assert_eq!(folder.checkpoint_steps(), [1_000_000, 60]);
+        folder.set_aside(1_000_000);
+        assert_eq!(folder.checkpoint_steps(), [60]);
+        assert!(folder.checkpoints().join("step-1000000.damaged").is_file());
+    }
+
+    #[test]
+    fn what_a_killed_engine_left_half_written_goes_once_the_folder_is_its_own() {
+        let home = tempfile::tempdir().unwrap();
+        let mut first = RunFolder::create(home.path()).unwrap();
+        first.take().unwrap();
+        fs::write(home.path().join(CONFIG), "{}").unwrap();
+        let halves = [".meav-abc", "checkpoints/.meav-def"].map(|name| home.path().join(name));
+        for half in &halves {
+            fs::write(half, "").unwrap();
+        }
+        let mut second = RunFolder::reopen(home.path()).unwrap();
+        second.take().unwrap_err();
+        assert!(halves.iter().all(|half| half.exists()), "another engine is writing them");
+        drop(first);
+        second.take().unwrap();
+        assert!(!halves.iter().any(|half| half.exists()));
+        assert!(home.path().join(CONFIG).exists());
     }
 }

@@ -13,10 +13,13 @@ mod run;
 mod tfevents;
 mod vector;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use base::Base;
 pub(crate) use estimate::estimate_training;
-pub(crate) use fit::make_room;
-pub(crate) use folder::is_in_use;
+pub(crate) use fit::{Demand, make_room};
+pub(crate) use folder::{is_in_use, is_resumable};
 pub(crate) use parked::ParkedRun;
 #[cfg(test)]
 pub(crate) use parked::tests::parked_run;

@@ -4,11 +4,11 @@ use meav_data::Dataset;
 use meav_protocol::{
     DataProblem, DataReport, Fact, RunState, Stage, TrainData, TrainRun, TrainSpec,
 };
-use meav_train::{LeftOut, PairSet, Source, check_settings, check_targets, pair_set};
+use meav_train::{LeftOut, PairSet, Source, check_rank, check_settings, check_targets, pair_set};
 
 use super::base::Base;
 use super::config::{BaseOfRun, DataOfRun, RunConfig};
-use super::fit::{make_room, refuse_small_disk};
+use super::fit::{Demand, make_room, refuse_small_disk};
 use super::folder::{CONFIG, RunFolder};
 use super::parked::ParkedRun;
 use super::run::{TrainingRun, cut_back, keep};
@@ -33,6 +33,7 @@ impl Prepared {
     ) -> Result<Self, EngineError> {
         check_settings(&spec.settings)?;
         let base = Base::open(worker, &spec.model, spec.dtype, running)?;
+        check_rank(&base.files.config, &spec.settings)?;
         let read = |it: &TrainData| read_data(worker, &it.file, usize::MAX, running);
         let datasets = spec.data.iter().map(read).collect::<Result<Vec<Dataset>, _>>()?;
         let sources: Vec<Source<'_>> = datasets
@@ -109,7 +110,12 @@ impl Place {
         spec.out = Some(path.clone());
         let folder = match parked {
             Some(_) => None,
-            None if spec.resume => Some(RunFolder::reopen(&path)?),
+            None if spec.resume => {
+                // From here on, nobody else changes what is read of it.
+                let mut folder = RunFolder::reopen(&path)?;
+                folder.take()?;
+                Some(folder)
+            }
             None => Some(RunFolder::create(&path)?),
         };
         let before = match &folder {
@@ -126,20 +132,25 @@ impl Place {
             None => None,
         };
         if spec.resume && parked.is_none() {
-            refuse_finished(&path, earlier.as_ref())?;
+            refuse_ended(&path, earlier.as_ref())?;
         }
         Ok(Self { spec, path, folder, before, earlier })
     }
 
-    /// Takes the folder for this engine, and writes down how the run is begun if it is new.
+    /// Takes the folder of a new run for this engine, and writes down how it is begun.
     fn take(&mut self, config: &RunConfig) -> Result<(), EngineError> {
-        let Some(folder) = &mut self.folder else { return Ok(()) };
-        if self.before.is_none() {
-            std::fs::create_dir_all(&self.path)
-                .map_err(|source| EngineError::Write { path: self.path.clone(), source })?;
-            config.write(&self.path.join(CONFIG))?;
+        let Some(folder) = self.folder.as_mut().filter(|_| self.before.is_none()) else {
+            return Ok(());
+        };
+        std::fs::create_dir_all(&self.path)
+            .map_err(|source| EngineError::Write { path: self.path.clone(), source })?;
+        folder.take()?;
+        let path = self.path.join(CONFIG);
+        if path.exists() {
+            // Another run has come first, and has ended already.
+            return Err(EngineError::RunFolderNotEmpty { path: self.path.clone() });
         }
-        folder.take()
+        config.write(&path).inspect_err(|_| folder.give_up())
     }
 }
 
@@ -161,7 +172,9 @@ impl TrainingRun {
         }
         let Prepared { base, pairs, .. } = prepared;
         refuse_small_disk(&place.path, &base, &config)?;
-        make_room(worker, &base, &pairs, &place.spec.settings, running)?;
+        let demand = Demand::new(&base, &pairs, &place.spec.settings);
+        let demand = if place.before.is_some() { demand.of_begun_run() } else { demand };
+        make_room(worker, &demand, running)?;
         let network = base.load(running)?;
         check_targets(&network, &place.spec.settings)?;
         // From here on, nothing ends it before it is kept that it has begun.
@@ -177,6 +190,7 @@ impl TrainingRun {
             network: Some(network),
             trainer: None,
             metrics: None,
+            computing_since: None,
             config,
             folder,
             base,
@@ -199,7 +213,7 @@ impl TrainingRun {
             told.counts.validation_pairs,
             told.counts.left_out,
             told.counts.truncated,
-            from + 1,
+            from.saturating_add(1),
             told.total_steps,
         ));
         keep(worker, running, |workspace| {
@@ -210,11 +224,15 @@ impl TrainingRun {
     }
 }
 
-fn refuse_finished(path: &Path, kept: Option<&TrainRun>) -> Result<(), EngineError> {
-    let has_vector = path.join("vector.safetensors").is_file();
+/// Refuses a run that has nothing to go on with.
+fn refuse_ended(path: &Path, kept: Option<&TrainRun>) -> Result<(), EngineError> {
+    let step = kept.and_then(|run| run.steps.last()).map_or(0, |step| step.step);
+    let (has_vector, path) = (path.join("vector.safetensors").is_file(), path.to_owned());
     if has_vector || kept.is_some_and(|run| run.state == RunState::Finished) {
-        let step = kept.and_then(|run| run.steps.last()).map_or(0, |step| step.step);
-        return Err(EngineError::RunFinished { path: path.to_owned(), step });
+        return Err(EngineError::RunFinished { path, step });
+    }
+    if kept.is_some_and(|run| run.diverged) {
+        return Err(EngineError::RunDiverged { path, step: step + 1 });
     }
     Ok(())
 }
@@ -271,6 +289,7 @@ fn told(
         checkpoint,
         vector: None,
         elapsed_secs: 0.0,
+        diverged: false,
     };
     if let Some(earlier) = earlier {
         told.steps = earlier.steps;

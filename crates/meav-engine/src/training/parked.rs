@@ -1,9 +1,10 @@
 use meav_protocol::{Fact, RunState, TrainRun};
 
 use super::folder::RunFolder;
-use super::run::keep_head;
+use super::run::{keep_head, set_stopped};
 use super::vector::summary;
 use crate::error::EngineError;
+use crate::words::source_chain;
 use crate::worker::{Running, Worker};
 
 /// A run that has given its memory to other jobs, and goes on from its checkpoint.
@@ -46,19 +47,23 @@ impl ParkedRun {
         Ok(())
     }
 
-    /// It will not go on.
-    pub(crate) fn stop(mut self, worker: &Worker) -> TrainRun {
-        self.told.state = RunState::Stopped;
+    /// It will not go on, because of `err`; its steps are in its checkpoint.
+    pub(crate) fn stop(mut self, worker: &Worker, err: &EngineError, running: &Running<'_>) {
+        let step = self.told.checkpoint.unwrap_or(0);
+        set_stopped(&mut self.told, err, step);
+        self.folder.remove_paused();
+        self.folder.log(&source_chain(err));
+        keep_head(worker, &self.told, running);
+        running.fact(Fact::Train(Box::new(self.told)));
+    }
+
+    /// Leaves it as one that was cut off: the engine ends.
+    pub(crate) fn let_go(mut self, worker: &Worker, running: &Running<'_>) {
         self.told.is_paused = false;
         self.told.vector = None;
         self.folder.remove_paused();
-        self.folder.log("cancelled");
-        if let Ok(workspace) = &worker.workspace
-            && let Err(err) = workspace.keep_training(&self.told)
-        {
-            tracing::warn!("a stopped training run counts as cut off: {err}");
-        }
-        self.told
+        self.folder.log("the engine ends");
+        keep_head(worker, &self.told, running);
     }
 }
 

@@ -1,9 +1,10 @@
 use std::time::Instant;
 
 use meav_job::{JobCtx, Progress, Request};
-use meav_model::Decoder;
-use meav_protocol::{Fact, RunState, Stage, TrainRun, TrainSpec, TrainStep};
-use meav_train::{PairSet, TrainError, Trainer};
+use meav_model::{Adapter, Decoder};
+use meav_protocol::{Fact, RunState, Stage, TrainRun, TrainSpec, TrainStep, TrainValidation};
+use meav_train::{CheckpointError, Pair, PairSet, Reference, TrainError, Trainer};
+use meav_weights::WeightsError;
 
 use super::base::Base;
 use super::config::RunConfig;
@@ -31,6 +32,8 @@ pub(crate) struct TrainingRun {
     pub(super) network: Option<Decoder>,
     pub(super) trainer: Option<Trainer>,
     pub(super) metrics: Option<Metrics>,
+    /// Since when its time has not been added up.
+    pub(super) computing_since: Option<Instant>,
 }
 
 /// Trains a vector.
@@ -40,34 +43,68 @@ pub(crate) fn train(
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
     let request = running.cancel.request();
-    let mut run = match (worker.take_background(running), request) {
-        (Some(Background::Train(run)), _) => run,
-        (Some(Background::Parked(parked)), Request::GoOn) => {
-            let mut parked = Some(*parked);
-            let opened = TrainingRun::open(worker, spec, &mut parked, running);
-            if let Some(parked) = parked {
-                worker.keep_background(running, Background::Parked(Box::new(parked)));
-            }
-            Box::new(opened?)
+    let mut run = match worker.take_background(running) {
+        Some(Background::Train(run)) => run,
+        Some(Background::Parked(parked)) if request == Request::GoOn => {
+            reopen(worker, spec, *parked, running)?
         }
-        (Some(Background::Parked(parked)), request) => {
-            return end_parked(worker, *parked, request, running);
-        }
-        (_, Request::WrapUp) => return Err(EngineError::NothingTrained),
-        _ => Box::new(TrainingRun::open(worker, spec, &mut None, running)?),
+        Some(Background::Parked(parked)) => return end_parked(worker, *parked, request, running),
+        _ => open(worker, spec, running)?,
     };
     if request == Request::GoOn {
         run.go_on_from_pause(worker, running);
     }
-    let began = Instant::now();
+    run.computing_since = Some(Instant::now());
     let result = run.go_on(worker, running);
-    run.told.elapsed_secs += began.elapsed().as_secs_f64();
+    run.add_time();
+    run.computing_since = None;
     if result.as_ref().is_err_and(is_cancelled) && running.will_go_on() {
         keep_head(worker, &run.told, running);
         worker.keep_background(running, Background::Train(run));
         return result.map(|_| ());
     }
     run.end(worker, result, running)
+}
+
+/// Begins a run, or goes on with one that was begun by another engine.
+fn open(
+    worker: &mut Worker,
+    spec: &TrainSpec,
+    running: &Running<'_>,
+) -> Result<Box<TrainingRun>, EngineError> {
+    let opened = TrainingRun::open(worker, spec, &mut None, running);
+    let is_wrapped_up = running.cancel.request() == Request::WrapUp;
+    let opened = match opened {
+        Err(err) if is_cancelled(&err) && is_wrapped_up && spec.resume => {
+            // What it has come to is read after all, for its vector.
+            let cancel = running.cancel.heeding(Request::Cancel);
+            let running = Running::new(running.job_id, &cancel, running.outbox);
+            TrainingRun::open(worker, spec, &mut None, &running)
+        }
+        Err(err) if is_cancelled(&err) && is_wrapped_up => Err(EngineError::NothingTrained),
+        opened => opened,
+    };
+    opened.map(Box::new)
+}
+
+/// Loads a run again that has given up its memory.
+fn reopen(
+    worker: &mut Worker,
+    spec: &TrainSpec,
+    parked: ParkedRun,
+    running: &Running<'_>,
+) -> Result<Box<TrainingRun>, EngineError> {
+    let mut parked = Some(parked);
+    let opened = TrainingRun::open(worker, spec, &mut parked, running);
+    if let (Err(err), Some(parked)) = (&opened, parked) {
+        if is_cancelled(err) {
+            // It does what it was asked for with what it has.
+            worker.keep_background(running, Background::Parked(Box::new(parked)));
+        } else {
+            parked.stop(worker, err, running);
+        }
+    }
+    opened.map(Box::new)
 }
 
 /// Does what is asked of a run that has given up its memory, without loading it again.
@@ -77,19 +114,23 @@ fn end_parked(
     request: Request,
     running: &Running<'_>,
 ) -> Result<(), EngineError> {
-    if matches!(request, Request::MakeRoom | Request::Pause) {
-        worker.keep_background(running, Background::Parked(Box::new(parked)));
-        return Err(meav_job::Cancelled.into());
-    }
-    if request == Request::WrapUp && parked.folder.paused().is_file() {
-        return parked.wrap_up(worker, running);
-    }
-    let told = parked.stop(worker);
-    running.fact(Fact::Train(Box::new(told)));
-    match request {
-        Request::WrapUp => Err(EngineError::NothingTrained),
-        _ => Err(meav_job::Cancelled.into()),
-    }
+    let err = match request {
+        Request::GoOn | Request::MakeRoom | Request::Pause => {
+            worker.keep_background(running, Background::Parked(Box::new(parked)));
+            return Err(meav_job::Cancelled.into());
+        }
+        Request::LetGo => {
+            parked.let_go(worker, running);
+            return Err(meav_job::Cancelled.into());
+        }
+        Request::WrapUp if parked.folder.paused().is_file() => {
+            return parked.wrap_up(worker, running);
+        }
+        Request::WrapUp => EngineError::NothingTrained,
+        Request::Cancel => meav_job::Cancelled.into(),
+    };
+    parked.stop(worker, &err, running);
+    Err(err)
 }
 
 impl TrainingRun {
@@ -109,7 +150,7 @@ impl TrainingRun {
         worker: &Worker,
         running: &Running<'_>,
     ) -> Result<Option<String>, EngineError> {
-        self.prepare_trainer(worker, running)?;
+        self.prepare(worker, running)?;
         loop {
             self.validate_if_due(worker, running)?;
             let (step, total) = (self.step_number(), self.told.total_steps);
@@ -123,11 +164,7 @@ impl TrainingRun {
                 return Ok(None);
             }
             if trainer.stops_early() {
-                let patience = self.told.spec.settings.patience.unwrap_or_default();
-                return Ok(Some(format!(
-                    "Ended early after step {step} of {total}: the validation loss has not fallen \
-                     in {patience} validations"
-                )));
+                return Ok(Some(ended_early(&self.told, step)));
             }
             let measured: TrainStep = running.stage(Stage::Training, |job| {
                 job.report(step, total);
@@ -143,24 +180,31 @@ impl TrainingRun {
     }
 
     /// Asks the base model and makes the trainer, at the newest checkpoint that can be used.
-    fn prepare_trainer(
+    fn prepare(&mut self, worker: &Worker, running: &Running<'_>) -> Result<(), EngineError> {
+        if let (Some(pairs), Some(network)) = (&self.pairs, &self.network) {
+            let reference = reference(worker, &self.base, network, pairs, running)?;
+            self.make_trainer(reference, running)?;
+        }
+        self.open_metrics(worker, running)
+    }
+
+    fn make_trainer(
         &mut self,
-        worker: &Worker,
+        reference: Reference,
         running: &Running<'_>,
     ) -> Result<(), EngineError> {
-        if self.trainer.is_none() {
-            let (Some(pairs), Some(network)) = (&self.pairs, &self.network) else {
-                unreachable!("there is a trainer, or what it is made from")
-            };
-            let reference = reference(worker, &self.base, network, pairs, running)?;
-            let (Some(pairs), Some(network)) = (self.pairs.take(), self.network.take()) else {
-                unreachable!("they were there")
-            };
-            let settings = &self.told.spec.settings;
-            let mut trainer = Trainer::new(network, pairs, reference, settings)?;
-            self.resume(&mut trainer, running)?;
-            self.trainer = Some(trainer);
-        }
+        let (Some(pairs), Some(network)) = (self.pairs.take(), self.network.take()) else {
+            unreachable!("there is a trainer, or what it is made from")
+        };
+        let model = format!("{} in {}", self.base.fingerprint, self.base.dtype);
+        let settings = &self.told.spec.settings;
+        let mut trainer = Trainer::new(network, pairs, reference, settings, &model)?;
+        self.resume(&mut trainer, running)?;
+        self.trainer = Some(trainer);
+        Ok(())
+    }
+
+    fn open_metrics(&mut self, worker: &Worker, running: &Running<'_>) -> Result<(), EngineError> {
         if self.metrics.is_none() {
             let step = self.step_number();
             self.metrics = Some(Metrics::open(&self.folder.path, step)?);
@@ -169,6 +213,14 @@ impl TrainingRun {
             }
         }
         Ok(())
+    }
+
+    /// Adds up the time that it has computed.
+    fn add_time(&mut self) {
+        if let Some(since) = &mut self.computing_since {
+            self.told.elapsed_secs += since.elapsed().as_secs_f64();
+            *since = Instant::now();
+        }
     }
 
     /// Says that the run goes on from an older checkpoint than the newest.
@@ -183,23 +235,29 @@ impl TrainingRun {
     }
 
     /// Goes to the newest checkpoint; to the one before where that is damaged.
-    fn resume(&self, trainer: &mut Trainer, running: &Running<'_>) -> Result<(), EngineError> {
-        let mut failure = None;
+    fn resume(&mut self, trainer: &mut Trainer, running: &Running<'_>) -> Result<(), EngineError> {
+        let mut first = None;
         for step in self.folder.checkpoint_steps() {
-            let path = self.folder.checkpoint(step);
-            match trainer.resume(&path) {
-                Ok(()) => {
-                    if failure.is_some() {
-                        running.fact(Fact::Note(format!(
-                            "the newest checkpoint is damaged: the run goes on from step {step}"
-                        )));
-                    }
-                    return Ok(());
+            let Err(err) = trainer.resume(&self.folder.checkpoint(step)) else {
+                if first.is_some() {
+                    running.fact(Fact::Note(format!(
+                        "the newest checkpoint is damaged: the run goes on from step {step}"
+                    )));
                 }
-                Err(err) => failure = failure.or(Some(err)),
+                return Ok(());
+            };
+            self.folder.log(&source_chain(&err));
+            if is_damaged(&err) {
+                self.folder.set_aside(step);
             }
+            first.get_or_insert(err);
         }
-        failure.map_or(Ok(()), |err| Err(err.into()))
+        let Some(source) = first else { return Ok(()) };
+        self.told.checkpoint = self.folder.checkpoint_steps().first().copied();
+        if self.told.checkpoint.is_some() {
+            return Err(source.into());
+        }
+        Err(EngineError::NoGoodCheckpoint { path: self.folder.path.clone(), source })
     }
 
     fn validate_if_due(
@@ -250,6 +308,7 @@ impl TrainingRun {
         trainer.save(&self.folder.checkpoint(step))?;
         self.folder.prune_checkpoints();
         self.told.checkpoint = Some(step);
+        self.add_time();
         keep_head(worker, &self.told, running);
         running.fact(Fact::TrainCheckpoint { run: self.told.spec.run, step });
         Ok(())
@@ -262,6 +321,7 @@ impl TrainingRun {
         running: &Running<'_>,
     ) -> Result<String, EngineError> {
         let Some(trainer) = &self.trainer else { return Err(EngineError::NothingTrained) };
+        trainer.check_weights()?;
         let Self { base, config, told, levels, .. } = self;
         let trained = Trained { base, config, levels, told, trainer };
         let meter = running.outbox.progress(running.job_id, Stage::Writing);
@@ -280,22 +340,39 @@ impl TrainingRun {
     ) -> Result<(), EngineError> {
         let is_wrapped_up = running.cancel.request() == Request::WrapUp;
         let result = match result {
-            Err(err) if is_cancelled(&err) && is_wrapped_up && self.step_number() == 0 => {
-                Err(EngineError::NothingTrained)
-            }
-            Err(err) if is_cancelled(&err) && is_wrapped_up => Ok(Some(self.wrapped_up())),
+            Err(err) if is_cancelled(&err) && is_wrapped_up => self.wrap_up(worker, running),
             result => result,
         };
         let result = result.and_then(|ended| self.finish(worker, ended, running));
-        if let Err(err) = &result {
-            self.stop(worker, err, running);
+        match &result {
+            Ok(()) => {}
+            Err(err) if is_cancelled(err) && running.cancel.request() == Request::LetGo => {
+                self.let_go(worker, running);
+            }
+            Err(err) => self.stop(worker, err, running),
         }
         running.fact(Fact::Train(Box::new(self.told)));
         result
     }
 
-    fn wrapped_up(&self) -> String {
-        format!("Ended by hand after step {} of {}", self.step_number(), self.told.total_steps)
+    /// Ends with what it has, which may be what it was about to go on from.
+    fn wrap_up(
+        &mut self,
+        worker: &Worker,
+        running: &Running<'_>,
+    ) -> Result<Option<String>, EngineError> {
+        if let (Some(pairs), Some(_)) = (&self.pairs, self.told.checkpoint) {
+            // No step is taken any more, so that nothing is compared with the base model.
+            let none = |pairs: &[Pair]| vec![[0.0; 2]; pairs.len()];
+            let (train, validation) = (none(&pairs.train), none(&pairs.validation));
+            self.make_trainer(Reference { train, validation }, running)?;
+            self.open_metrics(worker, running)?;
+        }
+        let (step, total) = (self.step_number(), self.told.total_steps);
+        if step == 0 {
+            return Err(EngineError::NothingTrained);
+        }
+        Ok(Some(format!("Ended by hand after step {step} of {total}")))
     }
 
     /// Writes the vector, and keeps that this is the end.
@@ -305,6 +382,9 @@ impl TrainingRun {
         ended: Option<String>,
         running: &Running<'_>,
     ) -> Result<(), EngineError> {
+        if self.trainer.as_ref().is_some_and(has_idle_adapters) {
+            return Err(EngineError::NothingTrained);
+        }
         let path = self.folder.vector();
         let summary = self.write_vector(&path, running)?;
         self.folder.remove_paused();
@@ -321,48 +401,46 @@ impl TrainingRun {
 
     /// Keeps that it ends before its end, and what it can go on from.
     fn stop(&mut self, worker: &Worker, err: &EngineError, running: &Running<'_>) {
-        let is_diverged = matches!(err, EngineError::Train(TrainError::NotFinite { .. }));
-        if is_diverged && let Err(err) = self.save_checkpoint(worker, running) {
-            tracing::warn!("the last good step is not kept: {err}");
+        // What failed in the middle of a step is not trusted.
+        if is_cancelled(err) || !matches!(err, EngineError::Train(_)) {
+            self.keep_last_step(worker, running);
         }
         // It may have been waiting to go on from its checkpoint.
         let step = self.step_number().max(self.told.checkpoint.unwrap_or(0));
-        let total = self.told.total_steps;
-        self.told.ended = Some(if is_cancelled(err) {
-            format!("Cancelled after step {step} of {total}")
-        } else {
-            sentence(err)
-        });
+        set_stopped(&mut self.told, err, step);
+        self.folder.remove_paused();
         self.folder.log(&source_chain(err));
-        self.set_stopped();
         keep_head(worker, &self.told, running);
     }
 
-    fn set_stopped(&mut self) {
-        self.told.state = RunState::Stopped;
+    /// Leaves it as one that was cut off, after its last whole step: the engine ends.
+    pub(crate) fn let_go(&mut self, worker: &Worker, running: &Running<'_>) {
+        self.keep_last_step(worker, running);
         self.told.is_paused = false;
         self.told.vector = None;
         self.folder.remove_paused();
+        self.folder.log("the engine ends");
+        keep_head(worker, &self.told, running);
     }
 
-    /// It will not go on: it was cancelled in the moment in which it made room, or the engine ends.
-    pub(crate) fn abandon(mut self, worker: &Worker) {
-        self.set_stopped();
-        if let Ok(workspace) = &worker.workspace
-            && let Err(err) = workspace.keep_training(&self.told)
-        {
-            tracing::warn!("a stopped training run counts as cut off: {err}");
+    fn keep_last_step(&mut self, worker: &Worker, running: &Running<'_>) {
+        if let Err(err) = self.save_checkpoint(worker, running) {
+            let words = format!("the last step is not kept: {}", source_chain(&err));
+            tracing::warn!("{words}");
+            self.folder.log(&words);
+            running.fact(Fact::Note(words));
         }
     }
 
     /// Holds it until somebody lets it go on, and writes what it has been trained to so far.
     pub(crate) fn pause(&mut self, worker: &Worker, running: &Running<'_>) {
-        if let Err(err) = self.keep_what_is_there(worker, running) {
+        let is_written = self.keep_what_is_there(worker, running).unwrap_or_else(|err| {
             let words = source_chain(&err);
             running.fact(Fact::Note(format!("the half-trained vector is not written: {words}")));
-        }
+            false
+        });
         self.told.is_paused = true;
-        self.told.vector = Some(self.folder.paused()).filter(|_| self.step_number() > 0);
+        self.told.vector = is_written.then(|| self.folder.paused());
         self.folder.log(&format!("paused after step {}", self.step_number()));
         keep_head(worker, &self.told, running);
         running.fact(Fact::Train(Box::new(self.told.clone())));
@@ -380,17 +458,71 @@ impl TrainingRun {
         Background::Parked(Box::new(ParkedRun { told, folder }))
     }
 
+    /// Gives whether there is a half-trained vector now.
     fn keep_what_is_there(
         &mut self,
         worker: &Worker,
         running: &Running<'_>,
-    ) -> Result<(), EngineError> {
-        if self.step_number() == 0 {
-            return Ok(());
-        }
+    ) -> Result<bool, EngineError> {
         self.save_checkpoint(worker, running)?;
-        self.write_vector(&self.folder.paused(), running).map(drop)
+        match self.write_vector(&self.folder.paused(), running) {
+            // The first step of a warm-up changes nothing.
+            Err(EngineError::NothingTrained) => Ok(false),
+            written => written.map(|_| true),
+        }
     }
+}
+
+/// Why a run ends whose validation loss no longer falls, and where it was lowest: a sentence.
+fn ended_early(told: &TrainRun, step: usize) -> String {
+    let patience = told.spec.settings.patience.unwrap_or_default();
+    let best = best_validation(&told.validations).map_or_else(String::new, |best| {
+        format!("; it was lowest after step {}, at {:.4}", best.step, best.loss)
+    });
+    format!(
+        "Ended early after step {step} of {}: the validation loss has not fallen in {patience} \
+         validations{best}",
+        told.total_steps,
+    )
+}
+
+/// Whether there are low-rank factors, and nothing comes of them: their second ones begin as 0.
+fn has_idle_adapters(trainer: &Trainer) -> bool {
+    let is_idle = |adapter: &Adapter| {
+        let largest =
+            adapter.b.abs().and_then(|b| b.max_all()).and_then(|it| it.to_scalar::<f32>());
+        largest.is_ok_and(|largest| largest == 0.0)
+    };
+    trainer.adapters().is_some_and(|adapters| adapters.values().all(is_idle))
+}
+
+/// The first with the lowest loss.
+pub(super) fn best_validation(validations: &[TrainValidation]) -> Option<&TrainValidation> {
+    validations.iter().min_by(|a, b| a.loss.total_cmp(&b.loss))
+}
+
+/// Whether a checkpoint is not what was written, so that it is of no use any more.
+fn is_damaged(err: &TrainError) -> bool {
+    let TrainError::Checkpoint { source, .. } = err else { return false };
+    !matches!(
+        source,
+        CheckpointError::OtherRun { .. }
+            | CheckpointError::Format { .. }
+            | CheckpointError::Weights(WeightsError::Read { .. })
+    )
+}
+
+/// Tells that a run ends after `step` because of `err`.
+pub(super) fn set_stopped(told: &mut TrainRun, err: &EngineError, step: usize) {
+    told.state = RunState::Stopped;
+    told.is_paused = false;
+    told.vector = None;
+    told.diverged = matches!(err, EngineError::Train(TrainError::NotFinite { .. }));
+    told.ended = Some(if is_cancelled(err) {
+        format!("Cancelled after step {step} of {}", told.total_steps)
+    } else {
+        sentence(err)
+    });
 }
 
 /// Forgets what came after a step, which is taken again.

@@ -7,12 +7,15 @@ use meav_job::JobCtx;
 use meav_model::Adapter;
 use meav_protocol::{PreferenceLoss, TrainMethod, TrainRun};
 use meav_train::{PairSet, Trainer};
-use meav_vector::{AlignmentVector, Delta, LowRank, VectorError, VectorKind, VectorOrigin, save};
+use meav_vector::{
+    AlignmentVector, Delta, LowRank, VectorError, VectorKind, VectorOrigin, save, save_dense,
+};
 use meav_weights::{Dtype, Fingerprint, Weight};
 use serde_json::{Value, json};
 
 use super::base::Base;
 use super::config::RunConfig;
+use super::run::best_validation;
 use crate::error::EngineError;
 
 /// What a vector is written from.
@@ -27,41 +30,55 @@ pub(crate) struct Trained<'a> {
 impl Trained<'_> {
     /// Writes what has been trained so far, rounded to `bf16`: half the size, and the rounding is a
     /// hundredth of what a step changes. Gives its tensors.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::NothingTrained`] if no tensor has changed.
     pub(crate) fn write(&self, path: &Path, job: &JobCtx<'_>) -> Result<usize, EngineError> {
-        let mut vector = AlignmentVector {
+        let Some(adapters) = self.trainer.adapters() else { return self.write_dense(path) };
+        let mut deltas = BTreeMap::new();
+        for (name, adapter) in adapters {
+            let failed = |source| VectorError::Tensor { name: name.clone(), source };
+            deltas.insert(name.clone(), Delta::LowRank(low_rank(adapter).map_err(failed)?));
+        }
+        let vector = AlignmentVector {
             path: path.to_owned(),
             kind: VectorKind::LowRank,
             origin: self.origin(),
             fingerprint: Fingerprint::of_bytes(&[]),
-            deltas: BTreeMap::new(),
+            deltas,
         };
-        if let Some(adapters) = self.trainer.adapters() {
-            for (name, adapter) in adapters {
-                let failed = |source| VectorError::Tensor { name: name.clone(), source };
-                let factors = low_rank(adapter).map_err(failed)?;
-                vector.deltas.insert(name.clone(), Delta::LowRank(factors));
-            }
-        } else {
-            vector.kind = VectorKind::Dense;
-            for (name, weight) in self.trainer.weights() {
-                if let Some(delta) = self.difference(name, &weight?)? {
-                    vector.deltas.insert(name.to_owned(), Delta::Dense(delta));
-                }
-            }
-        }
         save(&vector, Some(Dtype::Bf16), path, job)?;
         Ok(vector.deltas.len())
     }
 
-    /// What was added to a weight since the first step; `None` if nothing was.
-    fn difference(&self, name: &str, weight: &Weight) -> Result<Option<Weight>, EngineError> {
-        let mut values = weight.to_f32_vec();
+    /// Tensor by tensor: all of them would take half as much as the model again.
+    fn write_dense(&self, path: &Path) -> Result<usize, EngineError> {
+        let mut changed = Vec::new();
+        for (name, weight) in self.trainer.weights() {
+            let difference = self.difference(name, weight?)?;
+            if difference.to_f32_vec().iter().any(|value| *value != 0.0) {
+                changed.push((name.to_owned(), difference.shape().to_vec()));
+            }
+        }
+        if changed.is_empty() {
+            return Err(EngineError::NothingTrained);
+        }
+        let is_changed = |name: &str| changed.iter().any(|(changed, _)| changed == name);
+        let weights = self.trainer.weights().filter(|(name, _)| is_changed(name));
+        let deltas = weights.map(|(name, weight)| self.difference(name, weight?));
+        save_dense(&self.origin(), &changed, Dtype::Bf16, path, deltas)?;
+        Ok(changed.len())
+    }
+
+    /// What was added to a weight since the first step.
+    fn difference(&self, name: &str, weight: Weight) -> Result<Weight, EngineError> {
+        let (shape, mut values) = (weight.shape().to_vec(), weight.to_f32_vec());
+        drop(weight);
         for (value, before) in values.iter_mut().zip(self.base.weight(name)?.to_f32_vec()) {
             *value -= before;
         }
-        let is_changed = values.iter().any(|value| *value != 0.0);
-        let shape = weight.shape().to_vec();
-        Ok(is_changed.then(|| Weight::from_f32(shape, values).to_dtype(Dtype::Bf16)))
+        Ok(Weight::from_f32(shape, values).to_dtype(Dtype::Bf16))
     }
 
     fn origin(&self) -> VectorOrigin {
@@ -89,6 +106,7 @@ impl Trained<'_> {
             PreferenceLoss::Sigmoid { label_smoothing } => ("sigmoid", Some(label_smoothing)),
             PreferenceLoss::Hinge => ("hinge", None),
         };
+        let best = best_validation(&self.told.validations);
         let all = json!({
             "method": method,
             "rank": rank,
@@ -101,7 +119,7 @@ impl Trained<'_> {
             "pairs_fingerprint": self.config.pairs_fingerprint,
             "steps": self.trainer.step_number(),
             "epochs": settings.epochs,
-            "batch": settings.batch * settings.accumulation,
+            "batch": settings.batch.saturating_mul(settings.accumulation),
             "learning_rate": settings.learning_rate,
             "schedule": settings.schedule,
             "warmup_steps": settings.warmup_steps,
@@ -112,6 +130,8 @@ impl Trained<'_> {
             "seed": settings.seed,
             "last_loss": self.told.steps.last().map(|step| step.loss),
             "validation_loss": self.told.validations.last().map(|it| it.loss),
+            "best_validation_loss": best.map(|it| it.loss),
+            "best_step": best.map(|it| it.step),
             "app_version": env!("CARGO_PKG_VERSION"),
         });
         match all {
@@ -128,7 +148,8 @@ fn low_rank(adapter: &Adapter) -> candle_core::Result<LowRank> {
     Ok(LowRank { a: values(a)?, b: values(b)?, shape: [n_out, n_in], rank, scale: *scale })
 }
 
-/// The levels of the pairs, the highest first.
+/// The levels of the pairs, the highest first; none where files that are trained on jointly
+/// contradict each other.
 pub(crate) fn levels(pairs: &PairSet) -> Vec<String> {
     let mut levels: Vec<String> = Vec::new();
     for [chosen, rejected] in pairs.train.iter().map(|pair| &pair.levels) {
@@ -140,7 +161,9 @@ pub(crate) fn levels(pairs: &PairSet) -> Vec<String> {
             levels.push(rejected.clone());
         }
     }
-    levels
+    let place = |level: &String| levels.iter().position(|it| it == level);
+    let agrees = |[chosen, rejected]: &[String; 2]| place(chosen) < place(rejected);
+    if pairs.train.iter().all(|pair| agrees(&pair.levels)) { levels } else { Vec::new() }
 }
 
 /// One line about a vector that was written.
@@ -180,5 +203,8 @@ mod tests {
         assert_eq!(of(&[["expert", "generic"], ["generic", "avoidance"]]), three);
         assert_eq!(of(&[["generic", "avoidance"], ["expert", "generic"]]), three);
         assert_eq!(of(&[["safe", "unsafe"]]), ["safe", "unsafe"]);
+        let none: [&str; 0] = [];
+        assert_eq!(of(&[["expert", "generic"], ["generic", "expert"]]), none);
+        assert_eq!(of(&[["a", "b"], ["b", "c"], ["c", "a"]]), none);
     }
 }

@@ -4,7 +4,7 @@ use std::thread;
 
 use meav_eval::cross_domain;
 use meav_eval::judge::{Address, ApiKey};
-use meav_protocol::{Event, Fact, JobId, JobSpec, Secret};
+use meav_protocol::{Event, Fact, JobId, JobSpec, RunState, Secret};
 use uuid::Uuid;
 
 use super::database::Workspace;
@@ -177,6 +177,8 @@ impl Librarian {
 fn load_training(workspace: &Workspace, run: Uuid) -> Result<Fact, EngineError> {
     let mut run = workspace.load_training(run)?;
     run.is_paused &= run.spec.out.as_deref().is_some_and(is_in_use);
+    // A half-trained one is another job's, or left behind.
+    run.vector = run.vector.filter(|_| run.state == RunState::Finished);
     Ok(Fact::Train(Box::new(run)))
 }
 

@@ -1,8 +1,9 @@
-use meav_protocol::{TrainRun, TrainStep, TrainSummary, TrainValidation};
+use meav_protocol::{RunState, TrainRun, TrainStep, TrainSummary, TrainValidation};
 use rusqlite::{OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::database::{Workspace, WorkspaceError};
+use crate::training::is_resumable;
 
 /// Names what a base model has made of pairs.
 #[derive(Clone, Copy)]
@@ -191,6 +192,7 @@ impl Workspace {
 }
 
 fn summary(training: TrainRun, last: Option<TrainStep>) -> TrainSummary {
+    let is_resumable = is_resumable(&training);
     TrainSummary {
         run: training.spec.run,
         started: training.started,
@@ -200,17 +202,14 @@ fn summary(training: TrainRun, last: Option<TrainStep>) -> TrainSummary {
         steps: [last.map_or(0, |step| step.step), training.total_steps],
         loss: last.map(|step| step.loss),
         folder: training.spec.out.unwrap_or_default(),
-        is_resumable: training.state != meav_protocol::RunState::Finished
-            && training.checkpoint.is_some(),
-        vector: training.vector,
+        is_resumable,
+        vector: training.vector.filter(|_| training.state == RunState::Finished),
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use meav_protocol::{
-        Dtype, RunState, TrainCounts, TrainData, TrainSettings, TrainSpec, TrainStep,
-    };
+    use meav_protocol::{Dtype, TrainCounts, TrainData, TrainSettings, TrainSpec};
 
     use super::*;
 
@@ -241,7 +240,37 @@ pub(crate) mod tests {
             checkpoint: None,
             vector: None,
             elapsed_secs: 0.25,
+            diverged: false,
         }
+    }
+
+    #[test]
+    fn run_is_offered_where_it_can_go_on_and_its_vector_where_it_has_finished() {
+        let home = tempfile::tempdir().unwrap();
+        let workspace = Workspace::open(home.path()).unwrap();
+        let folder = home.path().join("run");
+        let mut run = training("2026-11-20T07:00:00Z");
+        run.spec.out = Some(folder.clone());
+        run.vector = Some(folder.join("paused.safetensors"));
+        let offered = |run: &TrainRun| {
+            workspace.keep_training(run).unwrap();
+            let listed = workspace.list_trainings().unwrap().remove(0);
+            (listed.is_resumable, listed.vector.is_some())
+        };
+        assert_eq!(offered(&run), (false, false), "its folder has gone");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("config.json"), "{}").unwrap();
+        assert_eq!(offered(&run), (true, false), "a checkpoint is not needed");
+        run.state = RunState::Stopped;
+        assert_eq!(offered(&run), (true, false));
+        run.diverged = true;
+        assert_eq!(offered(&run), (false, false));
+        (run.diverged, run.state) = (false, RunState::Finished);
+        assert_eq!(offered(&run), (false, true));
+        run.state = RunState::Running;
+        let log = std::fs::File::create(folder.join("log.txt")).unwrap();
+        log.lock().unwrap();
+        assert_eq!(offered(&run), (false, false), "an engine is at it");
     }
 
     #[test]
@@ -268,10 +297,8 @@ pub(crate) mod tests {
         run.validations = vec![validation(0), validation(4)];
         assert_eq!(workspace.load_training(id).unwrap(), run);
         let listed = workspace.list_trainings().unwrap();
-        let told: Vec<_> =
-            listed.iter().map(|it| (it.run, it.steps, it.loss, it.is_resumable)).collect();
-        let (first, second) =
-            ((later.spec.run, [0, 9], None, false), (id, [4, 9], Some(0.25), true));
+        let told: Vec<_> = listed.iter().map(|it| (it.run, it.steps, it.loss)).collect();
+        let (first, second) = ((later.spec.run, [0, 9], None), (id, [4, 9], Some(0.25)));
         assert_eq!(told, [first, second]);
 
         workspace.cut_training_back(id, 3).unwrap();

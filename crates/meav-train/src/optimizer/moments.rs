@@ -51,6 +51,15 @@ impl Moments {
         Self::Int8 { m: Quantised::zeros(n), v: Quantised::zeros(n) }
     }
 
+    /// The first number of them that no run can go on from.
+    pub(crate) fn impossible(&self) -> Option<f32> {
+        let (m, v) = match self {
+            Self::F32 { m, v } => (m, v),
+            Self::Int8 { m, v } => (&m.scales, &v.scales),
+        };
+        m.iter().chain(v).copied().find(|value| !value.is_finite())
+    }
+
     /// The moments of `len` elements each, a multiple of the block.
     pub(super) fn chunks(&mut self, len: usize) -> Vec<Chunk<'_>> {
         match self {

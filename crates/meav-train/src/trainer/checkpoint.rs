@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Trainer;
 use crate::optimizer::{BLOCK, Moments, Parameter, Quantised};
-use crate::{CheckpointError, TrainError};
+use crate::{CheckpointError, TrainError, deciding_settings};
 
 /// The key of the file's metadata that holds a [`State`].
 const KEY: &str = "meav.train";
@@ -45,14 +45,14 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// [`TrainError::NotFinite`] for weights that are no numbers any more; [`TrainError::Weights`]
-    /// where the file can't be written. Then what was there before is still there.
+    /// [`TrainError::NotFinite`] for weights or moments that are no numbers any more;
+    /// [`TrainError::Weights`] where the file can't be written. Then what was there before is still there.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        for parameter in self.optimizer.parameters() {
-            if let Some(value) = parameter.values()?.iter().find(|value| !value.is_finite()) {
-                let (step, quantity, value) = (self.step, "value of a weight", f64::from(*value));
-                return Err(TrainError::NotFinite { step, quantity, value });
-            }
+        self.check_weights()?;
+        let moments = self.optimizer.parameters().iter().map(Parameter::moments);
+        if let Some(value) = moments.into_iter().find_map(Moments::impossible) {
+            let (step, quantity) = (self.step, "mean of a gradient");
+            return Err(TrainError::NotFinite { step, quantity, value: f64::from(value) });
         }
         let state = State {
             format: FORMAT,
@@ -150,15 +150,9 @@ fn check_settings_agree(
     there: &TrainSettings,
     here: &TrainSettings,
 ) -> Result<(), CheckpointError> {
-    let there = TrainSettings {
-        checkpoint_every: here.checkpoint_every,
-        checkpointing: here.checkpointing,
-        ..there.clone()
-    };
-    let (there, here) = (serde_json::to_value(there)?, serde_json::to_value(here)?);
-    let names = here.as_object().into_iter().flat_map(|it| it.keys());
-    match names.into_iter().find(|name| there[*name] != here[*name]) {
-        Some(name) => Err(other_run(name, &there[name].to_string(), &here[name].to_string())),
+    let (there, here) = (deciding_settings(there), deciding_settings(here));
+    match there.iter().zip(here.values()).find(|((_, there), here)| there != here) {
+        Some(((name, there), here)) => Err(other_run(name, &there.to_string(), &here.to_string())),
         None => Ok(()),
     }
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use candle_core::Tensor;
 use fastrand::Rng;
-use meav_model::{Adapter, Adapters, Decoder};
+use meav_model::{Adapter, Adapters, Config, Decoder};
 use meav_protocol::{TrainMethod, TrainSettings};
 
 use crate::TrainError;
@@ -23,6 +23,22 @@ pub fn check_targets(decoder: &Decoder, settings: &TrainSettings) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Whether the rank is one that a matrix of the model can have.
+///
+/// # Errors
+///
+/// [`TrainError::Rank`].
+pub fn check_rank(config: &Config, settings: &TrainSettings) -> Result<(), TrainError> {
+    let TrainMethod::Lora { rank, .. } = settings.method else { return Ok(()) };
+    let widths = [
+        config.hidden_size,
+        2 * config.intermediate_size,
+        (config.n_heads + 2 * config.n_kv_heads) * config.head_dim,
+    ];
+    let largest = widths.into_iter().fold(0, usize::max);
+    if rank > largest { Err(TrainError::Rank { rank, largest }) } else { Ok(()) }
 }
 
 /// First factors beside the linear layers that `targets` names, or all of them.
@@ -79,7 +95,7 @@ fn rng(name: &str, seed: u64) -> Rng {
 }
 
 /// As PEFT looks for targets: the end of the name, from a dot on.
-fn is_named(name: &str, target: &str) -> bool {
+pub(crate) fn is_named(name: &str, target: &str) -> bool {
     let module = module(name);
     module == target || module.strip_suffix(target).is_some_and(|rest| rest.ends_with('.'))
 }

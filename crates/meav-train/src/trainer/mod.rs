@@ -10,17 +10,18 @@ mod torch_tests;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use candle_core::{DType, Tensor};
-use half::{bf16, f16};
+use candle_core::Tensor;
 use meav_job::JobCtx;
 use meav_model::{Adapters, Checkpointing, Decoder, Gradients, Question, Trainable};
 use meav_protocol::{TrainCounts, TrainMethod, TrainSettings, TrainStep, TrainValidation};
-use meav_weights::{Fingerprinter, Weight};
+use meav_weights::Weight;
 
 use crate::optimizer::{AdamW, Step};
+use crate::reference::Asked;
 use crate::{Pair, PairSet, Reference, TrainError, batches, check_settings, learning_rate};
-pub use factors::check_targets;
 use factors::first_factors;
+pub(crate) use factors::is_named;
+pub use factors::{check_rank, check_targets};
 use score::{PairScore, means};
 
 /// A training run between two steps.
@@ -36,7 +37,7 @@ pub struct Trainer {
     reference: Reference,
     /// Tokens of each pair that is trained on.
     lengths: Vec<usize>,
-    /// The fingerprint of the weights before the first step.
+    /// What names the weights before the first step.
     model: String,
     step: usize,
     num_tokens: u64,
@@ -48,19 +49,22 @@ impl Trainer {
     ///
     /// With [`TrainMethod::Full`] all of the decoder's tensors are trained, with
     /// [`TrainMethod::Lora`] new factors beside its linear layers, or those of them that are named
-    /// as in PEFT by the end of their names, such as `q_proj`.
+    /// as in PEFT by the end of their names, such as `q_proj`. `model` names the decoder's weights,
+    /// such as their fingerprint: only checkpoints with the same name can be gone on from.
     ///
     /// # Errors
     ///
-    /// [`TrainError::Setting`]; [`TrainError::UnknownTarget`]; [`TrainError::ReferenceLength`] if
+    /// [`TrainError::Setting`]; [`TrainError::Rank`]; [`TrainError::UnknownTarget`]; [`TrainError::ReferenceLength`] if
     /// `reference` is of other pairs; [`TrainError::Tensor`] for weights that can't be trained.
     pub fn new(
         decoder: Decoder,
         pairs: PairSet,
         reference: Reference,
         settings: &TrainSettings,
+        model: &str,
     ) -> Result<Self, TrainError> {
         check_settings(settings)?;
+        check_rank(decoder.config(), settings)?;
         for (pairs, found) in
             [(&pairs.train, &reference.train), (&pairs.validation, &reference.validation)]
         {
@@ -79,7 +83,6 @@ impl Trainer {
                 Some(first_factors(&decoder, *rank, *alpha, targets, settings.seed)?)
             }
         };
-        let model = model_fingerprint(&decoder)?;
         let gradients = Gradients::zeros(&decoder, trainable(adapters.as_ref()))?;
         let trained = trained_tensors(&decoder, adapters.as_ref());
         let optimizer =
@@ -96,7 +99,7 @@ impl Trainer {
             pairs,
             reference,
             lengths,
-            model,
+            model: model.to_owned(),
             step,
             num_tokens,
             validations,
@@ -157,6 +160,21 @@ impl Trainer {
             let weight = |values| Weight::from_f32(parameter.shape().to_vec(), values);
             (parameter.name(), parameter.values().map(weight))
         })
+    }
+
+    /// Refuses weights of which nothing can be made any more.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::NotFinite`]; [`TrainError::Tensor`] if the device fails.
+    pub fn check_weights(&self) -> Result<(), TrainError> {
+        for parameter in self.optimizer.parameters() {
+            if let Some(value) = parameter.values()?.iter().find(|value| !value.is_finite()) {
+                let (step, quantity, value) = (self.step, "value of a weight", f64::from(*value));
+                return Err(TrainError::NotFinite { step, quantity, value });
+            }
+        }
+        Ok(())
     }
 
     /// Takes one step of the optimiser.
@@ -231,7 +249,7 @@ impl Trainer {
         let references = self.reference.validation.chunks(self.settings.batch);
         for (pairs, references) in self.pairs.validation.chunks(self.settings.batch).zip(references)
         {
-            let questions = questions(pairs);
+            let Asked { questions, places } = Asked::new(pairs);
             let trainable = Trainable::Nothing(self.adapters.as_ref());
             let pass = self.decoder.differentiable_forward(
                 &questions,
@@ -239,7 +257,11 @@ impl Trainer {
                 Checkpointing::Layers,
                 job,
             )?;
-            scores.extend(self.scores(pass.log_probs(), references));
+            let log_prob =
+                |(question, response): (usize, usize)| pass.log_probs()[question][response];
+            let log_probs: Vec<Vec<_>> =
+                places.into_iter().map(|pair| pair.map(log_prob).to_vec()).collect();
+            scores.extend(self.scores(&log_probs, references));
         }
         check_scores(&scores, self.step)?;
         let (loss, rewards) = means(&scores, self.settings.beta);
@@ -361,23 +383,4 @@ fn check_scores(scores: &[PairScore], step: usize) -> Result<(), TrainError> {
 /// As `torch.nn.utils.clip_grad_norm_`.
 fn gradient_scale(norm: f64, limit: Option<f64>) -> f64 {
     limit.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0))
-}
-
-fn model_fingerprint(decoder: &Decoder) -> Result<String, TrainError> {
-    let tensors: BTreeMap<&str, &Tensor> = decoder.parameters().collect();
-    let mut fingerprinter = Fingerprinter::default();
-    for (name, tensor) in tensors {
-        let failed = |source| TrainError::Tensor { name: name.to_owned(), source };
-        fingerprinter.add(name, &weight(tensor).map_err(failed)?);
-    }
-    Ok(fingerprinter.finish().to_string())
-}
-
-fn weight(tensor: &Tensor) -> candle_core::Result<Weight> {
-    let (shape, values) = (tensor.dims().to_vec(), tensor.flatten_all()?);
-    Ok(match tensor.dtype() {
-        DType::F16 => Weight::from_f16(shape, values.to_vec1::<f16>()?),
-        DType::BF16 => Weight::from_bf16(shape, values.to_vec1::<bf16>()?),
-        _ => Weight::from_f32(shape, values.to_vec1::<f32>()?),
-    })
 }

@@ -92,7 +92,7 @@ fn steps_are_those_of_pytorch() {
         let reference =
             Reference { train: references[0].clone(), validation: references[0].clone() };
         let settings = settings(&fixture, case);
-        let mut trainer = Trainer::new(decoder, set, reference, &settings).unwrap();
+        let mut trainer = Trainer::new(decoder, set, reference, &settings, "fixture").unwrap();
         if let Some(adapters) = trainer.adapters() {
             set_first_factors(adapters);
             n_adapted += 1;

@@ -69,7 +69,9 @@ impl Model {
             DialogAction::Replace => return self.take_typed(true, now),
             DialogAction::Close => return self.close_dialog(),
             DialogAction::StopAndQuit => {
-                let jobs: Vec<_> = self.jobs.iter().map(|job| job.id).collect();
+                // Training that loses its window is kept as it is, for the next start to go on.
+                let ending = self.jobs.iter().filter(|job| !job.is_training());
+                let jobs: Vec<_> = ending.map(|job| job.id).collect();
                 let mut effects: Vec<_> =
                     jobs.into_iter().filter_map(|job| self.jobs.cancel(job)).collect();
                 self.collect_settings();

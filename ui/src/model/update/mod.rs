@@ -9,6 +9,7 @@ mod recipe;
 mod sweep;
 mod train;
 mod train_events;
+mod train_vector;
 mod vectors;
 
 pub(crate) use sweep::file_label;

@@ -133,7 +133,7 @@ impl Model {
         let form = &self.sweeps.form;
         let said = match self.swept_knob() {
             _ if self.sweeps.running.is_some() => "A sweep is running",
-            _ if self.weights.held.is_none() => "No model is loaded yet",
+            _ if self.weights.model.as_os_str().is_empty() => "Choose a model",
             None => "Put the vector on a knob first",
             Some(knob) if knob.fault.is_some() => "The vector does not fit the model",
             Some(_) if form.data.is_empty() => "Add data to measure on",

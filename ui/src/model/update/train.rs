@@ -1,18 +1,19 @@
 use std::path::{Path, PathBuf};
 
 use meav_protocol::{
-    Command, Description, FileKind, JobId, JobSpec, RunState, TrainData, TrainSpec,
+    Command, Description, FileKind, JobId, JobSpec, RunState, TrainData, TrainSettings, TrainSpec,
 };
 use uuid::Uuid;
 
 use super::file_label;
 use crate::action::PathPurpose;
+use crate::command::UiCommand;
 use crate::effect::{Effect, PickKind, PickRequest};
 use crate::model::jobs::Purpose;
 use crate::model::sweep::{AfterLoad, DataFile};
 use crate::model::train::{Asked, Estimate, Phase, Queued, TrainJob};
 use crate::model::{Dialog, Model};
-use crate::settings::{DATA, Recent, Screen};
+use crate::settings::{DATA, Screen};
 use crate::train_action::TrainAction;
 
 impl Model {
@@ -32,6 +33,10 @@ impl Model {
                 if index < trainings.form.data.len() {
                     trainings.form.data.remove(index);
                 }
+                // The next file may be of something else.
+                if trainings.form.data.is_empty() {
+                    trainings.form.domain = None;
+                }
             }
             TrainAction::BrowseFolder => {
                 let (purpose, title) = (PathPurpose::TrainFolder, "Folder for the run");
@@ -39,7 +44,11 @@ impl Model {
             }
             TrainAction::Estimate => return self.estimate_training(now),
             TrainAction::Start => return self.start_training(now),
-            TrainAction::Pause(job) => return self.pause_training(job),
+            TrainAction::Begin(run) => {
+                return self.begin_training(run, now).into_iter().collect();
+            }
+            TrainAction::Forget(run) => trainings.unbegun.retain(|it| it.run != run),
+            TrainAction::Pause(job) => return self.pause_training(job, now),
             TrainAction::GoOn(job) => return self.go_on_training(job, now),
             TrainAction::WrapUp(job) => return self.wrap_up_training(job),
             TrainAction::Cancel(job) => {
@@ -59,7 +68,12 @@ impl Model {
         Vec::new()
     }
 
-    fn start_train_job(&mut self, job: TrainJob, spec: JobSpec, now: f64) -> (JobId, Effect) {
+    pub(super) fn start_train_job(
+        &mut self,
+        job: TrainJob,
+        spec: JobSpec,
+        now: f64,
+    ) -> (JobId, Effect) {
         self.jobs.start(Purpose::Train(job), spec, now)
     }
 
@@ -121,8 +135,9 @@ impl Model {
     /// What is still wanted before a run can begin, in words; `None` if nothing is.
     pub fn missing_for_training(&self) -> Option<String> {
         let form = &self.trainings.form;
-        if self.weights.held.is_none() {
-            return Some("No model is loaded yet".to_owned());
+        // Whether it is loaded now is no matter: training loads the base for itself.
+        if self.weights.model.as_os_str().is_empty() {
+            return Some("Choose a model".to_owned());
         }
         if form.data.is_empty() {
             return Some("Add data to train on".to_owned());
@@ -133,10 +148,12 @@ impl Model {
         if self.trainings.domain().trim().is_empty() {
             return Some("Name the domain".to_owned());
         }
-        form.settings().err().or_else(|| {
-            let spec = self.train_spec(Uuid::nil())?;
-            self.trainings.estimate.of(&spec)?.refusal.clone()
-        })
+        let spec = match form.settings() {
+            Ok(settings) => self.train_spec(Uuid::nil(), settings),
+            Err(said) => return Some(said),
+        };
+        let folder = spec.out.filter(|folder| self.trainings.has_folder(folder))?;
+        Some(format!("Name another folder: {} has a run already", folder.display()))
     }
 
     fn missing_of_train_data(&self) -> Option<String> {
@@ -162,10 +179,10 @@ impl Model {
         None
     }
 
-    fn train_spec(&self, run: Uuid) -> Option<TrainSpec> {
+    fn train_spec(&self, run: Uuid, settings: TrainSettings) -> TrainSpec {
         let form = &self.trainings.form;
         let out = form.out.trim();
-        Some(TrainSpec {
+        TrainSpec {
             run,
             model: self.weights.model.clone(),
             data: form.data.clone(),
@@ -173,27 +190,31 @@ impl Model {
             out: (!out.is_empty()).then(|| self.path_to_write(Path::new(out))),
             resume: false,
             dtype: form.dtype,
-            settings: form.settings().ok()?,
-        })
+            settings,
+        }
+    }
+
+    /// A run as the form says, if nothing is missing.
+    fn wanted_training(&self) -> Option<TrainSpec> {
+        let settings = self.trainings.form.settings().ok()?;
+        self.missing_for_training().is_none().then(|| self.train_spec(Uuid::now_v7(), settings))
     }
 
     /// Whether what was estimated is still what the form says; `None` if nothing was.
     pub(crate) fn is_estimate_current(&self) -> Option<bool> {
         let estimate = &self.trainings.estimate;
         estimate.found.as_ref()?;
-        let spec = self.train_spec(Uuid::nil());
+        let settings = self.trainings.form.settings().ok();
+        let spec = settings.map(|settings| self.train_spec(Uuid::nil(), settings));
         Some(spec.is_some_and(|spec| estimate.of(&spec).is_some()))
     }
 
-    /// Has a step tried. A refusal is no obstacle here: it may have gone by now.
+    /// Has a step tried.
     fn estimate_training(&mut self, now: f64) -> Vec<Effect> {
         let older = self.trainings.estimate.job.take().and_then(|job| self.jobs.cancel(job));
         let mut effects = Vec::from_iter(older);
         self.trainings.estimate = Estimate::default();
-        if self.missing_for_training().is_some() {
-            return effects;
-        }
-        let Some(spec) = self.train_spec(Uuid::now_v7()).map(Box::new) else { return effects };
+        let Some(spec) = self.wanted_training().map(Box::new) else { return effects };
         let job = TrainJob::Estimate(spec.clone());
         let (job, effect) = self.start_train_job(job, JobSpec::EstimateTraining(spec), now);
         self.trainings.estimate.job = Some(job);
@@ -210,22 +231,51 @@ impl Model {
             self.notices.info(missing, now);
             return Vec::new();
         }
-        let spec = self.train_spec(Uuid::now_v7());
-        spec.map(|spec| self.run_training(spec, now)).into_iter().collect()
+        let Some(spec) = self.wanted_training() else { return Vec::new() };
+        // The next run can't have the same.
+        self.trainings.form.out.clear();
+        vec![self.run_training(spec, now)]
+    }
+
+    /// Says once that runs were waiting for their turn when the window was closed.
+    pub(in crate::model) fn tell_unbegun(&mut self) {
+        let text = match &self.trainings.unbegun[..] {
+            [] => return,
+            [spec] => format!("Training of {} was queued, and has not begun", spec.domain),
+            specs => format!("{} training runs were queued, and have not begun", specs.len()),
+        };
+        let action = crate::Action::Command(UiCommand::ShowTrain);
+        self.notices.offer(text, "Show them", action);
+    }
+
+    /// Begins a run that was waiting for its turn when the engine or the window ended.
+    fn begin_training(&mut self, run: Uuid, now: f64) -> Option<Effect> {
+        let place = self.trainings.unbegun.iter().position(|it| it.run == run)?;
+        let spec = self.trainings.unbegun.remove(place);
+        // It may have got a folder before it was lost.
+        Some(self.run_training(TrainSpec { run: Uuid::now_v7(), ..spec }, now))
     }
 
     /// Begins, goes on where the run has ended before, or waits for those that come first.
     fn run_training(&mut self, spec: TrainSpec, now: f64) -> Effect {
-        let (run, is_first) = (spec.run, self.trainings.queue.is_empty());
+        // Those that are paused let others go first.
+        let is_before = |it: &Queued| {
+            !matches!(
+                self.training_phase(it.job),
+                None | Some(Phase::Paused | Phase::Pausing | Phase::Held)
+            )
+        };
+        let (run, has_to_wait) = (spec.run, self.trainings.queue.iter().any(is_before));
         let job = JobSpec::Train(Box::new(spec.clone()));
         let (job, effect) = self.start_train_job(TrainJob::Run(run), job, now);
-        self.trainings.queue.push(Queued { job, spec, asked: Asked::Nothing });
+        self.trainings.queue.push(Queued { job, spec, asked: Asked::Nothing, is_open: false });
         self.trainings.error = None;
+        self.trainings.estimate.error = None;
         self.trainings.is_unfolded = false;
-        if is_first {
-            self.show_training(run);
-        } else {
+        if has_to_wait {
             self.notices.info("It begins when the runs before it have ended", now);
+        } else {
+            self.show_training(run);
         }
         effect
     }
@@ -235,10 +285,14 @@ impl Model {
         self.trainings.compared.retain(|other| *other != run);
     }
 
-    fn pause_training(&mut self, job: JobId) -> Vec<Effect> {
-        self.ask_training(job, Asked::Pause, |phase| {
-            matches!(phase, Phase::Working | Phase::Waiting)
-        })
+    fn pause_training(&mut self, job: JobId, now: f64) -> Vec<Effect> {
+        let can = |phase| matches!(phase, Phase::Working | Phase::Waiting);
+        let effects = self.ask_training(job, Asked::Pause, can);
+        // One that has not begun holds without a word.
+        if self.training_phase(job) == Some(Phase::Held) {
+            self.jobs.set_paused(job, true, now);
+        }
+        effects
     }
 
     fn wrap_up_training(&mut self, job: JobId) -> Vec<Effect> {
@@ -247,15 +301,20 @@ impl Model {
             let run = self.trainings.runs.get(&it.spec.run);
             run.is_some_and(|run| !run.run.steps.is_empty())
         });
-        let can = |phase| matches!(phase, Phase::Working | Phase::Pausing | Phase::Paused);
+        let can = |phase| !matches!(phase, Phase::Ending | Phase::Cancelling);
         if has_steps { self.ask_training(job, Asked::WrapUp, can) } else { Vec::new() }
     }
 
     fn go_on_training(&mut self, job: JobId, now: f64) -> Vec<Effect> {
         let can = |phase| matches!(phase, Phase::Pausing | Phase::Paused | Phase::Held);
+        let is_held = self.training_phase(job) != Some(Phase::Pausing);
         let effects = self.ask_training(job, Asked::Nothing, can);
         if !effects.is_empty() {
             self.jobs.set_paused(job, false, now);
+            if is_held {
+                // Another run may be at work: it is said that it goes on once it does.
+                self.jobs.set_waiting(job);
+            }
             let run = self.trainings.queued_mut(job).map(|it| it.spec.run);
             if let Some(curves) = run.and_then(|run| self.trainings.runs.get_mut(&run)) {
                 curves.run.is_paused = false;
@@ -307,61 +366,6 @@ impl Model {
         Vec::new()
     }
 
-    /// The vector of a run, half-trained or whole.
-    fn trained_vector(&self, run: Uuid) -> Option<PathBuf> {
-        let read = self.trainings.runs.get(&run).and_then(|it| it.run.vector.clone());
-        let listed = || {
-            let list = self.trainings.list.as_ref()?;
-            list.iter().find(|it| it.run == run)?.vector.clone()
-        };
-        read.or_else(listed)
-    }
-
-    fn chat_with_training(&mut self, run: Uuid, now: f64) -> Vec<Effect> {
-        let Some(file) = self.trained_vector(run) else { return Vec::new() };
-        let effects = self.put_on_knob(file, now);
-        if let Some(id) = self.weights.selected {
-            self.weights.set_bypassed(id, false);
-            self.weights.set(id, 1.0);
-        }
-        self.show_screen(Screen::Chat);
-        effects
-    }
-
-    fn add_trained(&mut self, run: Uuid, now: f64) -> Vec<Effect> {
-        let Some(file) = self.trained_vector(run) else { return Vec::new() };
-        self.notices.info("It is on a knob: λ = 1 is the model as it was trained", now);
-        self.put_on_knob(file, now)
-    }
-
-    fn sweep_trained(&mut self, run: Uuid, now: f64) -> Vec<Effect> {
-        let Some(file) = self.trained_vector(run) else { return Vec::new() };
-        let data = self.trainings.runs.get(&run).map(|it| it.run.spec.data.clone());
-        let tests: Vec<PathBuf> =
-            data.iter().flatten().filter_map(|it| self.test_file_of(&it.file)).collect();
-        let mut effects = self.put_on_knob(file, now);
-        self.sweeps.form.knob = self.weights.selected;
-        if !tests.is_empty() {
-            self.sweeps.form.data.clear();
-        }
-        effects.extend(tests.into_iter().flat_map(|path| self.add_sweep_data(path, now)));
-        effects.extend(self.show_sweep(now));
-        effects
-    }
-
-    /// The file for testing that was split from the same data, where one is known.
-    fn test_file_of(&self, file: &Path) -> Option<PathBuf> {
-        let name = file_label(file);
-        let wanted = name.replace("train", "test");
-        let demo = self.data.demo.files().iter();
-        let written = self.data.written.iter().map(|(path, _)| path);
-        let recent =
-            self.settings.recent.iter().filter(|it| it.is_data()).map(|it: &Recent| &it.path);
-        let mut known = demo.chain(written).chain(recent);
-        let is_it = |path: &&PathBuf| file_label(path) == wanted && path.parent() == file.parent();
-        known.find(is_it).filter(|_| wanted != name).cloned()
-    }
-
     pub(in crate::model) fn resume_training(&mut self, run: Uuid, now: f64) -> Vec<Effect> {
         if self.settings.screen != Screen::Train {
             self.show_screen(Screen::Train);
@@ -369,28 +373,27 @@ impl Model {
         if self.trainings.is_active(run) {
             return Vec::new();
         }
-        match self.trainings.runs.get_mut(&run) {
-            Some(curves) if curves.is_resumable() => {
-                (curves.run.state, curves.run.ended) = (RunState::Running, None);
-                let spec = TrainSpec { resume: true, ..curves.run.spec.clone() };
-                vec![self.run_training(spec, now)]
-            }
-            Some(_) => {
-                self.notices.info("This run has nothing to go on from", now);
-                Vec::new()
-            }
-            None => vec![self.load_training(run, AfterLoad::Resume, now)],
+        if let Some(why_not) = self.trainings.why_not_resumable(run) {
+            self.notices.info(why_not, now);
+            return Vec::new();
         }
+        let Some(curves) = self.trainings.runs.get_mut(&run) else {
+            return vec![self.load_training(run, AfterLoad::Resume, now)];
+        };
+        (curves.run.state, curves.run.ended) = (RunState::Running, None);
+        let spec = TrainSpec { resume: true, ..curves.run.spec.clone() };
+        vec![self.run_training(spec, now)]
     }
 
-    fn load_training(&mut self, run: Uuid, then: AfterLoad, now: f64) -> Effect {
+    pub(super) fn load_training(&mut self, run: Uuid, then: AfterLoad, now: f64) -> Effect {
         let spec = JobSpec::LoadTraining { run };
         self.start_train_job(TrainJob::Load { run, then }, spec, now).1
     }
 
-    /// Whether a run has to be read before it can be shown.
+    /// Whether a run has to be read before it can be shown; what somebody else trains, each time.
     fn is_unread(&self, run: Uuid) -> bool {
-        !self.trainings.runs.contains_key(&run) && !self.trainings.is_active(run)
+        let is_unknown = !self.trainings.runs.contains_key(&run) && !self.trainings.is_active(run);
+        is_unknown || self.trainings.is_elsewhere(run)
     }
 
     fn open_training(&mut self, run: Uuid, now: f64) -> Vec<Effect> {

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use meav_protocol::{Fact, JobId, Outcome, RunState, TrainRun, TrainSummary};
+use meav_protocol::{Fact, JobId, Outcome, RunState, TrainRun, TrainSpec, TrainSummary};
 use uuid::Uuid;
 
+use super::file_label;
 use crate::effect::Effect;
 use crate::model::Model;
 use crate::model::sweep::{AfterLoad, DataFile};
@@ -23,7 +24,7 @@ impl Model {
     ) -> Vec<Effect> {
         match (job, fact) {
             (TrainJob::Run(run), Fact::Train(it)) if it.spec.run == run => {
-                self.training_told(id, *it, now);
+                return self.training_told(id, *it, now);
             }
             (TrainJob::Run(id), Fact::TrainStep { run, step }) if run == id => {
                 self.trainings.put(run, Measured::Step(step));
@@ -48,10 +49,13 @@ impl Model {
                 if !self.trainings.is_active(run) {
                     self.trainings.take(*it);
                 }
-                if then == AfterLoad::Resume {
-                    return self.resume_training(run, now);
+                match then {
+                    AfterLoad::Resume => return self.resume_training(run, now),
+                    AfterLoad::Sweep => return self.sweep_trained(run, now),
+                    AfterLoad::Show | AfterLoad::Compare => {}
                 }
             }
+            (TrainJob::SeekTest(path), Fact::Data(_)) => return self.add_sweep_data(path, now),
             (TrainJob::Estimate(spec), Fact::TrainEstimate(found))
                 if self.trainings.estimate.job == Some(id) =>
             {
@@ -66,34 +70,45 @@ impl Model {
     }
 
     /// A run as far as it has come: at its beginning, at a pause, or at its end.
-    fn training_told(&mut self, job: JobId, run: TrainRun, now: f64) {
+    fn training_told(&mut self, job: JobId, run: TrainRun, now: f64) -> Vec<Effect> {
         let is_paused = run.is_paused;
-        if let Some(queued) = self.trainings.queued_mut(job)
-            && is_paused
-            && queued.asked == Asked::Pause
-        {
-            queued.asked = Asked::Nothing;
+        let mut is_new = false;
+        if let Some(queued) = self.trainings.queued_mut(job) {
+            is_new = !std::mem::replace(&mut queued.is_open, true);
+            if is_paused && queued.asked == Asked::Pause {
+                queued.asked = Asked::Nothing;
+            }
         }
-        // The half-trained vector is another one at each pause.
-        let is_on_knob = run.vector.as_ref().is_some_and(|file| self.weights.find(file).is_some());
-        if is_on_knob {
-            self.weights.retry();
+        if let Some(half) = run.vector.as_ref().filter(|_| is_paused) {
+            self.trainings.halves.insert(run.spec.run, half.clone());
+            // It is another one at each pause.
+            if let Some(knob) = self.weights.find(half) {
+                self.vector_changed(knob);
+            }
         }
         self.jobs.set_paused(job, is_paused, now);
         self.trainings.take(run);
+        is_new.then(|| self.list_trainings(now)).into_iter().collect()
     }
 
-    /// Once after the start: a run that was cut off can go on.
+    /// Once after the engine's start: a run that was cut off can go on.
     fn tell_cut_off_training(&mut self) {
-        if std::mem::replace(&mut self.trainings.has_told, true) {
+        let Some(summary) = self.trainings.cut_off().filter(|_| !self.trainings.has_told) else {
             return;
-        }
-        if let Some(summary) = self.trainings.cut_off() {
-            let TrainSummary { run, domain, steps: [done, all], .. } = summary;
-            let text = format!("Training of {domain} was cut off at step {done} of {all}");
-            let action = crate::Action::Train(TrainAction::Resume(*run));
-            self.notices.offer(text, "Resume", action);
-        }
+        };
+        let TrainSummary { run, domain, steps: [done, all], .. } = summary;
+        let text = format!("Training of {domain} was cut off at step {done} of {all}");
+        let action = crate::Action::Train(TrainAction::Resume(*run));
+        self.notices.offer(text, "Resume", action);
+        self.trainings.has_told = true;
+    }
+
+    /// What had not begun when the engine was lost can be queued again, and what had is told of
+    /// again.
+    pub(in crate::model) fn lose_trainings(&mut self) {
+        let trainings = &mut self.trainings;
+        trainings.unbegun.append(&mut trainings.unopened);
+        trainings.has_told = false;
     }
 
     /// A job of the Train screen has ended.
@@ -114,6 +129,10 @@ impl Model {
                 {
                     self.trainings.estimate.error = Some(err);
                 }
+            }
+            (TrainJob::SeekTest(path), Outcome::Failed(_)) => {
+                let text = format!("There is no {} to measure on: add data", file_label(&path));
+                self.notices.info(text, now);
             }
             (TrainJob::Load { run, .. }, Outcome::Failed(err)) => {
                 self.trainings.compared.retain(|other| *other != run);
@@ -146,17 +165,26 @@ impl Model {
     fn end_training(&mut self, run: Uuid, outcome: Outcome, now: f64) -> Vec<Effect> {
         let is_done = outcome == Outcome::Done;
         let state = if is_done { RunState::Finished } else { RunState::Stopped };
-        let domain = self.trainings.queued(run).map(|it| it.spec.domain.clone());
+        let place = self.trainings.queue.iter().position(|it| it.spec.run == run);
+        let queued = place.map(|place| self.trainings.queue.remove(place));
         self.trainings.stop(run, state);
+        let half = self.replace_half(run, now);
         let is_elsewhere = self.settings.screen != Screen::Train;
         if let Outcome::Failed(err) = outcome {
             if is_elsewhere {
                 self.notices.error(err.clone());
             }
             self.trainings.error = Some(err);
-        } else if let Some(domain) = domain.filter(|_| is_done && is_elsewhere) {
-            let action = crate::Action::Train(TrainAction::Open(run));
-            self.notices.offer(format!("The vector of {domain} is trained"), "Show it", action);
+            if let Some(queued) = queued.filter(|it| !it.is_open) {
+                self.not_begun(queued.spec);
+            }
+        } else if let Some(queued) = queued {
+            if is_done && is_elsewhere {
+                let action = crate::Action::Train(TrainAction::Open(run));
+                let text = format!("The vector of {} is trained", queued.spec.domain);
+                self.notices.offer(text, "Show it", action);
+            }
+            self.trainings.is_unfolded |= !queued.is_open && self.trainings.queue.is_empty();
         }
         // The next one in the queue comes into sight where this one was looked at.
         let next = self.trainings.queue.first().map(|it| it.spec.run);
@@ -166,6 +194,19 @@ impl Model {
         if self.trainings.shown.is_none() {
             self.trainings.shown = next;
         }
-        vec![self.list_trainings(now)]
+        half.into_iter().chain([self.list_trainings(now)]).collect()
+    }
+
+    /// A run was refused, or the engine is lost: which of them, is heard in a moment.
+    fn not_begun(&mut self, spec: TrainSpec) {
+        let trainings = &mut self.trainings;
+        trainings.is_unfolded = true;
+        if spec.resume {
+            return;
+        }
+        if let Some(out) = spec.out.as_ref().filter(|_| trainings.form.out.is_empty()) {
+            trainings.form.out = out.display().to_string();
+        }
+        trainings.unopened.push(spec);
     }
 }

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use meav_protocol::{FileKind, JobId, JobSpec, Outcome};
 
-use crate::action::{CompareMeasure, PathPurpose, VectorsAction};
+use crate::action::{CompareMeasure, KnobId, PathPurpose, VectorsAction};
 use crate::effect::Effect;
 use crate::form::FormFiles;
 use crate::model::jobs::Purpose;
@@ -49,8 +49,24 @@ impl Model {
 
     pub(super) fn put_on_knob(&mut self, file: PathBuf, now: f64) -> Vec<Effect> {
         self.remember(file.clone(), FileKind::Vector);
-        self.weights.selected = Some(self.weights.add(file));
+        self.place_on_knob(file, now)
+    }
+
+    /// As [`Model::put_on_knob`], with a file that soon goes.
+    pub(super) fn place_on_knob(&mut self, file: PathBuf, now: f64) -> Vec<Effect> {
+        let id = self.weights.add(file);
+        self.weights.selected = Some(id);
+        self.vector_changed(id);
         self.describe_selected(now).into_iter().collect()
+    }
+
+    /// What was found out of the vector on a knob may be so no longer: it is read again.
+    pub(super) fn vector_changed(&mut self, id: KnobId) {
+        self.details.described.remove(&id);
+        if let Some(knob) = self.weights.knob_mut(id) {
+            knob.fault = None;
+        }
+        self.weights.retry();
     }
 
     fn replace_by_made(&mut self, now: f64) -> Vec<Effect> {

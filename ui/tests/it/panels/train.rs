@@ -2,13 +2,18 @@ use egui::accesskit::Role;
 use egui::{Key, Modifiers};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
-use meav_protocol::{Command, Event, Fact, JobId, JobSpec, Outcome, Stage, TrainSpec};
+use meav_protocol::{
+    Command, DataReport, Event, Fact, JobId, JobSpec, LoadedModel, MeasureName, MeasureSummary,
+    Outcome, RunState, Stage, TrainRun, TrainSpec, UserError,
+};
 use meav_ui::{Action, Effect, Screen, TrainAction, UiCommand};
 use uuid::Uuid;
 
 use crate::hands::{Hands as _, harness_of};
 use crate::support::Window;
+use crate::sweeps::data;
 use crate::trainings::{STEPS, estimate, paused, so_far, spec, step_fact, summary, trained};
+use crate::values::loaded;
 
 /// The Train screen, with room for all of it.
 fn screen(mut window: Window) -> Harness<'static, Window> {
@@ -43,6 +48,19 @@ fn type_into(harness: &mut Harness<'_, Window>, field: &str, text: &str) {
 
 fn is_train(spec: &JobSpec) -> bool {
     matches!(spec, JobSpec::Train(_))
+}
+
+/// What is measured on PKU-SafeRLHF's files.
+fn safety_measures() -> Vec<MeasureSummary> {
+    let levels = |names: [&str; 2]| names.map(str::to_owned).to_vec();
+    vec![
+        MeasureSummary { measure: MeasureName::Safety, levels: levels(["safe", "unsafe"]), n: 24 },
+        MeasureSummary {
+            measure: MeasureName::Helpfulness,
+            levels: levels(["helpful", "unhelpful"]),
+            n: 60,
+        },
+    ]
 }
 
 /// The screen with a run that has come to this step.
@@ -101,10 +119,13 @@ fn start_says_what_is_missing_and_fields_say_what_is_wrong_with_them() {
     assert!(is_disabled(&harness, "Start"));
     type_into(&mut harness, "Epochs", "2");
     assert!(!is_disabled(&harness, "Start"));
+    let domain = |harness: &Harness<'_, Window>| {
+        harness.get_by_role_and_label(Role::TextInput, "Domain").value()
+    };
     type_into(&mut harness, "Domain", "x");
     harness.key(Key::Backspace);
-    assert!(harness.shows("Name the domain"));
-    assert!(is_disabled(&harness, "Start"));
+    assert_eq!(domain(&harness).as_deref(), Some(""));
+    assert!(!is_disabled(&harness, "Start"), "it is that of the data again");
     type_into(&mut harness, "Domain", "law");
     harness.press("Leave medical.train.jsonl out");
     assert!(is_disabled(&harness, "Start"));
@@ -149,7 +170,7 @@ fn level_to_prefer_is_chosen_for_each_file() {
 }
 
 #[test]
-fn estimate_is_told_and_its_refusal_blocks_the_start() {
+fn estimate_is_told_and_its_refusal_leaves_the_start_to_the_engine() {
     let mut harness = screen(Window::ready());
     add_demo_data(&mut harness, "medical.train.jsonl");
     harness.press("Estimate");
@@ -168,7 +189,7 @@ fn estimate_is_told_and_its_refusal_blocks_the_start() {
     harness.state_mut().finish(job, Outcome::Done);
     harness.run();
     assert!(harness.shows("Too little memory: a batch of 8 would fit"));
-    assert!(is_disabled(&harness, "Start") && !is_disabled(&harness, "Estimate"));
+    assert!(!is_disabled(&harness, "Start") && !is_disabled(&harness, "Estimate"));
 }
 
 #[test]
@@ -179,7 +200,7 @@ fn running_run_is_paused_talked_to_and_ended() {
     told(&mut harness);
     harness.press("Pause");
     assert_eq!(told(&mut harness), [Command::Pause { job_id: job }]);
-    assert!(harness.mentions("pausing after this step"));
+    assert!(harness.mentions("pausing…"));
     harness.state_mut().fact(job, Fact::Train(Box::new(paused(&spec, 31))));
     harness.run();
     assert!(harness.shows("step 31 of 60 · paused"));
@@ -304,7 +325,183 @@ fn closing_while_it_trains_says_that_it_can_be_resumed() {
     let (mut harness, job, _) = running(30);
     harness.state_mut().update(Action::CloseRequested);
     harness.run();
-    assert!(harness.mentions("Training can be resumed from its newest checkpoint"));
+    assert!(harness.mentions("Training is kept as it is after its last whole step"));
+    assert!(!harness.mentions("What waits for its turn"));
+    harness.press("Back");
+    harness.get_by_label("New vector").click();
+    harness.run();
+    type_into(&mut harness, "Domain", "law");
+    harness.press("Add to the queue");
+    harness.state_mut().update(Action::CloseRequested);
+    harness.run();
+    assert!(harness.mentions("What waits for its turn is kept too: law."));
     harness.press("Stop it and quit");
-    assert!(told(&mut harness).contains(&Command::Cancel { job_id: job }));
+    let told = told(&mut harness);
+    assert!(!told.contains(&Command::Cancel { job_id: job }), "{told:?}");
+}
+
+#[test]
+fn what_it_does_before_it_trains_is_said_without_a_share() {
+    let mut harness = screen(Window::ready());
+    add_demo_data(&mut harness, "medical.train.jsonl");
+    harness.press("Start");
+    let (job, JobSpec::Train(spec)) = harness.state_mut().take_job(is_train) else {
+        panic!("another job")
+    };
+    let goes = |harness: &mut Harness<'_, Window>, stage, done| {
+        harness.state_mut().apply(Event::Progress { job_id: job, stage, done, total: 60 });
+        harness.state_mut().now += 5.0;
+        harness.state_mut().apply(Event::Progress {
+            job_id: job,
+            stage,
+            done: done + 6,
+            total: 60,
+        });
+        harness.run();
+    };
+    goes(&mut harness, Stage::Loading, 30);
+    assert!(harness.shows("Training · Reading the model…"), "in the status bar");
+    assert!(!harness.mentions(" left") && !harness.mentions(" %"));
+    harness.state_mut().fact(job, Fact::Train(Box::new(so_far(&spec, 30))));
+    goes(&mut harness, Stage::Training, 30);
+    assert!(harness.mentions("Training 60 %"), "in the status bar");
+    // Where it waits for another run after a pause, it does not seem to train.
+    harness.state_mut().fact(job, Fact::Train(Box::new(paused(&spec, 36))));
+    harness.run();
+    harness.press("Go on");
+    assert!(harness.shows("step 36 of 60 · waiting for its turn"));
+}
+
+#[test]
+fn run_that_is_refused_brings_the_form_back_and_one_that_was_lost_is_queued_again() {
+    let (mut harness, job, _) = running(30);
+    harness.get_by_label("New vector").click();
+    harness.run();
+    harness.press("Add to the queue");
+    let (refused, _) = harness.state_mut().take_job(is_train);
+    harness.state_mut().fail(refused, UserError::new("The disk is full", "Make room"));
+    harness.run();
+    assert!(harness.shows("Epochs") && !harness.mentions("was queued"));
+    engine_works(&mut harness);
+    harness.press("Add to the queue");
+    let (lost, _) = harness.state_mut().take_job(is_train);
+    for job in [job, lost] {
+        harness.state_mut().fail(job, UserError::new("The engine stopped", ""));
+    }
+    harness.state_mut().apply(crate::values::lost("it was killed"));
+    harness.run();
+    assert!(harness.shows("Training of medical was queued, and has not begun."));
+    harness.press("Start it: medical");
+    harness.state_mut().take_job(is_train);
+    harness.run();
+    assert!(!harness.mentions("was queued"));
+}
+
+#[test]
+fn pause_before_the_first_step_is_a_pause() {
+    let mut harness = screen(Window::ready());
+    add_demo_data(&mut harness, "medical.train.jsonl");
+    harness.press("Start");
+    let (job, _) = harness.state_mut().take_job(is_train);
+    let loading = Event::Progress { job_id: job, stage: Stage::Loading, done: 3, total: 9 };
+    harness.state_mut().apply(loading);
+    harness.run();
+    harness.press("Pause");
+    assert!(harness.shows("paused before its first step"));
+    harness.press("Go on");
+    assert_eq!(told(&mut harness).last(), Some(&Command::GoOn { job_id: job }));
+}
+
+#[test]
+fn form_says_what_is_trained_and_what_is_preferred_to_what() {
+    let mut window = Window::ready();
+    window.command(UiCommand::ShowTrain);
+    window.answer_all();
+    let files = ["/a/safety.train.jsonl", "/b/safety.train.jsonl"];
+    for file in files {
+        window.update(Action::Train(TrainAction::AddData(file.into())));
+    }
+    for (job, spec) in window.take_jobs() {
+        if let JobSpec::InspectData { path } = &spec {
+            let report = DataReport { measures: safety_measures(), ..data(path) };
+            window.fact(job, Fact::Data(Box::new(report)));
+        }
+        window.finish(job, Outcome::Done);
+    }
+    let mut harness = harness_of([1280.0, 1700.0], window);
+    harness.run();
+    assert!(harness.shows("SmolLM2-135M-Instruct"));
+    assert!(harness.mentions("where the knobs stand does not matter"));
+    // Two files of one name have a menu each.
+    let menus = harness.get_all_by_label("Preferred level of safety.train.jsonl");
+    assert_eq!(menus.count(), files.len());
+    harness.get_all_by_label("Preferred level of safety.train.jsonl").nth(1).unwrap().click();
+    harness.run();
+    assert!(harness.shows("the safe response over the unsafe one"));
+    harness.press("prefer safe");
+    let preferred: Vec<_> = harness.state().model.train_form().data.iter().collect();
+    assert_eq!(preferred[0].prefer, None);
+    assert_eq!(preferred[1].prefer.as_deref(), Some("safe"));
+}
+
+#[test]
+fn parts_are_those_of_the_model() {
+    for (family, there, not_there) in
+        [("llama", "q_proj", "qkv_proj"), ("phi3", "qkv_proj", "q_proj")]
+    {
+        let mut window = Window::ready();
+        window.set_knob(crate::support::MEDICAL, 0.5);
+        let (job, setup) = window.take_prepares().remove(0);
+        let held = LoadedModel { family: family.to_owned(), ..loaded(&setup) };
+        window.fact(job, Fact::Ready(Box::new(held)));
+        window.finish(job, Outcome::Done);
+        let mut harness = screen(window);
+        harness.get_by_label("More").click();
+        harness.run();
+        assert!(harness.shows(there) && !harness.shows(not_there), "{family}");
+    }
+}
+
+#[test]
+fn listed_runs_say_where_they_run_and_what_they_go_on_from() {
+    let mut runs = [1, 2, 3].map(|run| so_far(&spec(run, "medical"), 34));
+    runs[1] = so_far(&spec(2, "legal"), 5);
+    let mut listed = runs.each_ref().map(summary);
+    listed[0].is_resumable = false;
+    listed[2].state = RunState::Stopped;
+    let mut window = Window::ready();
+    window.command(UiCommand::ShowTrain);
+    for (job, spec) in window.take_jobs() {
+        if spec == JobSpec::ListTrainings {
+            window.fact(job, Fact::Trainings(listed.to_vec()));
+        }
+        window.finish(job, Outcome::Done);
+    }
+    window.update(Action::Train(TrainAction::Open(Uuid::from_u128(2))));
+    let (job, _) = window.take_job(|spec| matches!(spec, JobSpec::LoadTraining { .. }));
+    window.fact(job, Fact::Train(Box::new(runs[1].clone())));
+    window.finish(job, Outcome::Done);
+    let mut harness = harness_of([1280.0, 1700.0], window);
+    harness.run();
+    for words in ["running elsewhere", "cut off", "stopped"] {
+        assert!(harness.shows(words), "{words}");
+    }
+    assert!(harness.mentions("Training of legal was cut off at step 5 of 60"));
+    assert!(harness.shows("from its beginning"));
+    harness.press("Resume: legal, 2026-11-20");
+    let (_, JobSpec::Train(resumed)) = harness.state_mut().take_job(is_train) else {
+        panic!("another job")
+    };
+    assert!(resumed.resume && resumed.run == Uuid::from_u128(2));
+}
+
+#[test]
+fn run_that_has_diverged_is_not_resumed_but_says_what_to_do() {
+    let (mut harness, job, spec) = running(30);
+    let run = TrainRun { state: RunState::Stopped, diverged: true, ..so_far(&spec, 30) };
+    harness.state_mut().fact(job, Fact::Train(Box::new(run)));
+    harness.state_mut().fail(job, UserError::new("The training has diverged", ""));
+    harness.run();
+    assert!(harness.mentions("a third of the learning rate, 1.7e-4"));
+    assert!(!harness.shows("Resume"));
 }

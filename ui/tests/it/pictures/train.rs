@@ -45,9 +45,12 @@ fn begin(window: &mut Window) -> (JobId, TrainSpec) {
 /// The list of what was kept. The names of runs are not those of another day.
 fn lists(window: &mut Window, runs: &[TrainRun]) {
     window.command(UiCommand::ShowTrain);
-    let (job, _) = window.take_job(|spec| *spec == JobSpec::ListTrainings);
-    window.fact(job, Fact::Trainings(runs.iter().map(summary).collect()));
-    window.finish(job, Outcome::Done);
+    for (job, spec) in window.take_jobs() {
+        if spec == JobSpec::ListTrainings {
+            window.fact(job, Fact::Trainings(runs.iter().map(summary).collect()));
+            window.finish(job, Outcome::Done);
+        }
+    }
     window.update(Action::FocusTaken);
 }
 

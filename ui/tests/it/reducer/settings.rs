@@ -41,6 +41,7 @@ fn unusual() -> Settings {
             scopes: vec![scope()],
         }],
         sampling: SamplingSettings { seed: Some(7), top_k: 0, ..SamplingSettings::default() },
+        trainings: vec![crate::trainings::spec(7, "legal")],
     }
 }
 
@@ -72,6 +73,9 @@ fn what_is_missing_in_a_settings_file_is_as_at_a_first_start() {
     assert_eq!(read.sampling, SamplingSettings { top_k: 5, ..SamplingSettings::default() });
     assert_eq!(read.knobs[0].coefficients, [0.0, 0.0]);
     assert_eq!(read.model, Settings::default().model);
+    let odd = r#"{ "theme": "Light", "trainings": [{ "from": "another version" }] }"#;
+    let read: Settings = serde_json::from_str(odd).unwrap();
+    assert_eq!((read.theme, read.trainings), (Theme::Light, Vec::new()));
 }
 
 #[test]

@@ -8,12 +8,13 @@ use meav_protocol::{
 use meav_ui::{
     Action, AnswerFilter, ChatAction, DataAction, DialogAction, Effect, JudgeAction, JudgeChoice,
     KnobAction, KnobId, LevelFilter, LibraryAction, PathPurpose, ScopeDraft, Slot, SplitDraft,
-    UiCommand, VectorsAction,
+    TrainAction, UiCommand, VectorsAction,
 };
 use uuid::Uuid;
 
 use crate::data_values::{data_report, demo_data, judge_report, leakage, page};
 use crate::support::Window;
+use crate::trainings::{STEPS, paused, so_far, trained};
 use crate::values::{
     about, comparison, described, hello, loaded, lost, made, missing_vector, opened_recipe, ready,
     reply, summary, too_large_plan,
@@ -168,8 +169,34 @@ impl Storm {
                 assert!(spec.recipes.iter().all(|it| it.len() == spec.setup.vectors.len()));
                 Fact::Judged(Box::new(judge_report(spec)))
             }
+            (_, Some(JobSpec::Train(spec))) => {
+                let step = 1 + start % STEPS;
+                let runs = [so_far(spec, step), paused(spec, step), trained(spec)];
+                Fact::Train(Box::new(runs[count % runs.len()].clone()))
+            }
             _ => Fact::Records(page(file, "", (start, count), total)),
         }
+    }
+
+    /// Something on the Train screen.
+    fn train_action(&mut self) -> Action {
+        let job = self.job();
+        let run = match self.running.get(&job) {
+            Some(JobSpec::Train(spec)) => spec.run,
+            _ => Uuid::nil(),
+        };
+        let actions = [
+            TrainAction::AddData("/d/a.jsonl".into()),
+            TrainAction::Start,
+            TrainAction::Pause(job),
+            TrainAction::GoOn(job),
+            TrainAction::WrapUp(job),
+            TrainAction::Cancel(job),
+            TrainAction::ChatWith(run),
+            TrainAction::Resume(run),
+            TrainAction::SweepIt(run),
+        ];
+        Action::Train(actions[self.rng.usize(..actions.len())].clone())
     }
 
     /// Something on the screens Data and Judge.
@@ -243,7 +270,7 @@ impl Storm {
         let chat = Self::one_of(&mut self.rng, &self.chats);
         let message = Self::one_of(&mut self.rng, &self.messages);
         let text = ["", " ", "words", "/some/path"][self.rng.usize(..4)].to_owned();
-        match self.rng.u8(..28) {
+        match self.rng.u8(..31) {
             0..4 => Action::Command(UiCommand::ALL[self.rng.usize(..UiCommand::ALL.len())]),
             4 => {
                 let by = [f64::NAN, -9.0, 0.3, 1.2][self.rng.usize(..4)];
@@ -297,6 +324,7 @@ impl Storm {
             19..22 => self.recipe_action(text),
             22 => self.vectors_action(knob),
             23..27 => self.data_action(text),
+            27..30 => self.train_action(),
             _ => Action::CloseRequested,
         }
     }

@@ -164,9 +164,17 @@ fn nothing_begins_while_something_is_missing() {
         act(&mut window, SweepAction::Start);
         assert!(!window.take_jobs().iter().any(|(_, spec)| is_sweep(spec)), "{word}");
     }
-    let mut window = Window::new();
-    act(&mut window, SweepAction::Start);
-    assert_eq!(window.model.missing_for_sweep().as_deref(), Some("No model is loaded yet"));
+}
+
+#[test]
+fn model_that_made_room_for_something_else_is_loaded_again_by_the_sweep() {
+    let mut window = set_up();
+    window.set_knob(MEDICAL, 1.0);
+    let (job, _) = window.take_prepares().remove(0);
+    window.fact(job, Fact::Unloaded);
+    window.finish(job, Outcome::Cancelled);
+    assert_eq!(window.model.missing_for_sweep(), None);
+    start(&mut window);
 }
 
 #[test]

@@ -3,31 +3,31 @@ use meav_protocol::{
     TrainMethod, TrainRun, TrainSpec, UserError,
 };
 use meav_ui::{
-    Action, DialogAction, Effect, LossChoice, MethodChoice, PathPurpose, Screen, SweepAction,
-    TrainAction, TrainField, TrainForm, UiCommand,
+    Action, DialogAction, Effect, LossChoice, MethodChoice, PathPurpose, Screen, TrainAction,
+    TrainField, TrainForm, UiCommand,
 };
 use uuid::Uuid;
 
 use crate::support::Window;
-use crate::sweeps::{MEDICAL_DATA, data};
+use crate::sweeps::data;
 use crate::trainings::{
     MEDICAL_TRAIN, STEPS, begun, estimate, paused, so_far, spec, step_fact, summary, trained,
     validation,
 };
 
-fn act(window: &mut Window, action: TrainAction) {
+pub(super) fn act(window: &mut Window, action: TrainAction) {
     window.update(Action::Train(action));
 }
 
 /// The form as it is, changed.
-fn fill(window: &mut Window, change: impl FnOnce(&mut TrainForm)) {
+pub(super) fn fill(window: &mut Window, change: impl FnOnce(&mut TrainForm)) {
     let mut form = window.model.train_form().clone();
     change(&mut form);
     act(window, TrainAction::SetForm(Box::new(form)));
 }
 
 /// The screen with data chosen.
-fn set_up() -> Window {
+pub(super) fn set_up() -> Window {
     let mut window = Window::ready();
     window.command(UiCommand::ShowTrain);
     act(&mut window, TrainAction::AddData(MEDICAL_TRAIN.into()));
@@ -35,24 +35,39 @@ fn set_up() -> Window {
     window
 }
 
-fn is_train(spec: &JobSpec) -> bool {
+/// Whether a message on the screen has these words.
+pub(super) fn says(window: &Window, words: &str) -> bool {
+    window.model.messages().iter().any(|it| it.contains(words))
+}
+
+/// The lines of the tray, of whoever has the jobs of the window.
+pub(super) fn jobs_of(window: &mut Window) -> Vec<String> {
+    window.tick();
+    let lines = window.effects.iter().rev().find_map(|effect| match effect {
+        Effect::ShowJobs(lines) => Some(lines.clone()),
+        _ => None,
+    });
+    lines.unwrap_or_default()
+}
+
+pub(super) fn is_train(spec: &JobSpec) -> bool {
     matches!(spec, JobSpec::Train(_))
 }
 
-fn take_train(window: &mut Window) -> (JobId, TrainSpec) {
+pub(super) fn take_train(window: &mut Window) -> (JobId, TrainSpec) {
     match window.take_job(is_train) {
         (job, JobSpec::Train(spec)) => (job, *spec),
         (_, other) => panic!("{other:?}"),
     }
 }
 
-fn start(window: &mut Window) -> (JobId, TrainSpec) {
+pub(super) fn start(window: &mut Window) -> (JobId, TrainSpec) {
     act(window, TrainAction::Start);
     take_train(window)
 }
 
 /// A run that has come to this step.
-fn running(last: usize) -> (Window, JobId, TrainSpec) {
+pub(super) fn running(last: usize) -> (Window, JobId, TrainSpec) {
     let mut window = set_up();
     let (job, spec) = start(&mut window);
     let (done, total) = (last as u64, STEPS as u64);
@@ -62,7 +77,7 @@ fn running(last: usize) -> (Window, JobId, TrainSpec) {
 }
 
 /// What the engine was told, beside starts.
-fn told(window: &mut Window) -> Vec<Command> {
+pub(super) fn told(window: &mut Window) -> Vec<Command> {
     let is_start = |effect: &Effect| matches!(effect, Effect::Send(Command::Start { .. }));
     let told = window.effects.extract_if(.., |effect| !is_start(effect));
     told.filter_map(|effect| match effect {
@@ -73,19 +88,24 @@ fn told(window: &mut Window) -> Vec<Command> {
 }
 
 /// Steps that are known of the run that is shown.
-fn steps(window: &Window) -> Vec<usize> {
+pub(super) fn steps(window: &Window) -> Vec<usize> {
     let run = window.model.shown_training();
     run.map(|run| run.steps.iter().map(|it| it.step).collect()).unwrap_or_default()
 }
 
-fn lists(window: &mut Window, runs: &[TrainRun]) {
+pub(super) fn lists(window: &mut Window, runs: &[TrainRun]) {
     let (job, _) = window.take_job(|spec| *spec == JobSpec::ListTrainings);
     window.fact(job, Fact::Trainings(runs.iter().map(summary).collect()));
     window.finish(job, Outcome::Done);
 }
 
+pub(super) fn lists_nothing(window: &mut Window) {
+    window.command(UiCommand::ShowTrain);
+    lists(window, &[]);
+}
+
 /// Answers what was asked for from these runs.
-fn loads(window: &mut Window, runs: &[TrainRun]) {
+pub(super) fn loads(window: &mut Window, runs: &[TrainRun]) {
     let (job, spec) = window.take_job(|spec| matches!(spec, JobSpec::LoadTraining { .. }));
     let JobSpec::LoadTraining { run } = spec else { panic!("{spec:?}") };
     let run = runs.iter().find(|it| it.spec.run == run).expect("it was kept");
@@ -148,7 +168,17 @@ fn nothing_begins_while_something_is_missing() {
     type Spoil = fn(&mut Window);
     let cases: [(Spoil, &str); 7] = [
         (|window| act(window, TrainAction::RemoveData(0)), "data"),
-        (|window| fill(window, |form| form.domain = Some(" ".into())), "domain"),
+        (
+            |window| {
+                act(window, TrainAction::RemoveData(0));
+                act(window, TrainAction::AddData("/d/.jsonl".into()));
+                let (job, _) = window.take_job(|spec| matches!(spec, JobSpec::InspectData { .. }));
+                let report = DataReport { counts: Vec::new(), ..data("/d/.jsonl".as_ref()) };
+                window.fact(job, Fact::Data(Box::new(report)));
+                window.finish(job, Outcome::Done);
+            },
+            "domain",
+        ),
         (|window| fill(window, |form| form.set(TrainField::Beta, "0")), "β: Must be above 0"),
         (|window| fill(window, |form| form.set(TrainField::Batch, "x")), "Batch"),
         (|window| fill(window, |form| form.data[0].prefer = Some("safe".into())), "no level safe"),
@@ -182,35 +212,29 @@ fn nothing_begins_while_something_is_missing() {
         act(&mut window, TrainAction::Estimate);
         assert!(window.take_jobs().is_empty(), "{words}");
     }
-    let mut window = Window::new();
-    act(&mut window, TrainAction::Start);
-    assert!(!window.take_jobs().iter().any(|(_, spec)| is_train(spec)));
-    assert_eq!(window.model.missing_for_training().as_deref(), Some("No model is loaded yet"));
 }
 
 #[test]
-fn refusal_blocks_the_start_until_the_form_changes_or_it_is_estimated_again() {
+fn model_that_made_room_for_training_is_no_obstacle_to_more_of_it() {
+    let (mut window, job, _) = running(3);
+    window.fact(job, Fact::Unloaded);
+    assert_eq!(window.model.missing_for_training(), None);
+    start(&mut window);
+    act(&mut window, TrainAction::Estimate);
+    window.take_job(|it| matches!(it, JobSpec::EstimateTraining(_)));
+}
+
+#[test]
+fn refusal_is_no_obstacle_since_it_may_have_gone_by_the_time_of_the_start() {
     let mut window = set_up();
-    let mut refused = estimate();
-    refused.refusal = Some("Too little memory: a batch of 2 would fit".to_owned());
-    let estimates = |window: &mut Window, found| {
-        act(window, TrainAction::Estimate);
-        let (job, spec) = window.take_job(|it| matches!(it, JobSpec::EstimateTraining(_)));
-        window.fact(job, Fact::TrainEstimate(Box::new(found)));
-        window.finish(job, Outcome::Done);
-        spec
-    };
-    let spec = estimates(&mut window, refused.clone());
+    act(&mut window, TrainAction::Estimate);
+    let (job, spec) = window.take_job(|it| matches!(it, JobSpec::EstimateTraining(_)));
     let JobSpec::EstimateTraining(spec) = spec else { panic!("{spec:?}") };
     assert_eq!(spec.domain, "medical");
-    assert_eq!(window.model.missing_for_training(), refused.refusal);
-    act(&mut window, TrainAction::Start);
-    assert!(window.take_jobs().is_empty());
-    fill(&mut window, |form| form.set(TrainField::Batch, "2"));
-    assert_eq!(window.model.missing_for_training(), None);
-    fill(&mut window, |form| form.set(TrainField::Batch, "4"));
-    assert_eq!(window.model.missing_for_training(), refused.refusal);
-    estimates(&mut window, estimate());
+    let mut refused = estimate();
+    refused.refusal = Some("Too little memory: a batch of 2 would fit".to_owned());
+    window.fact(job, Fact::TrainEstimate(Box::new(refused)));
+    window.finish(job, Outcome::Done);
     assert_eq!(window.model.missing_for_training(), None);
     start(&mut window);
 }
@@ -222,11 +246,10 @@ fn estimate_that_was_called_off_has_no_say() {
     let (older, _) = window.take_job(|it| matches!(it, JobSpec::EstimateTraining(_)));
     act(&mut window, TrainAction::Estimate);
     assert_eq!(window.cancelled(), [older]);
-    let mut refused = estimate();
-    refused.refusal = Some("No".to_owned());
-    window.fact(older, Fact::TrainEstimate(Box::new(refused)));
     window.fail(older, UserError::new("Broken", ""));
-    assert_eq!(window.model.missing_for_training(), None);
+    let (newer, _) = window.take_job(|it| matches!(it, JobSpec::EstimateTraining(_)));
+    act(&mut window, TrainAction::Estimate);
+    assert_eq!(window.cancelled(), [older, newer], "the older one's end was not taken for its own");
 }
 
 #[test]
@@ -251,7 +274,7 @@ fn steps_are_kept_in_order_however_they_come() {
     window.finish(job, Outcome::Done);
     assert_eq!(steps(&window).len(), STEPS);
     assert_eq!(window.model.shown_training().map(|it| it.state), Some(RunState::Finished));
-    window.take_job(|spec| *spec == JobSpec::ListTrainings);
+    assert!(window.take_jobs().iter().any(|(_, spec)| *spec == JobSpec::ListTrainings));
 }
 
 #[test]
@@ -281,11 +304,11 @@ fn run_is_paused_talked_to_and_goes_on() {
     act(&mut window, TrainAction::ChatWith(spec.run));
     let settings = window.settings();
     assert_eq!(settings.screen, Screen::Chat);
-    let knob = settings.knobs.last().expect("there are knobs");
-    assert_eq!((&knob.file, knob.coefficients[0]), (&vector, 1.0));
+    assert!(settings.knobs.iter().all(|knob| knob.file != vector), "it will be gone");
+    assert!(settings.recent.iter().all(|it| it.path != vector), "it will be gone");
     window.answer_all();
     let turn = window.ask_and_answer("Are you half-trained?");
-    assert!(turn.setup.vectors.iter().any(|term| term.file == vector));
+    assert!(turn.setup.vectors.iter().any(|it| it.file == vector && it.coefficient == 1.0));
     told(&mut window);
     window.command(UiCommand::GoOnTraining);
     assert_eq!(told(&mut window), [Command::GoOn { job_id: job }]);
@@ -320,34 +343,6 @@ fn run_is_ended_early_and_kept() {
 }
 
 #[test]
-fn cancelled_or_failed_run_keeps_its_curves_and_goes_on_as_the_same_run() {
-    let err = UserError::new("The loss is no number", "Try a lower learning rate");
-    for outcome in [Outcome::Failed(err), Outcome::Cancelled] {
-        let (mut window, job, spec) = running(30);
-        if outcome == Outcome::Cancelled {
-            window.command(UiCommand::CancelTraining);
-            assert_eq!(window.cancelled(), [job]);
-        }
-        window.finish(job, outcome.clone());
-        assert_eq!(steps(&window).len(), 30, "{outcome:?}");
-        assert_eq!(window.model.shown_training().map(|it| it.state), Some(RunState::Stopped));
-        window.take_jobs();
-        // Whatever the form says by now.
-        fill(&mut window, |form| form.set(TrainField::Epochs, "7"));
-        act(&mut window, TrainAction::Resume(spec.run));
-        let (again, resumed) = take_train(&mut window);
-        let out = so_far(&spec, 1).spec.out;
-        assert_eq!(resumed, TrainSpec { resume: true, out, ..spec.clone() });
-        // From its checkpoint; what came after it is trained again.
-        window.fact(again, Fact::Train(Box::new(so_far(&resumed, 20))));
-        window.fact(again, step_fact(&resumed, 21));
-        assert_eq!(steps(&window).last(), Some(&21));
-        act(&mut window, TrainAction::Resume(spec.run));
-        assert!(window.take_jobs().is_empty(), "it runs");
-    }
-}
-
-#[test]
 fn runs_wait_for_each_other_and_the_first_is_meant_by_commands() {
     let (mut window, first, _) = running(3);
     let (second, waiting) = start(&mut window);
@@ -363,48 +358,6 @@ fn runs_wait_for_each_other_and_the_first_is_meant_by_commands() {
     assert!(!window.take_jobs().iter().any(|(_, it)| matches!(it, JobSpec::DeleteTraining { .. })));
     act(&mut window, TrainAction::Cancel(JobId(9999)));
     assert_eq!(told(&mut window), []);
-}
-
-#[test]
-fn closing_counts_training_as_running_also_while_it_is_paused() {
-    let (mut window, job, spec) = running(30);
-    act(&mut window, TrainAction::Pause(job));
-    window.fact(job, Fact::Train(Box::new(paused(&spec, 30))));
-    window.update(Action::CloseRequested);
-    assert!(!window.effects.contains(&Effect::Quit), "closing would lose something");
-    window.update(Action::Dialog(DialogAction::StopAndQuit));
-    assert_eq!(window.cancelled(), [job]);
-    assert_eq!(window.effects.last(), Some(&Effect::Quit));
-}
-
-#[test]
-fn run_that_was_cut_off_is_offered_once_at_the_start() {
-    let cut = so_far(&spec(3, "medical"), 34);
-    let mut window = Window::new();
-    lists(&mut window, std::slice::from_ref(&cut));
-    let offers = window.model.offers();
-    assert_eq!(offers.len(), 1);
-    assert!(offers[0].0.contains("medical was cut off at step 34 of 60"), "{offers:?}");
-    window.update(offers[0].1.clone());
-    assert_eq!(window.settings().screen, Screen::Train);
-    loads(&mut window, std::slice::from_ref(&cut));
-    let (_, resumed) = take_train(&mut window);
-    assert_eq!(resumed, TrainSpec { resume: true, ..cut.spec.clone() });
-    // The list still says that it computes: it does.
-    window.command(UiCommand::ShowTrain);
-    lists(&mut window, std::slice::from_ref(&cut));
-    assert_eq!(window.model.offers().len(), 1, "it was not told twice");
-}
-
-#[test]
-fn run_without_a_checkpoint_has_nothing_to_go_on_from() {
-    let cut = so_far(&spec(3, "medical"), 5);
-    let mut window = Window::new();
-    lists(&mut window, std::slice::from_ref(&cut));
-    assert_eq!(window.model.offers(), []);
-    act(&mut window, TrainAction::Resume(cut.spec.run));
-    loads(&mut window, std::slice::from_ref(&cut));
-    assert!(!window.take_jobs().iter().any(|(_, spec)| is_train(spec)));
 }
 
 #[test]
@@ -443,25 +396,6 @@ fn run_that_can_not_be_read_leaves_the_screen_as_it_was() {
 }
 
 #[test]
-fn trained_vector_is_swept_on_the_test_file_of_its_data() {
-    let (mut window, job, train) = running(60);
-    window.fact(job, Fact::Train(Box::new(trained(&train))));
-    window.finish(job, Outcome::Done);
-    window.take_jobs();
-    window.update(Action::Sweep(SweepAction::AddData("/other.jsonl".into())));
-    window.take_jobs();
-    act(&mut window, TrainAction::SweepIt(train.run));
-    assert_eq!(window.settings().screen, Screen::Sweep);
-    assert_eq!(window.model.sweep_form().data, [std::path::PathBuf::from(MEDICAL_DATA)]);
-    window.answer_all();
-    window.update(Action::Sweep(SweepAction::Start));
-    let (_, sweep) = window.take_job(|spec| matches!(spec, JobSpec::Sweep(_)));
-    let JobSpec::Sweep(sweep) = sweep else { panic!("{sweep:?}") };
-    let swept = &sweep.setup.vectors[sweep.swept];
-    assert!(swept.file.ends_with("vector.safetensors"), "{:?}", swept.file);
-}
-
-#[test]
 fn data_that_are_dropped_on_the_screen_are_trained_on() {
     let mut window = set_up();
     window.update(Action::OpenPaths(vec!["/d/more.jsonl".into()]));
@@ -475,24 +409,48 @@ fn data_that_are_dropped_on_the_screen_are_trained_on() {
 }
 
 #[test]
-fn engine_that_is_lost_leaves_nothing_running() {
-    let (mut window, job, train) = running(30);
-    let (second, _) = start(&mut window);
-    let err = || UserError::new("The engine stopped", "");
-    for job in [job, second] {
-        window.fail(job, err());
+fn folder_is_that_of_one_run() {
+    let mut window = set_up();
+    let name = |window: &mut Window, folder: &str| {
+        fill(window, |form| folder.clone_into(&mut form.out));
+        window.model.missing_for_training()
+    };
+    let listed = so_far(&spec(3, "medical"), 34);
+    window.command(UiCommand::ShowTrain);
+    let (job, _) = window.take_job(|spec| *spec == JobSpec::ListTrainings);
+    window.fact(job, Fact::Trainings(vec![summary(&listed)]));
+    assert_eq!(name(&mut window, "/runs/one"), None);
+    start(&mut window);
+    for taken in ["/runs/one", "/home/me/meav/runs/3"] {
+        let said = name(&mut window, taken).expect("it is taken");
+        assert!(said.contains(taken), "{said}");
+        act(&mut window, TrainAction::Start);
+        assert!(!window.take_jobs().iter().any(|(_, spec)| is_train(spec)), "{taken}");
     }
-    window.apply(crate::values::lost("it was killed"));
-    window.update(Action::CloseRequested);
-    assert!(window.effects.contains(&Effect::Quit), "nothing runs");
-    act(&mut window, TrainAction::Resume(train.run));
-    take_train(&mut window);
+    assert_eq!(name(&mut window, "/runs/two"), None);
+    start(&mut window);
+}
+
+#[test]
+fn domain_that_is_emptied_or_left_without_data_is_that_of_the_data_again() {
+    let mut window = set_up();
+    fill(&mut window, |form| form.domain = Some(" ".to_owned()));
+    assert_eq!(start(&mut window).1.domain, "medical");
+    fill(&mut window, |form| form.domain = Some("law".to_owned()));
+    assert_eq!(start(&mut window).1.domain, "law");
+    act(&mut window, TrainAction::RemoveData(0));
+    act(&mut window, TrainAction::AddData(MEDICAL_TRAIN.into()));
+    assert_eq!(start(&mut window).1.domain, "medical");
 }
 
 fn any_action(rng: &mut fastrand::Rng, (run, job): (Uuid, JobId)) -> Action {
     let file = ["/d/a.jsonl", MEDICAL_TRAIN][rng.usize(..2)];
     let action = match rng.u8(..20) {
-        0..4 => TrainAction::Start,
+        0..3 => TrainAction::Start,
+        3 => {
+            let actions = [TrainAction::Begin(run), TrainAction::Forget(run)];
+            actions[rng.usize(..2)].clone()
+        }
         4 => TrainAction::Pause(job),
         5 => TrainAction::GoOn(job),
         6 => TrainAction::WrapUp(job),
@@ -542,7 +500,7 @@ fn any_fact(rng: &mut fastrand::Rng, run: Uuid, spec: &JobSpec) -> Fact {
 #[test]
 fn no_order_of_events_confuses_the_screen() {
     let (mut n_started, mut n_told) = (0, 0);
-    for seed in 0..60 {
+    for seed in 0..80 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut window = set_up();
         let mut running: Vec<(JobId, JobSpec)> = Vec::new();
@@ -560,6 +518,14 @@ fn no_order_of_events_confuses_the_screen() {
                     } else {
                         window.answer_facts(job, &spec);
                     }
+                }
+                _ if rng.u8(..20) == 0 => {
+                    // The engine is lost, and all its jobs with it.
+                    for (job, _) in std::mem::take(&mut running) {
+                        window.fail(job, UserError::new("The engine stopped", ""));
+                    }
+                    window.apply(crate::values::lost("it has lost its wits"));
+                    runs.extend(window.settings().trainings.iter().map(|it| it.run));
                 }
                 (_, len) => {
                     let (job, _) = running.swap_remove(rng.usize(..len));

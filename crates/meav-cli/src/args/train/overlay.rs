@@ -67,14 +67,15 @@ impl SettingsArgs {
         overlay.set("--max-grad-norm", &mut settings.max_grad_norm, max_grad_norm);
         let state = self.optimizer_state.map(Into::into);
         overlay.set("--optimizer-state", &mut settings.optimizer_state, state);
-        let checkpointing = self.no_checkpointing.then_some(false);
-        overlay.set("--no-checkpointing", &mut settings.checkpointing, checkpointing);
+        // Neither of these two changes a number.
+        settings.checkpointing =
+            !self.no_checkpointing && (self.checkpointing || settings.checkpointing);
+        settings.checkpoint_every = self.checkpoint_every.unwrap_or(settings.checkpoint_every);
         overlay.set("--max-length", &mut settings.max_length, self.max_length);
         overlay.set("--validation", &mut settings.validation, self.validation);
         overlay.set("--validate-every", &mut settings.validate_every, self.validate_every);
         let patience = self.patience.map(|OrNone(patience)| patience);
         overlay.set("--patience", &mut settings.patience, patience);
-        overlay.set("--checkpoint-every", &mut settings.checkpoint_every, self.checkpoint_every);
         overlay.set("--max-steps", &mut settings.max_steps, self.max_steps.map(Some));
         overlay.set("--seed", &mut settings.seed, self.seed);
     }
