@@ -33,12 +33,9 @@ pub struct TrainForm {
     pub dtype: Dtype,
     /// The run's folder; empty for one in the workspace.
     pub out: String,
-    /// What is typed into the other fields, in the order of [`TrainField::ALL`].
-    texts: [String; TrainField::ALL.len()],
-    /// Whether the learning rate is the user's; otherwise it follows the method.
-    has_learning_rate: bool,
-    /// Whether α is the user's; otherwise it follows the rank.
-    has_alpha: bool,
+    /// What is typed into the other fields, in the order of [`TrainField::ALL`]; `None` where it
+    /// follows another.
+    texts: [Option<String>; TrainField::ALL.len()],
 }
 
 /// Which weights change.
@@ -157,6 +154,12 @@ impl TrainField {
         }
     }
 
+    /// Whether it goes with another until it is typed: the learning rate with the method, α with the
+    /// rank.
+    fn follows(self) -> bool {
+        matches!(self, Self::LearningRate | Self::Alpha)
+    }
+
     fn kind(self) -> Kind {
         match self {
             Self::Rank | Self::Batch | Self::Accumulation => Kind::Whole(1, 1024),
@@ -253,9 +256,7 @@ impl Default for TrainForm {
             checkpointing: settings.checkpointing,
             dtype: Dtype::F32,
             out: String::new(),
-            texts: TrainField::ALL.map(default),
-            has_learning_rate: false,
-            has_alpha: false,
+            texts: TrainField::ALL.map(|field| (!field.follows()).then(|| default(field))),
         }
     }
 }
@@ -268,20 +269,16 @@ impl TrainForm {
     /// What stands in a field. The learning rate follows the method, and α the rank, until it is
     /// typed.
     pub fn text(&self, field: TrainField) -> String {
-        match field {
-            TrainField::LearningRate if !self.has_learning_rate => {
-                format!("{:e}", self.method_at(8, 8.0).default_learning_rate())
-            }
-            TrainField::Alpha if !self.has_alpha => self.text(TrainField::Rank),
-            _ => self.texts[field.place()].clone(),
+        match &self.texts[field.place()] {
+            Some(text) => text.clone(),
+            None if field == TrainField::Alpha => self.text(TrainField::Rank),
+            None => format!("{:e}", self.method_at(8, 8.0).default_learning_rate()),
         }
     }
 
     /// Types into a field.
     pub fn set(&mut self, field: TrainField, text: impl Into<String>) {
-        self.has_learning_rate |= field == TrainField::LearningRate;
-        self.has_alpha |= field == TrainField::Alpha;
-        self.texts[field.place()] = text.into();
+        self.texts[field.place()] = Some(text.into());
     }
 
     /// Whether a field counts, as things are chosen.
@@ -296,7 +293,7 @@ impl TrainForm {
     /// What is wrong with what stands in a field.
     pub fn fault(&self, field: TrainField) -> Option<String> {
         // What is wrong with the rank is said there.
-        if field == TrainField::Alpha && !self.has_alpha {
+        if field == TrainField::Alpha && self.texts[field.place()].is_none() {
             return None;
         }
         self.uses(field).then(|| field.check(&self.text(field)).err()).flatten()
