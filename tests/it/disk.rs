@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use meav_test_support::{TINY, tiny_adapter, tiny_model};
 
 use crate::support::{Home, demo_model, describe, programs, str};
+use crate::train::short_records;
 
 /// Runs a shell script with `$MEAV` where `$DISK` is a file system of `size`.
 fn on_small_disk(size: &str, disk: &Path, script: &str) -> Output {
@@ -48,6 +49,40 @@ fn full_disk_is_named_and_keeps_nothing_half_written() {
         );
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "something was left");
     }
+}
+
+/// A disk that fills up while a run trains, and one that can only be read from the start.
+#[test]
+fn run_folder_on_a_full_or_read_only_disk_is_named() {
+    let home = Home::empty();
+    let disk = home.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    tiny_model(&TINY).write(&home.path().join("model"));
+    let data = short_records(&home, 6);
+    let train = format!(
+        "export MEAV_HOME=\"{0}\"; cd \"{0}\"; train() {{ \"$MEAV\" train --model model --data {1} \
+         --out \"$DISK/run\" --batch 1 --epochs 500 --checkpoint-every 1; }};",
+        home.path().display(),
+        str(&data)
+    );
+    let full = format!(
+        "{train} train & while [ ! -e \"$DISK/run/checkpoints/step-000003.safetensors\" ] && \
+         kill -0 $!; do sleep 0.02; done; cat /dev/zero > \"$DISK/fill\" 2>/dev/null; wait $!; \
+         echo \"code $?\"; ls -A \"$DISK/run\" \"$DISK/run/checkpoints\""
+    );
+    let output = on_small_disk("64m", &disk, &full);
+    let (out, error) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(out.starts_with("code 1\n"), "{}", describe(&output));
+    assert!(error.contains("The disk is full"), "{error}");
+    assert!(out.contains("step-0") && !out.contains(".meav-"), "{out}");
+    assert!(!out.contains("vector.safetensors"), "{out}");
+
+    let read_only = format!("{train} mount -o remount,ro \"$DISK\"; train");
+    let output = on_small_disk("64m", &disk, &read_only);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{}", describe(&output));
+    assert!(error.contains("is on a disk that can only be read"), "{error}");
 }
 
 #[test]

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use meav_client::Client;
 use meav_protocol::{
-    ChatTurn, Dtype, Event, Fact, JobId, JobSpec, Message, Method, Outcome, Role, RunState,
-    SamplingSpec, Setup, TrainData, TrainRun, TrainSettings, TrainSpec, VectorTerm,
+    ChatTurn, Dtype, Event, Fact, JobId, JobSpec, Message, Method, OptimizerState, Outcome, Role,
+    RunState, SamplingSpec, Setup, TrainData, TrainMethod, TrainRun, TrainSettings, TrainSpec,
+    VectorTerm,
 };
 use meav_test_support::{TINY, tiny_model};
 use safetensors::SafeTensors;
@@ -381,14 +382,13 @@ fn interrupted_command_says_how_it_goes_on() {
     let out = home.path().join("my run");
     let child = home
         .command(&["train", "--model", "demo", "--data", str(&data), "--out", str(&out)])
-        .args(["--batch", "2", "--checkpoint-every", "1"])
+        .args(["--batch", "2", "--checkpoint-every", "100"])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
     let start = Instant::now();
     let rows = || fs::read_to_string(out.join("metrics.csv")).unwrap_or_default().lines().count();
-    // The second row is written after the first checkpoint.
     while rows() < 3 {
         assert!(start.elapsed() < PATIENCE, "no step in time");
         thread::sleep(Duration::from_millis(50));
@@ -397,8 +397,11 @@ fn interrupted_command_says_how_it_goes_on() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", describe(&output));
     let said = String::from_utf8_lossy(&output.stderr);
-    let again = format!("meav train --out '{}' --resume", out.display());
+    // None of its steps is lost.
+    let done = rows() - 1;
+    let again = format!("meav train --out '{}' --resume goes on after step {done}", out.display());
     assert!(said.contains(&again), "{said}");
+    tensors(&out.join(format!("checkpoints/step-{done:06}.safetensors")));
     assert!(!out.join("vector.safetensors").exists());
     assert_eq!(home.leftovers(), Vec::<PathBuf>::new());
 }
@@ -463,12 +466,183 @@ fn loss_that_explodes_ends_the_run_with_its_last_good_checkpoint() {
     let options = ["--batch", "1", "--lr", "1e30", "--warmup", "0", "--checkpoint-every", "1"];
     let options = [&options[..], &["--max-grad-norm", "none"]].concat();
     let error = home.failure(&[&tiny_arguments(&model, &data, &out)[..], &options].concat());
-    assert!(error.contains("learning rate") && error.contains("--resume"), "{error}");
+    assert!(error.contains("a third of the learning rate") && error.contains("--lr 3.3e29"));
+    assert!(!error.contains("--resume"), "{error}");
     assert!(!out.join("vector.safetensors").exists());
     // What is kept is from before.
     let losses: Vec<f64> = table(&out)["loss"].iter().map(|cell| cell.parse().unwrap()).collect();
     assert!(!losses.is_empty() && losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
+    let kept = tensors(&out.join(format!("checkpoints/step-{:06}.safetensors", losses.len())));
+    let numbers = kept.values().flat_map(|bytes| bytes.chunks_exact(4));
+    let mut numbers = numbers.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+    assert!(numbers.all(f32::is_finite));
     assert_eq!(home.leftovers(), Vec::<PathBuf>::new());
+    // It would come to the same again, and is not offered.
+    let again = home.failure(&["train", "--out", str(&out), "--resume"]);
+    assert!(again.contains("has diverged") && again.contains("learning rate"), "{again}");
+    let (_, facts) = run(&mut client(&home), JobSpec::ListTrainings);
+    let Some(Fact::Trainings(runs)) = facts.first() else { panic!("{facts:?}") };
+    assert!(runs.len() == 1 && !runs[0].is_resumable, "{runs:?}");
+}
+
+/// Many steps of a model so small that each takes next to no time.
+fn tiny_spec(home: &Home, out: &str, settings: TrainSettings) -> TrainSpec {
+    let model = home.path().join("model");
+    if !model.exists() {
+        tiny_model(&TINY).write(&model);
+    }
+    let settings = TrainSettings { batch: 1, warmup_steps: 2, checkpoint_every: 100, ..settings };
+    TrainSpec { model, ..spec(home, out, settings) }
+}
+
+/// Ends a run after some steps, and gives it as it was then.
+fn cancelled(client: &mut Client, spec: &TrainSpec, after: usize) -> TrainRun {
+    let job = start(client, spec);
+    wait_for_step(client, after);
+    client.cancel(job);
+    let (run, outcome) = end(client, job);
+    assert_eq!(outcome, Outcome::Cancelled);
+    let run = run.expect("a run");
+    assert!(run.steps.len() >= after && run.state == RunState::Stopped, "{:?}", run.ended);
+    assert_eq!(run.checkpoint, Some(run.steps.len()), "a step is lost");
+    run
+}
+
+#[test]
+fn resumed_full_parameters_come_to_the_same_curve_with_every_state() {
+    let home = Home::empty();
+    let mut client = client(&home);
+    for (name, dtype, optimizer_state) in [
+        ("bf16", Dtype::Bf16, OptimizerState::F32),
+        ("int8", Dtype::F32, OptimizerState::Int8),
+        ("both", Dtype::Bf16, OptimizerState::Int8),
+    ] {
+        let settings = TrainSettings {
+            method: TrainMethod::Full,
+            learning_rate: 1e-3,
+            epochs: 40,
+            optimizer_state,
+            ..TrainSettings::default()
+        };
+        let spec = TrainSpec { dtype, ..tiny_spec(&home, name, settings) };
+        let run = cancelled(&mut client, &spec, 3);
+        assert!(run.steps.len() < run.total_steps, "it had no time to be cancelled");
+        let whole = trained(&mut client, &TrainSpec { resume: true, ..spec.clone() });
+        assert_eq!(whole.steps.len(), whole.total_steps);
+        let (run, out) = (Uuid::now_v7(), Some(home.path().join(format!("quiet-{name}"))));
+        let quiet = TrainSpec { run, out, ..spec.clone() };
+        trained(&mut client, &quiet);
+        hold_same(&spec.out.unwrap(), &quiet.out.unwrap());
+    }
+}
+
+#[test]
+fn run_that_is_kept_while_it_is_loaded_again_ends_with_its_checkpoint() {
+    let home = Home::empty();
+    let mut client = client(&home);
+    for method in [TrainMethod::default(), TrainMethod::Full] {
+        let name = if method == TrainMethod::Full { "full" } else { "lora" };
+        let settings = TrainSettings { method, epochs: 1000, ..TrainSettings::default() };
+        let spec = tiny_spec(&home, name, settings);
+        let step = cancelled(&mut client, &spec, 3).steps.len();
+        let job = start(&mut client, &TrainSpec { resume: true, ..spec.clone() });
+        tell(&client, meav_protocol::Command::WrapUp { job_id: job });
+        let (run, outcome) = end(&client, job);
+        assert_eq!(outcome, Outcome::Done);
+        let run = run.expect("a run");
+        assert_eq!((run.state, run.steps.len()), (RunState::Finished, step));
+        let why = run.ended.unwrap();
+        assert!(why.starts_with(&format!("Ended by hand after step {step} of")), "{why}");
+        assert!(!tensors(&run.vector.unwrap()).is_empty());
+        assert_eq!(steps(&spec.out.unwrap()).len(), step);
+    }
+}
+
+#[test]
+fn run_whose_client_goes_away_is_offered_from_its_last_step() {
+    let home = Home::empty();
+    let mut first = client(&home);
+    let settings = TrainSettings { epochs: 1000, ..TrainSettings::default() };
+    let spec = tiny_spec(&home, "run", settings);
+    start(&mut first, &spec);
+    wait_for_step(&first, 3);
+    let engine = PathBuf::from(format!("/proc/{}", engine_process(&home)));
+    drop(first);
+    let start = Instant::now();
+    // An engine that nobody waits for stays a zombie.
+    while fs::read_to_string(engine.join("stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(start.elapsed() < PATIENCE, "the engine stays");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let mut second = client(&home);
+    let (_, facts) = run(&mut second, JobSpec::ListTrainings);
+    let Some(Fact::Trainings(runs)) = facts.first() else { panic!("{facts:?}") };
+    assert!(runs.len() == 1 && runs[0].is_resumable && runs[0].vector.is_none(), "{runs:?}");
+    assert_eq!(runs[0].state, RunState::Running);
+    let (_, facts) = run(&mut second, JobSpec::LoadTraining { run: spec.run });
+    let Some(Fact::Train(kept)) = facts.first() else { panic!("{facts:?}") };
+    assert!(kept.steps.len() >= 3 && kept.checkpoint == Some(kept.steps.len()), "{kept:?}");
+    assert!(kept.elapsed_secs > 0.0);
+    assert_eq!(home.leftovers(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn damaged_checkpoints_are_set_aside_and_told_of() {
+    let home = Home::empty();
+    let mut client = client(&home);
+    let settings = TrainSettings { epochs: 1000, ..TrainSettings::default() };
+    let spec = tiny_spec(&home, "run", settings);
+    let out = spec.out.clone().unwrap();
+    let at = |step: usize, ending: &str| out.join(format!("checkpoints/step-{step:06}.{ending}"));
+    let first = cancelled(&mut client, &spec, 3).steps.len();
+    let resumed = TrainSpec { resume: true, ..spec };
+    let second = cancelled(&mut client, &resumed, first + 1).steps.len();
+    fs::write(at(second, "safetensors"), "torn").unwrap();
+    let job = start(&mut client, &resumed);
+    let note = wait(&client, |fact| match fact {
+        Fact::Note(note) => Some(note),
+        _ => None,
+    });
+    assert!(note.contains(&format!("from step {first}")), "{note}");
+    wait_for_step(&client, first + 1);
+    client.cancel(job);
+    let third = end(&client, job).0.unwrap().steps.len();
+    assert!(at(second, "damaged").exists() && at(first, "safetensors").exists());
+    let log = fs::read_to_string(out.join("log.txt")).unwrap();
+    assert!(log.contains("cannot go on from checkpoint"), "{log}");
+
+    for step in [first, third] {
+        fs::write(at(step, "safetensors"), "torn").unwrap();
+    }
+    let refused = home.failure(&["train", "--out", str(&out), "--resume"]);
+    assert!(refused.contains("No checkpoint of the run"), "{refused}");
+    // Then it begins again.
+    let job = start(&mut client, &resumed);
+    let begun = wait(&client, |fact| match fact {
+        Fact::Train(run) => Some(run),
+        _ => None,
+    });
+    assert!(begun.steps.is_empty() && begun.checkpoint.is_none(), "{:?}", begun.checkpoint);
+    wait_for_step(&client, 1);
+    client.cancel(job);
+    end(&client, job);
+}
+
+#[test]
+fn run_of_one_step_trains_in_it() {
+    let home = Home::empty();
+    let mut client = client(&home);
+    for method in [TrainMethod::default(), TrainMethod::Full] {
+        let name = if method == TrainMethod::Full { "full" } else { "lora" };
+        let settings = TrainSettings { method, max_steps: Some(1), ..TrainSettings::default() };
+        let run = trained(&mut client, &tiny_spec(&home, name, settings));
+        assert!(run.steps.len() == 1 && run.steps[0].learning_rate > 0.0, "{:?}", run.steps);
+        let vector = tensors(&run.vector.unwrap());
+        let moves = |(name, bytes): (&String, &Vec<u8>)| {
+            !name.ends_with("lora_A") && bytes.iter().any(|byte| *byte != 0)
+        };
+        assert!(vector.iter().any(moves));
+    }
 }
 
 #[test]

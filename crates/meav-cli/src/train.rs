@@ -218,6 +218,10 @@ fn steps_done(run: &TrainRun) -> usize {
 /// What there is of a run that did not come to its end, and how it goes on.
 fn stopped_line(run: &TrainRun, out: &Path) -> String {
     let (done, all) = (steps_done(run), run.total_steps);
+    // A model that is no good before any step is so at every rate.
+    if run.diverged && done == 0 {
+        return format!("none of {all} steps was done");
+    }
     if run.diverged {
         let rate = run.spec.settings.learning_rate / 3.0;
         return format!("{done} of {all} steps were done; a new run may do with --lr {rate:.1e}");

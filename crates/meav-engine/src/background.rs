@@ -134,6 +134,7 @@ impl Worker {
 mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
 
+    use meav_job::Request;
     use meav_protocol::{Event, RunState, TrainRun};
 
     use super::*;
@@ -148,6 +149,42 @@ mod tests {
 
     fn kept(worker: &Worker, run: &TrainRun) -> TrainRun {
         worker.workspace.as_ref().ok().unwrap().load_training(run.spec.run).unwrap()
+    }
+
+    #[test]
+    fn job_that_is_put_by_goes_on_whatever_it_was_asked_for_in_that_moment() {
+        let home = tempfile::tempdir().unwrap();
+        let (mut worker, _events) = worker(home.path());
+        let (run, outbox) = (parked_run(&home.path().join("run")), worker.outbox.clone());
+        let cancel = CancelToken::default();
+        cancel.ask(Request::Pause);
+        cancel.ask(Request::WrapUp);
+        assert_eq!(worker.ended_for_now(JobId(1), &cancel), None);
+        let running = Running::new(JobId(1), &cancel, &outbox);
+        worker.keep_background(&running, Background::Parked(Box::new(run)));
+        assert_eq!(worker.ended_for_now(JobId(1), &cancel), Some(Request::MakeRoom));
+        assert_eq!(cancel.request(), Request::WrapUp, "it is still to do that");
+        assert_eq!(worker.ended_for_now(JobId(2), &cancel), None);
+    }
+
+    #[test]
+    fn parked_run_that_cannot_be_loaded_again_says_why() {
+        let home = tempfile::tempdir().unwrap();
+        let (mut worker, _events) = worker(home.path());
+        let run = parked_run(&home.path().join("run"));
+        let (told, config) = (run.told.clone(), home.path().join("run/config.json"));
+        std::fs::write(config, "{").unwrap();
+        let (cancel, outbox) = (CancelToken::default(), worker.outbox.clone());
+        let running = Running::new(JobId(1), &cancel, &outbox);
+        worker.keep_background(&running, Background::Parked(Box::new(run)));
+        assert!(crate::training::train(&mut worker, &told.spec, &running).is_err());
+        assert!(worker.background.take(JobId(1)).is_none());
+        let kept = kept(&worker, &told);
+        assert_eq!(kept.state, RunState::Stopped);
+        let why = kept.ended.unwrap();
+        assert!(why.contains("config.json") && !why.contains("Cancelled"), "{why}");
+        let log = std::fs::read_to_string(home.path().join("run/log.txt")).unwrap();
+        assert!(log.contains("config.json"), "{log}");
     }
 
     #[test]

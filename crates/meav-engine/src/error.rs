@@ -147,7 +147,7 @@ pub(crate) enum EngineError {
     RunDiverged { path: PathBuf, step: usize },
     /// A run is to go on, and all of its checkpoints are damaged.
     #[error("no checkpoint of the training run in {path:?} can be used")]
-    NoGoodCheckpoint { path: PathBuf, source: TrainError },
+    NoGoodCheckpoint { path: PathBuf, source: Box<TrainError> },
     /// A run is to go on with other settings, another model or other data.
     #[error("the training run in {path:?} was begun with another {what}: {there}, not {here}")]
     OtherRun { path: PathBuf, what: String, there: String, here: String },

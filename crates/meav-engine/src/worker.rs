@@ -127,7 +127,7 @@ impl Worker {
     }
 
     /// What a job that was interrupted had been asked for, if it goes on.
-    fn ended_for_now(&self, job_id: JobId, cancel: &CancelToken) -> Option<Request> {
+    pub(crate) fn ended_for_now(&self, job_id: JobId, cancel: &CancelToken) -> Option<Request> {
         // Asked for more in the moment in which it put itself by, it does that when it goes on.
         let is_put_by = || self.background.holds(job_id).then_some(Request::MakeRoom);
         cancel.go_on().or_else(is_put_by)

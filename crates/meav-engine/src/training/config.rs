@@ -132,13 +132,13 @@ impl RunConfig {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use meav_protocol::{Dtype, TrainMethod, TrainSettings};
     use uuid::Uuid;
 
     use super::*;
 
-    fn config() -> RunConfig {
+    pub(crate) fn config() -> RunConfig {
         let text = |text: &str| text.to_owned();
         RunConfig {
             app_version: text("0.1.0"),

@@ -13,9 +13,6 @@ mod run;
 mod tfevents;
 mod vector;
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) use base::Base;
 pub(crate) use estimate::estimate_training;
 pub(crate) use fit::{Demand, make_room};

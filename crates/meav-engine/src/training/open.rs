@@ -299,3 +299,35 @@ fn told(
     cut_back(&mut told, checkpoint.unwrap_or(0));
     told
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::training::config::tests::config;
+
+    #[test]
+    fn second_start_into_a_folder_changes_nothing_of_the_first_run() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("run");
+        let begun = |domain: &str| {
+            let mut config = config();
+            domain.clone_into(&mut config.spec.domain);
+            config
+        };
+        let place = || Place {
+            spec: config().spec,
+            path: path.clone(),
+            folder: Some(RunFolder::create(&path).unwrap()),
+            before: None,
+            earlier: None,
+        };
+        let [mut first, mut second, mut third] = [place(), place(), place()];
+        first.take(&begun("medical")).unwrap();
+        let err = second.take(&begun("legal")).unwrap_err();
+        assert!(matches!(err, EngineError::RunGoesOn { .. }), "{err:?}");
+        drop((first, second));
+        let err = third.take(&begun("safety")).unwrap_err();
+        assert!(matches!(err, EngineError::RunFolderNotEmpty { .. }), "{err:?}");
+        assert_eq!(RunConfig::read(&path.join(CONFIG)).unwrap(), begun("medical"));
+    }
+}

@@ -257,7 +257,8 @@ impl TrainingRun {
         if self.told.checkpoint.is_some() {
             return Err(source.into());
         }
-        Err(EngineError::NoGoodCheckpoint { path: self.folder.path.clone(), source })
+        let (path, source) = (self.folder.path.clone(), Box::new(source));
+        Err(EngineError::NoGoodCheckpoint { path, source })
     }
 
     fn validate_if_due(
