@@ -132,11 +132,12 @@ fn runs_that_have_not_begun_are_kept_beyond_the_window_and_offered() {
     let (mut window, ..) = running(3);
     fill(&mut window, |form| form.set(TrainField::Epochs, "5"));
     let (second, waiting) = start(&mut window);
-    assert_eq!(window.settings().trainings, [waiting.clone()]);
+    assert_eq!(window.settings().trainings, std::slice::from_ref(&waiting));
 
     let mut later = Window::with(window.settings());
     assert!(later.model.offers().iter().any(|it| it.0.contains("medical was queued")));
-    assert_eq!(later.settings().trainings, [waiting.clone()], "until somebody says");
+    let kept = later.settings().trainings;
+    assert_eq!(kept, std::slice::from_ref(&waiting), "until somebody says");
     act(&mut later, TrainAction::Begin(waiting.run));
     let (_, begun_now) = take_train(&mut later);
     assert_eq!(begun_now, TrainSpec { run: begun_now.run, ..waiting.clone() });
