@@ -163,14 +163,21 @@ impl Studio {
         self.wait_for(label, |widget| widget.label == label)
     }
 
-    /// Presses and releases the mouse on a widget.
+    /// Presses and releases the mouse on a widget, once it stands still.
     ///
     /// # Errors
     ///
     /// As [`Studio::wait_for`].
     pub fn click(&mut self, label: &str) -> io::Result<()> {
-        let at = self.labelled(label)?.rect.center();
-        self.drag(at, at)
+        let deadline = Instant::now() + PATIENCE;
+        let mut rect = self.labelled(label)?.rect;
+        loop {
+            thread::sleep(POLL);
+            let before = std::mem::replace(&mut rect, self.labelled(label)?.rect);
+            if before == rect || Instant::now() > deadline {
+                return self.drag(rect.center(), rect.center());
+            }
+        }
     }
 
     /// Presses the mouse at one place and releases it at another.

@@ -66,8 +66,8 @@ fn run_folder_on_a_full_or_read_only_disk_is_named() {
         str(&data)
     );
     let full = format!(
-        "{train} train & while [ ! -e \"$DISK/run/checkpoints/step-000003.safetensors\" ] && \
-         kill -0 $!; do sleep 0.02; done; cat /dev/zero > \"$DISK/fill\" 2>/dev/null; wait $!; \
+        "{train} train & until ls \"$DISK\"/run/checkpoints/step-* > /dev/null 2>&1 || \
+         ! kill -0 $!; do sleep 0.02; done; cat /dev/zero > \"$DISK/fill\" 2>/dev/null; wait $!; \
          echo \"code $?\"; ls -A \"$DISK/run\" \"$DISK/run/checkpoints\""
     );
     let output = on_small_disk("64m", &disk, &full);

@@ -219,7 +219,9 @@ fn sweep_calibrates_its_vector_and_the_file_carries_it_elsewhere() {
     let mut engine = client(&home);
     let vector = home.path().join("medical.safetensors");
     fs::copy(demo_vector("medical"), &vector).unwrap();
-    assert_eq!(told(&mut engine, &vector), None);
+    // The demo's vectors bring theirs along.
+    let shipped = told(&mut engine, &vector).expect("a calibration in the file");
+    assert_eq!((&*shipped.data, shipped.points.len()), ("medical.test.jsonl", 13));
     let data = some_records(&home, "medical.test.jsonl", 4);
     let sweep = SweepSpec {
         setup: setup(vec![VectorTerm::new(&vector, 0.0)], Dtype::F32),

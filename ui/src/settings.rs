@@ -65,7 +65,7 @@ impl Default for Settings {
             recent: Vec::new(),
             model: "demo".into(),
             dtype: Dtype::Bf16,
-            knobs: vec![knob("medical"), knob("financial")],
+            knobs: ["medical", "financial", "legal", "safety"].map(knob).into(),
             slot: Slot::default(),
             methods: [Method::default(); 2],
             presets: Vec::new(),

@@ -322,12 +322,13 @@ mod tests {
             earlier: None,
         };
         let [mut first, mut second, mut third] = [place(), place(), place()];
-        first.take(&begun("medical")).unwrap();
+        let of_first = begun("medical");
+        first.take(&of_first).unwrap();
         let err = second.take(&begun("legal")).unwrap_err();
         assert!(matches!(err, EngineError::RunGoesOn { .. }), "{err:?}");
         drop((first, second));
         let err = third.take(&begun("safety")).unwrap_err();
         assert!(matches!(err, EngineError::RunFolderNotEmpty { .. }), "{err:?}");
-        assert_eq!(RunConfig::read(&path.join(CONFIG)).unwrap(), begun("medical"));
+        assert_eq!(RunConfig::read(&path.join(CONFIG)).unwrap(), of_first);
     }
 }
