@@ -36,7 +36,7 @@ fn compare_of(size: [f32; 2], name: &str, window: Window) {
 /// With the same seed each time.
 fn settings() -> Settings {
     let sampling = SamplingSettings { seed: Some(7), ..SamplingSettings::default() };
-    Settings { sampling, ..Settings::default() }
+    Settings { sampling, ..crate::support::settings() }
 }
 
 const ANSWER: &str = "Chest pain after exercise has **several** causes:\n\n\

@@ -16,9 +16,16 @@ use crate::values::{
 /// Records of every file.
 pub(crate) const TOTAL_RECORDS: usize = 120;
 
-/// The knobs of a first start.
+/// The first knobs of a first start, and in most tests the only ones.
 pub(crate) const MEDICAL: KnobId = KnobId(1);
 pub(crate) const FINANCIAL: KnobId = KnobId(2);
+
+/// Those of a first start, with two knobs.
+pub(crate) fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.knobs.truncate(2);
+    settings
+}
 
 /// The window's contents with an engine that is played by hand.
 pub(crate) struct Window {
@@ -35,9 +42,9 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// As at the first start.
+    /// As at the first start, with two knobs.
     pub(crate) fn new() -> Self {
-        Self::with(Settings::default())
+        Self::with(settings())
     }
 
     pub(crate) fn with(settings: Settings) -> Self {
@@ -58,7 +65,7 @@ impl Window {
 
     /// With the demo model loaded and both knobs at 0.
     pub(crate) fn ready() -> Self {
-        Self::ready_with(Settings::default())
+        Self::ready_with(settings())
     }
 
     pub(crate) fn ready_with(settings: Settings) -> Self {

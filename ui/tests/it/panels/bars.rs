@@ -4,7 +4,7 @@ use meav_protocol::{Dtype, Event, FileKind, JobSpec, Outcome, Stage};
 use meav_ui::{Action, Effect, Menu, Settings, UiCommand};
 
 use crate::hands::{Hands as _, harness, harness_of};
-use crate::support::Window;
+use crate::support::{Window, settings};
 use crate::values::{hello, lost};
 
 #[test]
@@ -173,7 +173,7 @@ fn narrow_window_shows_the_panel_that_was_asked_for_last() {
 fn window_can_be_small_and_its_text_large() {
     for (size, text_scale) in [([480.0, 360.0], 2.0), ([320.0, 240.0], 1.0), ([2560.0, 400.0], 0.6)]
     {
-        let settings = Settings { text_scale, ..Settings::default() };
+        let settings = Settings { text_scale, ..settings() };
         let mut window = Window::ready_with(settings);
         window.ask_and_answer("One?");
         let mut harness = harness_of(size, window);

@@ -7,7 +7,7 @@ use meav_protocol::{
 use meav_ui::{Effect, SamplingSettings, SendKey, Settings};
 
 use crate::hands::{Hands as _, harness};
-use crate::support::{MEDICAL, Window};
+use crate::support::{MEDICAL, Window, settings};
 use crate::values::{about, hello, ready, reply};
 
 fn draft(harness: &Harness<'_, Window>) -> String {
@@ -71,7 +71,7 @@ fn shift_and_enter_begin_a_line() {
 
 #[test]
 fn ctrl_and_enter_send_where_that_is_wanted() {
-    let settings = Settings { send_key: SendKey::CtrlEnter, ..Settings::default() };
+    let settings = Settings { send_key: SendKey::CtrlEnter, ..settings() };
     let mut harness = harness(Window::ready_with(settings));
     harness.types("one");
     harness.key(Key::Enter);

@@ -3,10 +3,10 @@ use egui::{Key, Modifiers};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use meav_protocol::{Method, ModuleKind, Scope};
-use meav_ui::{Action, KnobAction, Settings};
+use meav_ui::{Action, KnobAction};
 
 use crate::hands::{Hands as _, harness, harness_of};
-use crate::support::{MEDICAL, Window};
+use crate::support::{MEDICAL, Window, settings};
 
 fn method(harness: &mut Harness<'_, Window>) -> Method {
     harness.state_mut().settings().methods[0]
@@ -111,7 +111,7 @@ fn scope_is_typed_chosen_and_applied() {
 }
 
 fn with_scope() -> Window {
-    let mut settings = Settings::default();
+    let mut settings = settings();
     settings.knobs[0].scopes[0] = Scope { layers: vec![[0, 9]], ..Scope::default() };
     Window::ready_with(settings)
 }

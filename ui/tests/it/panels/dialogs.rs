@@ -3,10 +3,10 @@ use egui::{Key, Modifiers};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use meav_protocol::{JobSpec, UserError};
-use meav_ui::{Action, Effect, HostInfo, SendKey, Settings, Theme, UiCommand};
+use meav_ui::{Action, Effect, HostInfo, SendKey, Theme, UiCommand};
 
 use crate::hands::{Hands as _, harness};
-use crate::support::{MEDICAL, Window};
+use crate::support::{MEDICAL, Window, settings};
 use crate::values::host;
 
 fn opened(command: UiCommand) -> Harness<'static, Window> {
@@ -98,7 +98,7 @@ fn system_dialogs_are_asked_for_or_said_to_be_missing() {
     ready.press("Browse folders…");
     assert!(matches!(ready.state().effects.last(), Some(Effect::Pick(_))));
     let info = HostInfo { dialogs: Err("This system has no file dialogs".to_owned()), ..host() };
-    let mut window = Window::on(info, Settings::default());
+    let mut window = Window::on(info, settings());
     window.command(UiCommand::OpenModel);
     let mut harness = harness(window);
     harness.run();
@@ -186,7 +186,7 @@ fn closing_asks_what_is_to_become_of_the_running_job() {
 
 #[test]
 fn closing_without_a_tray_offers_to_minimise() {
-    let mut window = Window::on(HostInfo { has_tray: false, ..host() }, Settings::default());
+    let mut window = Window::on(HostInfo { has_tray: false, ..host() }, settings());
     window.ask("One?");
     window.update(Action::CloseRequested);
     let mut harness = harness(window);

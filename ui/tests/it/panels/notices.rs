@@ -1,8 +1,8 @@
 use meav_protocol::UserError;
-use meav_ui::{Action, DialogAction, Effect, HostInfo, Settings, UiCommand};
+use meav_ui::{Action, DialogAction, Effect, HostInfo, UiCommand};
 
 use crate::hands::{Hands as _, harness};
-use crate::support::Window;
+use crate::support::{Window, settings};
 use crate::values::host;
 
 #[test]
@@ -23,7 +23,7 @@ fn bad_news_stays_until_it_is_dismissed() {
         ..UserError::new("The settings could not be read", "They begin anew")
     };
     let host = HostInfo { problem: Some(problem), ..host() };
-    let mut harness = harness(Window::on(host, Settings::default()));
+    let mut harness = harness(Window::on(host, settings()));
     harness.run_steps(300);
     assert!(harness.shows("The settings could not be read"));
     assert!(harness.shows("They begin anew"));

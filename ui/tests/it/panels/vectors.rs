@@ -8,7 +8,7 @@ use meav_ui::{
 };
 
 use crate::hands::{Hands as _, harness, harness_of};
-use crate::support::{FINANCIAL, MEDICAL, Window};
+use crate::support::{FINANCIAL, MEDICAL, Window, settings};
 use crate::values::{about, comparison, loaded};
 
 /// The Vectors screen of a window.
@@ -64,7 +64,7 @@ fn tabs_lead_from_one_screen_to_the_other() {
 
 #[test]
 fn screen_that_was_shown_last_is_shown_first() {
-    let settings = Settings { screen: Screen::Vectors, ..Settings::default() };
+    let settings = Settings { screen: Screen::Vectors, ..settings() };
     let mut harness = harness(Window::ready_with(settings));
     harness.run();
     assert!(harness.shows("Interference"));

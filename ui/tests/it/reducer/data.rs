@@ -10,7 +10,7 @@ use meav_ui::{
 
 use crate::data_values::{data_report, demo_data, page};
 use crate::hands::seen;
-use crate::support::{TOTAL_RECORDS, Window};
+use crate::support::{TOTAL_RECORDS, Window, settings};
 
 const FILE: &str = "/home/me/demo/medical.test.jsonl";
 
@@ -76,7 +76,7 @@ fn demo_data_are_listed_once_and_only_where_they_are_of_use() {
     let specs: Vec<_> = window.take_jobs().into_iter().map(|(_, spec)| spec).collect();
     assert_eq!(specs, [JobSpec::ListSweeps], "the screens share one list");
     for screen in [Screen::Data, Screen::Judge, Screen::Sweep] {
-        let mut window = Window::with(Settings { screen, ..Settings::default() });
+        let mut window = Window::with(Settings { screen, ..settings() });
         window.take_job(|spec| *spec == JobSpec::ListDemoData);
     }
 }

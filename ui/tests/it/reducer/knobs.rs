@@ -1,7 +1,7 @@
 use meav_protocol::{JobSpec, Outcome, Setup};
-use meav_ui::{Action, KnobAction, Settings, UiCommand};
+use meav_ui::{Action, KnobAction, UiCommand};
 
-use crate::support::{FINANCIAL, MEDICAL, Window};
+use crate::support::{FINANCIAL, MEDICAL, Window, settings};
 use crate::values::{about, ready};
 
 fn coefficients(setup: &Setup) -> Vec<f64> {
@@ -214,7 +214,7 @@ fn other_model_gets_the_vectors_that_did_not_fit_the_one_before() {
 
 #[test]
 fn knobs_out_of_range_in_a_settings_file_are_limited() {
-    let mut settings = Settings::default();
+    let mut settings = settings();
     settings.knobs[0].coefficients = [7.0, f64::NAN];
     let mut window = Window::with(settings);
     assert_eq!(coefficients(&window.take_prepares()[0].1), [1.5, 0.0]);

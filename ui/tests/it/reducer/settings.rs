@@ -4,7 +4,7 @@ use meav_ui::{
     SendKey, Settings, Slot, Theme, UiCommand,
 };
 
-use crate::support::{MEDICAL, Window};
+use crate::support::{MEDICAL, Window, settings};
 
 fn saves(window: &Window) -> usize {
     window.effects.iter().filter(|effect| matches!(effect, Effect::SaveSettings(_))).count()
@@ -89,7 +89,7 @@ fn what_is_unknown_in_a_settings_file_does_not_cost_the_rest() {
 #[test]
 fn text_is_never_too_small_or_too_large_to_change_it_back() {
     for (kept, shown) in [(0.0, 0.6), (-3.0, 0.6), (1e9, 2.0), (f32::NAN, 1.0), (1.3, 1.3)] {
-        let mut window = Window::with(Settings { text_scale: kept, ..Settings::default() });
+        let mut window = Window::with(Settings { text_scale: kept, ..settings() });
         window.command(UiCommand::ToggleDetails);
         assert!((window.settings().text_scale - shown).abs() < 1e-6, "{kept}");
     }
