@@ -313,6 +313,10 @@ fn earlier_runs_are_ticked_resumed_and_deleted() {
     harness.press("Delete");
     let run = Uuid::from_u128(1);
     harness.state_mut().take_job(|it| *it == JobSpec::DeleteTraining { run });
+    resume_the_second(&mut harness);
+}
+
+fn resume_the_second(harness: &mut Harness<'_, Window>) {
     harness.press("Resume: legal, 2026-11-20");
     let (_, JobSpec::Train(resumed)) = harness.state_mut().take_job(is_train) else {
         panic!("another job")
@@ -488,11 +492,7 @@ fn listed_runs_say_where_they_run_and_what_they_go_on_from() {
     }
     assert!(harness.mentions("Training of legal was cut off at step 5 of 60"));
     assert!(harness.shows("from its beginning"));
-    harness.press("Resume: legal, 2026-11-20");
-    let (_, JobSpec::Train(resumed)) = harness.state_mut().take_job(is_train) else {
-        panic!("another job")
-    };
-    assert!(resumed.resume && resumed.run == Uuid::from_u128(2));
+    resume_the_second(&mut harness);
 }
 
 #[test]
