@@ -8,6 +8,7 @@ mod chat_settings;
 mod combining;
 mod comparison;
 mod composer;
+mod curve_parts;
 mod data_overview;
 mod data_panel;
 mod data_records;

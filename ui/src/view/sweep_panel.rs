@@ -5,10 +5,11 @@ use egui::{
 };
 use meav_protocol::{RunState, Sweep};
 
+use super::curve_parts::number;
 use super::design_tokens::{GRID, Tokens};
 use super::parts::{clock, group_ui, moment, primary_button, signed, title, user_error_ui, weak};
 use super::parts::{one_line, scroll_to_focus};
-use super::sweep_plot::{PlotsView, legend_ui, number, plots_ui};
+use super::sweep_plot::{PlotsView, legend_ui, plots_ui};
 use super::sweep_point::point_ui;
 use super::sweep_runs::{matrix_ui, runs_ui};
 use super::sweep_setup::{SetupView, setup_ui};

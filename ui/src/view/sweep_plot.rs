@@ -5,14 +5,17 @@ use std::ops::RangeInclusive;
 use egui::containers::Tooltip;
 use egui::{
     Align2, Color32, EventFilter, Grid, Id, Key, PopupAnchor, Response, RichText, Role, Sense,
-    Stroke, TextStyle, Ui, Vec2b, WidgetInfo, vec2,
+    Stroke, TextStyle, Ui, WidgetInfo, vec2,
 };
 use egui_plot::{
-    AxisHints, FilledArea, HLine, Line, LineStyle, MarkerShape, Plot, PlotBounds, PlotPoint,
-    PlotPoints, PlotUi, Points, Text, VLine, uniform_grid_spacer,
+    AxisHints, FilledArea, HLine, Line, LineStyle, MarkerShape, PlotPoint, PlotPoints, PlotUi,
+    Points, Text, VLine, uniform_grid_spacer,
 };
 use meav_protocol::{DatasetScores, LambdaRange, SweepPoint, SweptData};
 
+use super::curve_parts::{
+    Drawn, MOST_MARKED, curve_plot, dashes, number, points, round_steps, visible,
+};
 use super::design_tokens::{GRID, Tokens, ink_on, level_place};
 use super::parts::{one_line, signed, weak};
 use crate::action::{Action, SweepAction};
@@ -23,12 +26,6 @@ const HEIGHT: f32 = 58.0 * GRID;
 
 /// Points, the least width of a plot that stands beside another.
 const LEAST_WIDTH: f32 = 92.0 * GRID;
-
-/// The most points of a curve that are drawn at a time; zooming in shows the others.
-const MOST_DRAWN: usize = 600;
-
-/// Curves with more points in sight are drawn without a mark at each.
-pub(super) const MOST_MARKED: usize = 80;
 
 /// How opaque a band of intervals is.
 const BAND: f32 = 0.18;
@@ -143,7 +140,8 @@ impl<'a> PanelView<'a> {
             .tick_label_color(tokens.weak)
             .tick_label_font(font)
             .min_thickness(7.0 * GRID);
-        let plot = Plot::new("curves")
+        let axis = Id::unique(("sweep axis", run));
+        let plot = curve_plot("curves", axis, tokens)
             .height(HEIGHT)
             .custom_x_axes(vec![x_axis])
             .custom_y_axes(vec![y_axis])
@@ -152,18 +150,8 @@ impl<'a> PanelView<'a> {
             .include_y(0.0)
             .include_y(1.0)
             .set_margin_fraction(vec2(0.02, 0.03))
-            .link_axis(Id::unique(("sweep axis", run)), Vec2b::new(true, false))
-            .allow_scroll(false)
-            .allow_zoom(Vec2b::new(true, false))
-            .allow_drag(Vec2b::new(true, false))
-            .allow_boxed_zoom(false)
-            .allow_axis_zoom_drag(false)
-            .show_x(false)
-            .show_y(false)
-            .grid_color(tokens.line)
             .x_grid_spacer(uniform_grid_spacer(|input| lambda_steps(input.bounds)))
-            .y_grid_spacer(uniform_grid_spacer(|_| [0.25, 0.5, 1.0]))
-            .sense(Sense::click_and_drag());
+            .y_grid_spacer(uniform_grid_spacer(|_| [0.25, 0.5, 1.0]));
         let shown = plot.show(ui, |plot| self.draw(plot, tokens));
         let response = shown.response;
         let at = |x: f32| shown.transform.value_from_position(egui::pos2(x, 0.0)).x;
@@ -237,13 +225,12 @@ impl<'a> PanelView<'a> {
         for (name, level) in self.data().levels.iter().zip(&self.curves().levels) {
             let shares = drawn.pick(&level.shares);
             let above: Vec<f64> = below.iter().zip(&shares).map(|(low, it)| low + it).collect();
-            let area = FilledArea::new("", &drawn.lambdas, &below, &above);
+            let area = FilledArea::new("", &drawn.xs, &below, &above);
             plot.add(area.fill_color(tokens.level_ground(name)).allow_hover(false));
-            let edge: PlotPoints<'_> = points(&drawn.lambdas, &above);
+            let edge: PlotPoints<'_> = points(&drawn.xs, &above);
             plot.line(Line::new("", edge).color(tokens.level(name)).width(1.5).allow_hover(false));
             if let Some(place) = widest(&shares) {
-                let at =
-                    PlotPoint::new(drawn.lambdas[place], f64::midpoint(below[place], above[place]));
+                let at = PlotPoint::new(drawn.xs[place], f64::midpoint(below[place], above[place]));
                 let text = Text::new("", at, RichText::new(format!(" {name} ")).small());
                 // At either end of the curve there is room on one side only.
                 let anchor = match place as f32 / shares.len() as f32 {
@@ -262,7 +249,7 @@ impl<'a> PanelView<'a> {
         for (name, level) in self.data().levels.iter().zip(&self.curves().levels) {
             let (low, high) = (drawn.pick(&level.low), drawn.pick(&level.high));
             let color = tokens.level(name).gamma_multiply(BAND);
-            let band = FilledArea::new("", &drawn.lambdas, &low, &high);
+            let band = FilledArea::new("", &drawn.xs, &low, &high);
             plot.add(band.fill_color(color).allow_hover(false));
         }
     }
@@ -271,15 +258,15 @@ impl<'a> PanelView<'a> {
         for (name, level) in self.data().levels.iter().zip(&self.curves().levels) {
             let color = tokens.level(name);
             let shares = drawn.pick(&level.shares);
-            let line = Line::new("", points(&drawn.lambdas, &shares));
+            let line = Line::new("", points(&drawn.xs, &shares));
             plot.line(line.color(color).width(1.75).allow_hover(false));
             if drawn.places.len() <= MOST_MARKED {
-                let marks = Points::new("", points(&drawn.lambdas, &shares)).shape(mark(name));
+                let marks = Points::new("", points(&drawn.xs, &shares)).shape(mark(name));
                 plot.points(marks.radius(3.5).color(color).allow_hover(false));
             }
             // The model as it was made.
-            if let Some(place) = drawn.lambdas.iter().position(|lambda| *lambda == 0.0) {
-                let ring = points(&drawn.lambdas[place..=place], &shares[place..=place]);
+            if let Some(place) = drawn.xs.iter().position(|lambda| *lambda == 0.0) {
+                let ring = points(&drawn.xs[place..=place], &shares[place..=place]);
                 let ring = Points::new("", ring).shape(MarkerShape::Circle).filled(false);
                 plot.points(ring.radius(6.5).color(color).allow_hover(false));
             }
@@ -320,9 +307,9 @@ impl<'a> PanelView<'a> {
             for (name, level) in data.levels.iter().zip(&curves.levels) {
                 let color = tokens.level(name);
                 let shares = drawn.pick(&level.shares);
-                let line = Line::new("", points(&drawn.lambdas, &shares)).style(dashes(place));
+                let line = Line::new("", points(&drawn.xs, &shares)).style(dashes(place));
                 plot.line(line.color(color).width(1.25).allow_hover(false));
-                if let (Some(x), Some(y)) = (drawn.lambdas.last(), shares.last()) {
+                if let (Some(x), Some(y)) = (drawn.xs.last(), shares.last()) {
                     let text = RichText::new(number(place)).small();
                     let text = Text::new("", PlotPoint::new(*x, *y), text).color(color);
                     plot.text(text.anchor(Align2::RIGHT_BOTTOM).allow_hover(false));
@@ -421,53 +408,6 @@ pub(super) fn interval_text([low, high]: [f64; 2]) -> String {
     format!("{:.0}–{:.0} %", low * 100.0, high * 100.0)
 }
 
-/// What stands for a sweep that is laid over another.
-pub(super) fn number(place: usize) -> String {
-    format!(" {}", place + 2)
-}
-
-pub(super) fn dashes(place: usize) -> LineStyle {
-    match place % 3 {
-        0 => LineStyle::Dashed { length: 9.0 },
-        1 => LineStyle::Dashed { length: 4.0 },
-        _ => LineStyle::Dotted { spacing: 7.0 },
-    }
-}
-
-/// What of λ is in sight, told from the frame before; everything before the first.
-pub(super) fn visible(bounds: PlotBounds) -> RangeInclusive<f64> {
-    if bounds.is_valid() { bounds.range_x() } else { f64::NEG_INFINITY..=f64::INFINITY }
-}
-
-/// The points of a curve that are drawn.
-pub(super) struct Drawn {
-    pub(super) places: Vec<usize>,
-    pub(super) lambdas: Vec<f64>,
-}
-
-impl Drawn {
-    /// Those in sight and one beyond each end; where there are too many, every so many-th.
-    pub(super) fn of(lambdas: &[f64], visible: &RangeInclusive<f64>) -> Self {
-        let first = lambdas.partition_point(|it| it < visible.start()).saturating_sub(1);
-        let end = (lambdas.partition_point(|it| it <= visible.end()) + 1).min(lambdas.len());
-        let stride = (end - first).div_ceil(MOST_DRAWN).max(1);
-        let mut places: Vec<usize> = (first..end).step_by(stride).collect();
-        if places.last().is_some_and(|last| last + 1 < end) {
-            places.push(end - 1);
-        }
-        let lambdas = places.iter().map(|place| lambdas[*place]).collect();
-        Self { places, lambdas }
-    }
-
-    pub(super) fn pick(&self, values: &[f64]) -> Vec<f64> {
-        self.places.iter().map(|place| values[*place]).collect()
-    }
-}
-
-pub(super) fn points(xs: &[f64], ys: &[f64]) -> PlotPoints<'static> {
-    PlotPoints::Owned(xs.iter().zip(ys).map(|(x, y)| PlotPoint::new(*x, *y)).collect())
-}
-
 /// Where a level is widest, if its name has room there.
 fn widest(shares: &[f64]) -> Option<usize> {
     let place = (0..shares.len()).max_by(|a, b| shares[*a].total_cmp(&shares[*b]))?;
@@ -477,15 +417,6 @@ fn widest(shares: &[f64]) -> Option<usize> {
 /// Round steps of λ, few enough of them that each has a number.
 fn lambda_steps(bounds: (f64, f64)) -> [f64; 3] {
     round_steps(bounds, 7.0)
-}
-
-/// Round steps, about so many of them.
-pub(super) fn round_steps((first, last): (f64, f64), count: f64) -> [f64; 3] {
-    let rough = ((last - first) / count).max(1e-9);
-    let power = 10.0_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|it| it * power).into_iter().find(|it| *it >= rough);
-    let step = step.unwrap_or(10.0 * power);
-    [step, 5.0 * step, 10.0 * step]
 }
 
 fn signed_tick(value: f64) -> String {
@@ -572,19 +503,6 @@ fn mark_shapes(mark: MarkerShape, at: egui::Pos2, color: Color32) -> Vec<egui::S
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn long_curves_are_thinned_to_what_can_be_seen() {
-        let lambdas: Vec<f64> = (0..10_001).map(|i| f64::from(i) / 5000.0 - 1.0).collect();
-        let all = Drawn::of(&lambdas, &(f64::NEG_INFINITY..=f64::INFINITY));
-        assert!(all.places.len() <= MOST_DRAWN + 1);
-        assert_eq!((all.lambdas[0], all.lambdas.last()), (-1.0, Some(&1.0)));
-        let part = Drawn::of(&lambdas, &(0.0001..=0.0099));
-        // One beyond each end, so that the line leaves the picture.
-        assert_eq!(part.places, (5000..=5050).collect::<Vec<_>>());
-        assert!(Drawn::of(&[], &(0.0..=1.0)).places.is_empty());
-        assert_eq!(Drawn::of(&[0.5], &(2.0..=3.0)).places, [0]);
-    }
 
     #[test]
     fn ticks_read_like_lambda_and_like_shares() {

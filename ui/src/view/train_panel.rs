@@ -5,12 +5,12 @@ use egui::{
 };
 use meav_protocol::{RunState, TrainEstimate, TrainMethod, TrainRun, TrainSpec};
 
+use super::curve_parts::number;
 use super::design_tokens::{GRID, Tokens};
 use super::parts::{
     bytes, clock, figures, moment, one_line, primary_button, scroll_to_focus, title, user_error_ui,
     weak,
 };
-use super::sweep_plot::number;
 use super::train_plot::{TrainPlotsView, train_plots_ui};
 use super::train_runs::{resume_tip, train_runs_ui};
 use super::train_setup::{BaseView, TrainSetupView, train_setup_ui};

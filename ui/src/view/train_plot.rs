@@ -3,16 +3,18 @@
 use egui::containers::Tooltip;
 use egui::{
     Align2, EventFilter, Grid, Id, Key, Label, PopupAnchor, Response, RichText, Role, Sense,
-    Stroke, TextStyle, Ui, Vec2b, WidgetInfo, vec2,
+    Stroke, TextStyle, Ui, WidgetInfo, vec2,
 };
 use egui_plot::{
-    AxisHints, HLine, Line, LineStyle, MarkerShape, Plot, PlotPoint, PlotUi, Points, Text, VLine,
+    AxisHints, HLine, Line, LineStyle, MarkerShape, PlotPoint, PlotUi, Points, Text, VLine,
     uniform_grid_spacer,
 };
 
+use super::curve_parts::{
+    Drawn, MOST_MARKED, curve_plot, dashes, number, points, round_steps, visible,
+};
 use super::design_tokens::{GRID, Tokens};
 use super::parts::{figures, weak};
-use super::sweep_plot::{Drawn, MOST_MARKED, dashes, number, points, round_steps, visible};
 use super::train_curves::{Look, Panel, Series, tick};
 use crate::model::TrainCurves;
 
@@ -100,25 +102,16 @@ impl PanelView<'_> {
             .tick_label_font(font)
             .min_thickness(9.0 * GRID);
         let last = curves.run.steps.last().map_or(1, |it| it.step.max(1));
-        let mut plot = Plot::new("training")
+        let axis = Id::unique(("training axis", curves.run.spec.run));
+        let mut plot = curve_plot("training", axis, tokens)
             .height(HEIGHT)
             .custom_x_axes(vec![x_axis])
             .custom_y_axes(vec![y_axis])
             .include_x(0.0)
             .include_x(last as f64)
             .set_margin_fraction(vec2(0.02, 0.06))
-            .link_axis(Id::unique(("training axis", curves.run.spec.run)), Vec2b::new(true, false))
-            .allow_scroll(false)
-            .allow_zoom(Vec2b::new(true, false))
-            .allow_drag(Vec2b::new(true, false))
-            .allow_boxed_zoom(false)
-            .allow_axis_zoom_drag(false)
-            .show_x(false)
-            .show_y(false)
-            .grid_color(tokens.line)
             .x_grid_spacer(uniform_grid_spacer(|input| whole_steps(input.bounds)))
-            .y_grid_spacer(uniform_grid_spacer(|input| round_steps(input.bounds, 4.0)))
-            .sense(Sense::click_and_drag());
+            .y_grid_spacer(uniform_grid_spacer(|input| round_steps(input.bounds, 4.0)));
         for value in self.panel.least_range() {
             plot = plot.include_y(*value);
         }
@@ -264,7 +257,7 @@ fn draw_series(plot: &mut PlotUi<'_>, tokens: &Tokens, series: &Series, drawn: &
     let values = drawn.pick(&series.values);
     // What is no number is not drawn.
     let (steps, values): (Vec<f64>, Vec<f64>) = drawn
-        .lambdas
+        .xs
         .iter()
         .zip(values)
         .map(|(step, value)| (*step, value))

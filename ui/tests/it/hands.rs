@@ -2,7 +2,7 @@ use egui::accesskit::Role;
 use egui::{Event, Key, Modifiers, MouseWheelSource, MouseWheelUnit, TouchPhase, vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
-use meav_ui::{app_ui, apply_style};
+use meav_ui::{UiCommand, app_ui, apply_style};
 
 use crate::support::Window;
 
@@ -23,6 +23,30 @@ pub(crate) fn harness_of(size: [f32; 2], window: Window) -> Harness<'static, Win
         },
         window,
     )
+}
+
+/// A screen, `height` points high, with all that it asks of the engine.
+pub(crate) fn screen(
+    command: UiCommand,
+    height: f32,
+    mut window: Window,
+) -> Harness<'static, Window> {
+    window.command(command);
+    window.answer_all();
+    let mut harness = harness_of([1280.0, height], window);
+    harness.run();
+    harness
+}
+
+/// The engine does what it has been asked for.
+pub(crate) fn engine_works(harness: &mut Harness<'_, Window>) {
+    harness.state_mut().answer_all();
+    harness.run();
+}
+
+/// Whether a button is out of use.
+pub(crate) fn is_disabled(harness: &Harness<'_, Window>, button: &str) -> bool {
+    harness.get_by_role_and_label(Role::Button, button).accesskit_node().is_disabled()
 }
 
 /// What the window says: names, texts, and what stands in fields.

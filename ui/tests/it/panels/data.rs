@@ -6,23 +6,14 @@ use meav_protocol::{Fact, JobSpec, LeakageReport, Outcome, UserError};
 use meav_ui::{Action, DataAction, DataTab, Effect, UiCommand};
 
 use crate::data_values::{data_report, page, problem};
-use crate::hands::{Hands as _, harness_of};
+use crate::hands::{self, Hands as _, engine_works, harness_of};
 use crate::support::Window;
 
 const FILE: &str = "/home/me/demo/medical.test.jsonl";
 
 /// The Data screen of a window.
-fn screen(mut window: Window) -> Harness<'static, Window> {
-    window.command(UiCommand::ShowData);
-    window.answer_all();
-    let mut harness = harness_of([1280.0, 1600.0], window);
-    harness.run();
-    harness
-}
-
-fn engine_works(harness: &mut Harness<'_, Window>) {
-    harness.state_mut().answer_all();
-    harness.run();
+fn screen(window: Window) -> Harness<'static, Window> {
+    hands::screen(UiCommand::ShowData, 1600.0, window)
 }
 
 fn opened(tab: DataTab) -> Harness<'static, Window> {

@@ -7,7 +7,7 @@ use meav_protocol::{
 };
 use meav_ui::{Action, JudgeAction, JudgeChoice, JudgeForm, UiCommand};
 
-use crate::hands::{Hands as _, harness_of};
+use crate::hands::{Hands as _, engine_works, harness_of, is_disabled};
 use crate::support::{FINANCIAL, MEDICAL, Window};
 use crate::values::loaded;
 
@@ -26,11 +26,6 @@ fn screen(change: impl FnOnce(&mut JudgeForm)) -> Harness<'static, Window> {
     harness
 }
 
-fn engine_works(harness: &mut Harness<'_, Window>) {
-    harness.state_mut().answer_all();
-    harness.run();
-}
-
 fn judged(change: impl FnOnce(&mut JudgeForm)) -> Harness<'static, Window> {
     let mut harness = screen(change);
     harness.state_mut().set_knob(MEDICAL, 0.7);
@@ -38,10 +33,6 @@ fn judged(change: impl FnOnce(&mut JudgeForm)) -> Harness<'static, Window> {
     harness.press("Judge answers");
     engine_works(&mut harness);
     harness
-}
-
-fn is_off(harness: &Harness<'_, Window>, name: &str) -> bool {
-    harness.get_by_role_and_label(Role::Button, name).accesskit_node().is_disabled()
 }
 
 /// Presses what is neither a button nor a tab.
@@ -54,10 +45,10 @@ fn choose(harness: &mut Harness<'_, Window>, role: Role, name: &str) {
 fn screen_says_what_is_missing_before_it_can_start() {
     let mut harness = screen(|form| form.data.clear());
     assert_eq!(harness.focused().as_deref(), Some("Set-up"));
-    assert!(is_off(&harness, "Judge answers"));
+    assert!(is_disabled(&harness, "Judge answers"));
     assert!(harness.shows("Name the file with the questions"));
     harness.press("legal.test");
-    assert!(!is_off(&harness, "Judge answers"));
+    assert!(!is_disabled(&harness, "Judge answers"));
     assert!(!harness.shows("Name the file with the questions"));
     harness.press("Results");
     assert!(harness.shows("Nothing was judged yet"));
@@ -74,7 +65,7 @@ fn recipes_are_rows_of_numbers_that_can_be_changed() {
         field.accesskit_node().numeric_value()
     };
     assert_eq!(value(&harness, "λ of medical in recipe 2"), Some(0.7));
-    assert!(is_off(&harness, "Add the knobs as they are"));
+    assert!(is_disabled(&harness, "Add the knobs as they are"));
     harness.get_by_role_and_label(Role::SpinButton, "λ of medical in recipe 2").focus();
     harness.run();
     harness.key(Key::ArrowUp);
@@ -161,7 +152,7 @@ fn typed_key_is_masked_kept_and_gone() {
         "large".clone_into(&mut form.endpoint_model);
     });
     assert!(harness.shows("No key is kept for this address."));
-    assert!(is_off(&harness, "Keep key"));
+    assert!(is_disabled(&harness, "Keep key"));
     harness.get_by_role_and_label(Role::PasswordInput, "Key").focus();
     harness.run();
     harness.types("sk-very-secret");
@@ -180,7 +171,7 @@ fn typed_key_is_masked_kept_and_gone() {
     assert_eq!(form.key, Secret(String::new()));
     engine_works(&mut harness);
     assert!(harness.shows("A key is kept in the system's secret store."));
-    assert!(!is_off(&harness, "Judge answers"));
+    assert!(!is_disabled(&harness, "Judge answers"));
     harness.press("Forget key");
     engine_works(&mut harness);
     assert!(harness.shows("No key is kept for this address."));
@@ -206,7 +197,7 @@ fn demo_model_is_called_a_weak_judge() {
 fn levels_can_be_named_added_and_taken_away() {
     let mut harness = screen(|_| ());
     harness.press("safe, unsafe");
-    assert!(is_off(&harness, "Remove level 1"), "a judge needs two");
+    assert!(is_disabled(&harness, "Remove level 1"), "a judge needs two");
     harness.press("Add a level");
     assert!(harness.shows("Give each level a name"));
     harness.get_by_role_and_label(Role::TextInput, "Name of level 3").focus();
@@ -241,7 +232,7 @@ fn failed_judgement_is_told_below_its_button() {
     harness.state_mut().fail(job, UserError::new("The data have no such levels", "Name others"));
     harness.run();
     assert!(harness.shows("The data have no such levels"));
-    assert!(!is_off(&harness, "Judge answers"));
+    assert!(!is_disabled(&harness, "Judge answers"));
 }
 
 #[test]

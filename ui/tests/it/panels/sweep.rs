@@ -6,7 +6,7 @@ use meav_protocol::{Event, Fact, JobId, JobSpec, Outcome, RunState, Stage, Sweep
 use meav_ui::{Action, Screen, SweepAction, UiCommand};
 use uuid::Uuid;
 
-use crate::hands::{Hands as _, harness_of};
+use crate::hands::{self, Hands as _, engine_works, harness_of, is_disabled};
 use crate::support::{FINANCIAL, MEDICAL, Window};
 use crate::sweeps::{
     FINANCIAL_DATA, MEDICAL_DATA, SAFETY_DATA, begun, calibration, kept, point_fact, summary,
@@ -14,24 +14,8 @@ use crate::sweeps::{
 use crate::values::loaded;
 
 /// The Sweep screen, with room for all of it.
-fn screen(mut window: Window) -> Harness<'static, Window> {
-    window.command(UiCommand::ShowSweep);
-    window.answer_all();
-    let mut harness = harness_of([1280.0, 1700.0], window);
-    harness.run();
-    harness
-}
-
-fn engine_works(harness: &mut Harness<'_, Window>) {
-    harness.state_mut().answer_all();
-    harness.run();
-}
-
-fn is_disabled(harness: &Harness<'_, Window>, name: &str) -> bool {
-    harness
-        .get_by_role_and_label(egui::accesskit::Role::Button, name)
-        .accesskit_node()
-        .is_disabled()
+fn screen(window: Window) -> Harness<'static, Window> {
+    hands::screen(UiCommand::ShowSweep, 1700.0, window)
 }
 
 /// The screen with a sweep that is being measured.

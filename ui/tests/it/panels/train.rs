@@ -1,7 +1,7 @@
 use egui::accesskit::Role;
 use egui::{Key, Modifiers};
 use egui_kittest::Harness;
-use egui_kittest::kittest::{NodeT as _, Queryable as _};
+use egui_kittest::kittest::Queryable as _;
 use meav_protocol::{
     Command, DataReport, Event, Fact, JobId, JobSpec, LoadedModel, MeasureName, MeasureSummary,
     Outcome, RunState, Stage, TrainRun, TrainSpec, UserError,
@@ -9,28 +9,15 @@ use meav_protocol::{
 use meav_ui::{Action, Effect, Screen, TrainAction, UiCommand};
 use uuid::Uuid;
 
-use crate::hands::{Hands as _, harness_of};
+use crate::hands::{self, Hands as _, engine_works, harness_of, is_disabled};
 use crate::support::Window;
 use crate::sweeps::data;
 use crate::trainings::{STEPS, estimate, paused, so_far, spec, step_fact, summary, trained};
 use crate::values::loaded;
 
 /// The Train screen, with room for all of it.
-fn screen(mut window: Window) -> Harness<'static, Window> {
-    window.command(UiCommand::ShowTrain);
-    window.answer_all();
-    let mut harness = harness_of([1280.0, 1700.0], window);
-    harness.run();
-    harness
-}
-
-fn engine_works(harness: &mut Harness<'_, Window>) {
-    harness.state_mut().answer_all();
-    harness.run();
-}
-
-fn is_disabled(harness: &Harness<'_, Window>, name: &str) -> bool {
-    harness.get_by_role_and_label(Role::Button, name).accesskit_node().is_disabled()
+fn screen(window: Window) -> Harness<'static, Window> {
+    hands::screen(UiCommand::ShowTrain, 1700.0, window)
 }
 
 fn add_demo_data(harness: &mut Harness<'_, Window>, name: &str) {

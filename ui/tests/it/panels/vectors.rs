@@ -7,7 +7,7 @@ use meav_ui::{
     Action, CompressMethod, DialogAction, Form, KnobAction, Screen, Settings, UiCommand,
 };
 
-use crate::hands::{Hands as _, harness, harness_of};
+use crate::hands::{Hands as _, engine_works, harness, harness_of};
 use crate::support::{FINANCIAL, MEDICAL, Window, settings};
 use crate::values::{about, comparison, loaded};
 
@@ -17,11 +17,6 @@ fn screen(mut window: Window) -> Harness<'static, Window> {
     let mut harness = harness_of([1280.0, 1400.0], window);
     harness.run();
     harness
-}
-
-fn engine_works(harness: &mut Harness<'_, Window>) {
-    harness.state_mut().answer_all();
-    harness.run();
 }
 
 /// The screen with three vectors compared.
