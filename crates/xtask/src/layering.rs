@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// What each crate may use of the others.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
+    ("meav-cuda", &[]),
     ("meav-job", &[]),
     ("meav-weights", &["meav-job"]),
     ("meav-vector", &["meav-job", "meav-weights"]),
-    ("meav-model", &["meav-job", "meav-weights", "meav-vector"]),
+    ("meav-model", &["meav-cuda", "meav-job", "meav-weights", "meav-vector"]),
     ("meav-data", &["meav-job"]),
     ("meav-protocol", &[]),
     ("meav-train", &["meav-job", "meav-weights", "meav-model", "meav-data", "meav-protocol"]),
@@ -37,8 +38,8 @@ const ALLOWED: [(&str, &[&str]); 16] = [
 ];
 
 /// Only what computes may know candle.
-const CANDLE: [&str; 5] =
-    ["meav-weights", "meav-vector", "meav-model", "meav-train", "meav-engine"];
+const CANDLE: [&str; 6] =
+    ["meav-cuda", "meav-weights", "meav-vector", "meav-model", "meav-train", "meav-engine"];
 
 /// Only the window, its contents and what drives it in tests may know what draws it.
 const EGUI: [&str; 3] = ["meav-ui", "meav-studio", "meav-tests"];

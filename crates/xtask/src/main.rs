@@ -49,7 +49,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Run { screenshot: None } => open_app(),
         Task::Run { screenshot: Some(file) } => take_picture(file),
         Task::Test => {
-            setup::install_to_show()?;
+            setup::install_to_test()?;
             cargo(&["fmt", "--all", "--check"])?;
             cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
             cargo(&["test", "--workspace"])

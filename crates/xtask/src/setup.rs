@@ -62,6 +62,13 @@ const TO_SHOW: [Need; 5] = [
     ),
 ];
 
+/// For tests.
+const TO_TEST: [Need; 1] = [need(
+    Probe::Runs(&["c++", "--version"]),
+    "g++",
+    "compiles the kernels of the GPU for the CPU",
+)];
+
 /// Installs what running the app needs where apt is; elsewhere lists it and goes on.
 pub(crate) fn install_to_run() -> Result<()> {
     install_missing(&TO_RUN)
@@ -71,6 +78,12 @@ pub(crate) fn install_to_run() -> Result<()> {
 pub(crate) fn install_to_show() -> Result<()> {
     install_to_run()?;
     install_missing(&TO_SHOW)
+}
+
+/// As [`install_to_show`], and what tests need beside it.
+pub(crate) fn install_to_test() -> Result<()> {
+    install_to_show()?;
+    install_missing(&TO_TEST)
 }
 
 fn install_missing(needs: &[Need]) -> Result<()> {

@@ -1,7 +1,7 @@
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor};
 use rayon::prelude::*;
 
-use super::{f32_slice, f32_slice_mut};
+use super::{f32_slice, f32_slice_mut, gpu};
 
 /// Adds `x` to `y`, in place.
 ///
@@ -16,6 +16,9 @@ pub(crate) fn add_to(y: &Tensor, x: &Tensor) -> Result<()> {
 
 /// Adds `scale · x` to `y`, in place; see [`add_to`].
 pub(crate) fn scaled_add(y: &Tensor, x: &Tensor, scale: f32) -> Result<()> {
+    if gpu::is_on_gpu(y) {
+        return gpu::add_to(y, x, scale);
+    }
     y.inplace_op2(x, &AddTo { scale })
 }
 

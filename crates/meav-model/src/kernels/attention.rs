@@ -6,11 +6,11 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::dot::{add_weighted_rows, dot_rows};
-use super::f32_slice;
 use super::gemm::{Matrix, Parallelism, matmul, matmul_add};
 use super::parallel::for_each_part;
 use super::simd::exp;
 use super::soft_cap::soft_cap_slice;
+use super::{f32_slice, gpu};
 use crate::rope::Angles;
 
 /// How heads lie in a row of projected queries, keys and values: `[q … | k … | v …]`.
@@ -48,6 +48,9 @@ pub(crate) fn append_to_cache(
     position: usize,
     angles: &Angles,
 ) -> Result<()> {
+    if gpu::is_on_gpu(qkv) {
+        return gpu::append_to_cache(qkv, keys, values, heads, position, angles);
+    }
     let start = heads.keys_start();
     keys.inplace_op2(qkv, &Append { heads, start, position, angles: Some(angles) })?;
     let start = heads.values_start();
@@ -173,6 +176,9 @@ pub(crate) fn attention(
     rule: AttentionRule,
     sequences: Sequences<'_>,
 ) -> Result<Tensor> {
+    if gpu::is_on_gpu(qkv) {
+        return gpu::attention(qkv, keys, values, rule, sequences);
+    }
     qkv.apply_op3_no_bwd(keys, values, &Attention { rule, sequences })
 }
 
@@ -308,7 +314,7 @@ struct BlockTask<'a> {
 /// What the queries of a block see between them.
 pub(super) struct View {
     /// The first query's position in its sequence.
-    position: usize,
+    pub(super) position: usize,
     /// The first position that any of them sees.
     pub(super) lowest: usize,
     /// The places of these positions in the cache, neighbours taken together.

@@ -1,7 +1,7 @@
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor};
 use rayon::prelude::*;
 
-use super::{f32_slice, f32_slice_mut};
+use super::{f32_slice, f32_slice_mut, gpu};
 
 /// Adds `x` to the columns of `y` from `start` on, in place.
 ///
@@ -9,6 +9,9 @@ use super::{f32_slice, f32_slice_mut};
 ///
 /// `y` is `(T, n)`, `x` `(T, m)` with `start + m ≤ n`; contiguous and `f32`.
 pub(crate) fn add_to_columns(y: &Tensor, x: &Tensor, start: usize) -> Result<()> {
+    if gpu::is_on_gpu(y) {
+        return gpu::add_to_columns(y, x, start);
+    }
     y.inplace_op2(x, &AddToColumns { start })
 }
 

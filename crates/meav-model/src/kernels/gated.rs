@@ -2,8 +2,8 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-use super::f32_slice;
 use super::simd::exp;
+use super::{f32_slice, gpu};
 use crate::Activation;
 
 /// The gated activation of a feed-forward layer.
@@ -20,6 +20,9 @@ use crate::Activation;
 ///
 /// `x` is `(T, 2 I)` and `f32`, the result `(T, I)`.
 pub(crate) fn gated(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    if gpu::is_on_gpu(x) {
+        return gpu::gated(x, activation);
+    }
     x.apply_op1_no_bwd(&Gated { activation })
 }
 

@@ -2,10 +2,10 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 
 use super::dot::{Deinterleaved, as_words, dot_any_rows, dot_bf16_rows, dot_rows};
-use super::f32_slice;
 use super::gemm::{Matrix, Parallelism, matmul};
 use super::panel::{Panel, WeightGuard, for_each_panel_part, read};
 use super::parallel::{for_each_part, n_threads};
+use super::{f32_slice, gpu};
 
 /// Rows up to which a product is bound by reading the weights, not by arithmetic.
 const MAX_VECTOR_ROWS: usize = 8;
@@ -18,6 +18,9 @@ const MAX_VECTOR_ROWS: usize = 8;
 /// `x` is `(T, in)` and `f32`, each weight `(outᵢ, in)` of any floating point type, the result
 /// `(T, Σ outᵢ)` and `f32`. There are no biases, or as many as weights, `(outᵢ,)` of any type.
 pub(crate) fn linear(x: &Tensor, weights: &[Tensor], biases: &[Tensor]) -> Result<Tensor> {
+    if gpu::is_on_gpu(x) {
+        return gpu::linear(x, weights, biases);
+    }
     let mut bias = Vec::new();
     for part in biases {
         bias.extend(part.to_dtype(DType::F32)?.to_vec1::<f32>()?);

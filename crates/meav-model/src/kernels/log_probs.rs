@@ -2,8 +2,8 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-use super::f32_slice;
 use super::simd::exp;
+use super::{f32_slice, gpu};
 
 /// Elements of the logits that are kept at a time: 64 MiB.
 pub(crate) const LOGITS: usize = 1 << 24;
@@ -25,6 +25,9 @@ pub(crate) struct Target {
 ///
 /// `logits` is `(n, V)` and `f32`, the result `(targets,)`, in nats.
 pub(crate) fn token_log_probs(logits: &Tensor, targets: &[Target]) -> Result<Vec<f32>> {
+    if gpu::is_on_gpu(logits) {
+        return gpu::token_log_probs(logits, targets);
+    }
     logits.apply_op1_no_bwd(&TokenLogProbs { targets })?.to_vec1()
 }
 

@@ -15,6 +15,8 @@ mod columns;
 mod dot;
 mod gated;
 mod gemm;
+#[expect(unsafe_code, reason = "kernels take addresses")]
+pub(crate) mod gpu;
 mod linear;
 mod log_probs;
 mod norm;

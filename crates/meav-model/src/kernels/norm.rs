@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::attention::HeadLayout;
 use super::dot::dot_rows;
-use super::f32_slice;
+use super::{f32_slice, gpu};
 
 /// What root mean square norms of one model share.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,9 @@ pub(crate) struct NormRule {
 ///
 /// `x` is `(T, H)` and `f32`, `weight` `(H,)` of any floating point type.
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, rule: NormRule) -> Result<Tensor> {
+    if gpu::is_on_gpu(x) {
+        return gpu::rms_norm(x, weight, rule);
+    }
     x.apply_op1_no_bwd(&RmsNorm { weight: rule.read(weight)?, eps: rule.eps })
 }
 
@@ -42,6 +45,9 @@ pub(crate) fn norm_heads(
     rule: NormRule,
     heads: HeadLayout,
 ) -> Result<()> {
+    if gpu::is_on_gpu(qkv) {
+        return gpu::norm_heads(qkv, q_weight, k_weight, rule, heads);
+    }
     let (q_weight, k_weight) = (rule.read(q_weight)?, rule.read(k_weight)?);
     qkv.inplace_op1(&HeadNorm { q_weight, k_weight, eps: rule.eps, heads })
 }

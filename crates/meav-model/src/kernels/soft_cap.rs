@@ -2,6 +2,7 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
 
+use super::gpu;
 use super::simd::tanh;
 
 /// Bends values to lie between plus and minus `cap`, in place.
@@ -16,6 +17,9 @@ use super::simd::tanh;
 ///
 /// Any; contiguous and `f32`.
 pub(crate) fn soft_cap(x: &Tensor, cap: f32) -> Result<()> {
+    if gpu::is_on_gpu(x) {
+        return gpu::soft_cap(x, cap);
+    }
     x.inplace_op1(&SoftCap { cap })
 }
 

@@ -1,7 +1,7 @@
 use candle_core::{CpuStorage, Result, Storage, Tensor};
 use rayon::prelude::*;
 
-use super::f32_slice;
+use super::{f32_slice, gpu};
 
 /// `Σ x²` in double precision, the same bits on any number of threads.
 ///
@@ -9,6 +9,9 @@ use super::f32_slice;
 ///
 /// Any; contiguous and `f32`.
 pub(crate) fn square_sum(x: &Tensor) -> Result<f64> {
+    if gpu::is_on_gpu(x) {
+        return gpu::square_sum(x);
+    }
     /// Elements of one task.
     const TASK: usize = 1 << 15;
     let (storage, layout) = x.storage_and_layout();

@@ -13,7 +13,7 @@ use crate::{Running, flat, load, some_tokens};
 
 /// Questions that begin alike and differ then, of responses long and short, and of none. For a
 /// Phi-3 with factors some end in a long context, some in a short one.
-fn questions() -> Vec<Question> {
+pub(crate) fn questions() -> Vec<Question> {
     let tokens = some_tokens(200);
     let question = |own: u32, prompt_len: usize, lengths: &[usize]| {
         let mut prompt = tokens[..prompt_len].to_vec();
@@ -27,7 +27,7 @@ fn questions() -> Vec<Question> {
 }
 
 /// A decoder and the tensors that it reads.
-fn family(case: &FamilyCase) -> (Decoder, BTreeMap<String, Tensor>) {
+pub(crate) fn family(case: &FamilyCase) -> (Decoder, BTreeMap<String, Tensor>) {
     let tensors = tensors(case, "");
     (Decoder::new(&config(case), &tensors).unwrap(), tensors)
 }
@@ -43,7 +43,7 @@ fn noise(shape: &[usize], seed: usize, scale: f32) -> Tensor {
 }
 
 /// Factors beside each linear layer, `B` up to `scale`.
-fn adapters(decoder: &Decoder, scale: f32) -> Adapters {
+pub(crate) fn adapters(decoder: &Decoder, scale: f32) -> Adapters {
     let adapter = |(seed, (name, weight)): (usize, (&str, &Tensor))| {
         let (n_out, n_in) = weight.dims2().unwrap();
         let rank = 2 + seed % 3;
@@ -90,7 +90,7 @@ fn loss(pass: &ForwardPass<'_>) -> (f64, Vec<Vec<f32>>) {
 }
 
 /// The gradients of [`loss`].
-fn gradients(
+pub(crate) fn gradients(
     decoder: &Decoder,
     questions: &[Question],
     trainable: Trainable<'_>,

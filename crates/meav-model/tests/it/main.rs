@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod differentiable;
+mod emulated;
 mod families;
 mod forward;
 mod generation;

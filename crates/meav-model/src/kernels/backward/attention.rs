@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::with_values;
+use super::{gpu, with_values};
 use crate::kernels::add::add;
 use crate::kernels::attention::{
     AttentionRule, Block, HeadLayout, Sequences, View, rotate, row_major, soft_weights, transposed,
@@ -12,6 +12,7 @@ use crate::kernels::attention::{
 use crate::kernels::dot::dot_rows;
 use crate::kernels::f32_slice;
 use crate::kernels::gemm::{Matrix, Parallelism, matmul, matmul_add};
+use crate::kernels::gpu::is_on_gpu;
 use crate::kernels::simd::tanh;
 use crate::rope::Angles;
 
@@ -39,6 +40,9 @@ pub(crate) fn attention_backward(
     sequences: Sequences<'_>,
     dout: &Tensor,
 ) -> Result<Tensor> {
+    if is_on_gpu(qkv) {
+        return gpu::attention_backward(qkv, keys, values, rule, sequences, dout);
+    }
     qkv.apply_op3_no_bwd(keys, values, &AttentionBackward { rule, sequences, dout })
 }
 

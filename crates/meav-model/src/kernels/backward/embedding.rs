@@ -1,7 +1,9 @@
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor};
 use rayon::prelude::*;
 
+use super::gpu;
 use crate::kernels::add::add;
+use crate::kernels::gpu::is_on_gpu;
 use crate::kernels::{f32_slice, f32_slice_mut};
 
 /// Adds each token's gradient to its row of `grad`, those of repeated tokens in their order.
@@ -10,6 +12,9 @@ use crate::kernels::{f32_slice, f32_slice_mut};
 ///
 /// `dx` is `(T, H)` for `T` tokens, `grad` `(V, H)`; both `f32`.
 pub(crate) fn embedding_backward(tokens: &[u32], dx: &Tensor, grad: &Tensor) -> Result<()> {
+    if is_on_gpu(dx) {
+        return gpu::embedding_backward(tokens, dx, grad);
+    }
     grad.inplace_op2(dx, &EmbeddingBackward { tokens })
 }
 

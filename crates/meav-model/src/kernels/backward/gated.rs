@@ -2,9 +2,11 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
+use super::gpu;
 use crate::Activation;
 use crate::kernels::f32_slice;
 use crate::kernels::gated::{CUBIC, ROOT_8_OVER_PI};
+use crate::kernels::gpu::is_on_gpu;
 use crate::kernels::simd::exp;
 
 /// The gradient of the input of [`gated`](crate::kernels::gated).
@@ -24,6 +26,9 @@ pub(crate) fn gated_backward(
     activation: Activation,
     dy: &Tensor,
 ) -> Result<Tensor> {
+    if is_on_gpu(gate_up) {
+        return gpu::gated_backward(gate_up, activation, dy);
+    }
     gate_up.apply_op2_no_bwd(dy, &GatedBackward { activation })
 }
 

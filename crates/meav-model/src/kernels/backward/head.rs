@@ -5,8 +5,10 @@ use meav_job::JobCtx;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
+use super::gpu;
 use super::linear::{add_linear_backward_input, linear_backward_weights};
 use crate::ModelError;
+use crate::kernels::gpu::is_on_gpu;
 use crate::kernels::log_probs::{LOGITS, NormaliserTask};
 use crate::kernels::panel::PANEL;
 use crate::kernels::simd::exp;
@@ -135,10 +137,20 @@ impl<'a> Rows<'a> {
     fn fold(&self, first: usize, panel: &[Tensor]) -> candle_core::Result<()> {
         let Self { x, targets, soft_cap, states, gradient } = self;
         let logits = capped_logits(x, panel, *soft_cap)?;
-        states.inplace_op2(&logits, &Fold { targets, first })?;
+        let is_on_gpu = is_on_gpu(x);
+        if is_on_gpu {
+            gpu::head_fold(states, &logits, targets, first)?;
+        } else {
+            states.inplace_op2(&logits, &Fold { targets, first })?;
+        }
         if let Some(gradient) = gradient {
-            gradient.inplace_op2(states, &Shrink)?;
-            logits.inplace_op2(states, &Weigh { soft_cap: *soft_cap })?;
+            if is_on_gpu {
+                gpu::head_shrink(gradient, states)?;
+                gpu::head_weigh(&logits, states, *soft_cap)?;
+            } else {
+                gradient.inplace_op2(states, &Shrink)?;
+                logits.inplace_op2(states, &Weigh { soft_cap: *soft_cap })?;
+            }
             add_linear_backward_input(gradient, &logits, panel)?;
         }
         Ok(())
@@ -158,7 +170,11 @@ impl<'a> Rows<'a> {
         let Some(gradient) = &self.gradient else { return Ok(None) };
         let targets = Tensor::new(self.targets, output.device())?;
         let own = output.index_select(&targets, 0)?.to_dtype(DType::F32)?;
-        gradient.inplace_op3(&self.states, &own, &Finish { soft_cap: self.soft_cap })?;
+        if is_on_gpu(gradient) {
+            gpu::head_finish(gradient, &self.states, &own, self.soft_cap)?;
+        } else {
+            gradient.inplace_op3(&self.states, &own, &Finish { soft_cap: self.soft_cap })?;
+        }
         Ok(Some(gradient.clone()))
     }
 }
@@ -382,7 +398,11 @@ pub(crate) fn head_backward_weights(
         job.check()?;
         let x = x.narrow(0, index * n_rows, targets.len())?;
         let logits = capped_logits(&x, slice::from_ref(output), soft_cap)?;
-        logits.inplace_op1(&LogitGradient { soft_cap, targets, upstream })?;
+        if is_on_gpu(&logits) {
+            gpu::head_logit_gradient(&logits, targets, upstream, soft_cap)?;
+        } else {
+            logits.inplace_op1(&LogitGradient { soft_cap, targets, upstream })?;
+        }
         linear_backward_weights(&logits, &x, slice::from_ref(grad), &[])?;
     }
     Ok(())

@@ -1,8 +1,9 @@
 use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
 
-use super::add_row_sums;
+use super::{add_row_sums, gpu};
 use crate::kernels::add::add;
 use crate::kernels::gemm::{Matrix, Parallelism, matmul_add};
+use crate::kernels::gpu::is_on_gpu;
 use crate::kernels::panel::{WeightGuard, for_each_panel_part, read};
 use crate::kernels::{f32_slice, f32_slice_mut};
 
@@ -30,6 +31,9 @@ pub(crate) fn add_linear_backward_input(
     dy: &Tensor,
     weights: &[Tensor],
 ) -> Result<()> {
+    if is_on_gpu(dx) {
+        return gpu::add_linear_backward_input(dx, dy, weights);
+    }
     dx.inplace_op2(dy, &AddInput { weights })
 }
 
@@ -95,6 +99,9 @@ pub(crate) fn linear_backward_weights(
     let n_out = grads.iter().map(|grad| grad.dim(0)).sum::<Result<usize>>()?;
     if dy.dim(1)? != n_out || !(bias_grads.is_empty() || bias_grads.len() == grads.len()) {
         candle_core::bail!("the gradients do not belong to {:?} outputs", dy.dims());
+    }
+    if is_on_gpu(dy) {
+        return gpu::linear_backward_weights(dy, x, grads, bias_grads);
     }
     let mut column = 0;
     for (index, grad) in grads.iter().enumerate() {

@@ -8,6 +8,8 @@
 mod attention;
 mod embedding;
 mod gated;
+#[expect(unsafe_code, reason = "kernels take addresses")]
+mod gpu;
 mod head;
 mod linear;
 mod norm;

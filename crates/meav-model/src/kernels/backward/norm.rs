@@ -2,9 +2,10 @@ use candle_core::{CpuStorage, CustomOp2, InplaceOp2, InplaceOp3, Layout, Result,
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::add_row_sums;
+use super::{add_row_sums, gpu};
 use crate::kernels::attention::HeadLayout;
 use crate::kernels::dot::dot_rows;
+use crate::kernels::gpu::is_on_gpu;
 use crate::kernels::norm::{NormRule, inverse_root_mean_square};
 use crate::kernels::{f32_slice, f32_slice_mut};
 
@@ -29,6 +30,9 @@ pub(crate) fn rms_norm_backward(
 ) -> Result<Tensor> {
     if x.dims() != dy.dims() || x.dims2()?.1 != weight.dims1()? {
         candle_core::bail!("{:?} and {:?} for a norm of {:?}", x.dims(), dy.dims(), weight.dims());
+    }
+    if is_on_gpu(x) {
+        return gpu::rms_norm_backward(x, weight, rule, dy, dweight);
     }
     if let Some(dweight) = dweight {
         let heads = Heads { start: 0, count: 1, head_dim: weight.dims1()? };
@@ -60,6 +64,10 @@ pub(crate) fn norm_heads_backward(
     let HeadLayout { n_heads, n_kv_heads, head_dim } = heads;
     if [q_weight, k_weight].iter().any(|weight| weight.dims() != [head_dim]) {
         candle_core::bail!("{:?} and {:?} norm {heads:?}", q_weight.dims(), k_weight.dims());
+    }
+    if is_on_gpu(qkv) {
+        let weights = [q_weight, k_weight];
+        return gpu::norm_heads_backward(qkv, weights, rule, heads, dqkv, dweights);
     }
     let parts = [(0, n_heads, q_weight), (heads.keys_start(), n_kv_heads, k_weight)];
     for (index, (start, count, weight)) in parts.into_iter().enumerate() {

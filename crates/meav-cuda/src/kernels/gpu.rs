@@ -1,0 +1,137 @@
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use candle_core::cuda_backend::cudarc::cublas::{result as cublas, sys};
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, DevicePtr as _, result};
+use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
+use candle_core::cuda_backend::{CudaStorageSlice, WrapErr as _};
+use candle_core::{CudaDevice, CudaStorage, DType, Result};
+
+use crate::{Grid, Kernel, Matrix};
+
+/// What nvcc made of each source.
+const MODULES: [(&str, &[u8]); 11] = [
+    ("attention", include_bytes!(concat!(env!("OUT_DIR"), "/attention.fatbin"))),
+    ("attention_backward", include_bytes!(concat!(env!("OUT_DIR"), "/attention_backward.fatbin"))),
+    ("elementwise", include_bytes!(concat!(env!("OUT_DIR"), "/elementwise.fatbin"))),
+    ("gated_backward", include_bytes!(concat!(env!("OUT_DIR"), "/gated_backward.fatbin"))),
+    ("head", include_bytes!(concat!(env!("OUT_DIR"), "/head.fatbin"))),
+    ("linear", include_bytes!(concat!(env!("OUT_DIR"), "/linear.fatbin"))),
+    ("log_probs", include_bytes!(concat!(env!("OUT_DIR"), "/log_probs.fatbin"))),
+    ("merge", include_bytes!(concat!(env!("OUT_DIR"), "/merge.fatbin"))),
+    ("norm", include_bytes!(concat!(env!("OUT_DIR"), "/norm.fatbin"))),
+    ("norm_backward", include_bytes!(concat!(env!("OUT_DIR"), "/norm_backward.fatbin"))),
+    ("train", include_bytes!(concat!(env!("OUT_DIR"), "/train.fatbin"))),
+];
+
+/// A device's context and a kernel.
+type Key = (usize, Kernel);
+
+/// The kernel's function in this context, loaded when it is first asked for.
+fn function(device: &CudaDevice, kernel: Kernel) -> Result<CudaFunction> {
+    static LOADED: OnceLock<Mutex<HashMap<Key, CudaFunction>>> = OnceLock::new();
+    let loaded = LOADED.get_or_init(Mutex::default);
+    let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+    let stream = device.cuda_stream();
+    let key = (stream.context().cu_ctx() as usize, kernel);
+    if let Some(function) = loaded.get(&key) {
+        return Ok(function.clone());
+    }
+    let Some((_, image)) = MODULES.iter().find(|(name, _)| *name == kernel.module) else {
+        candle_core::bail!("there is no {kernel:?}");
+    };
+    let module = stream.context().load_module(Ptx::from_binary(image.to_vec())).w()?;
+    let function = module.load_function(kernel.name).w()?;
+    loaded.insert(key, function.clone());
+    Ok(function)
+}
+
+pub(super) fn address(storage: &CudaStorage) -> Result<u64> {
+    let stream = storage.device.cuda_stream();
+    // All work is asked of one stream, in order: there is nothing to wait for.
+    Ok(match &storage.slice {
+        CudaStorageSlice::F32(values) => values.device_ptr(&stream).0,
+        CudaStorageSlice::F16(values) => values.device_ptr(&stream).0,
+        CudaStorageSlice::BF16(values) => values.device_ptr(&stream).0,
+        CudaStorageSlice::F64(values) => values.device_ptr(&stream).0,
+        CudaStorageSlice::U32(values) => values.device_ptr(&stream).0,
+        CudaStorageSlice::U8(values) => values.device_ptr(&stream).0,
+        CudaStorageSlice::I64(values) => values.device_ptr(&stream).0,
+        _ => candle_core::bail!("kernels take no tensors of this type"),
+    })
+}
+
+/// # Safety
+///
+/// As of [`Launch::run`](crate::Launch::run); `args` are the addresses of the arguments.
+pub(super) unsafe fn run(
+    device: &CudaDevice,
+    kernel: Kernel,
+    grid: Grid,
+    args: &mut [*mut c_void],
+) -> Result<()> {
+    let function = function(device, kernel)?;
+    let [blocks, threads] =
+        [grid.blocks, grid.threads].map(|[x, y, z]| (x as u32, y as u32, z as u32));
+    let (shared_bytes, stream) = (grid.shared_bytes as u32, device.cuda_stream());
+    stream.context().bind_to_thread().w()?;
+    // SAFETY: the caller's promise; the function belongs to the context that is bound.
+    unsafe {
+        let function = function.cu_function();
+        result::launch_kernel(function, blocks, threads, shared_bytes, stream.cu_stream(), args)
+    }
+    .w()
+}
+
+/// By cuBLAS, whose matrices are column by column: it is asked for `toᵀ = bᵀ aᵀ`.
+pub(super) fn multiply(
+    device: &CudaDevice,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    to: Matrix<'_>,
+    adds: bool,
+) -> Result<()> {
+    let ([m, k], [_, n]) = (a.shape(), b.shape());
+    let operation = |it: Matrix<'_>| match it.is_transposed {
+        false => sys::cublasOperation_t::CUBLAS_OP_N,
+        true => sys::cublasOperation_t::CUBLAS_OP_T,
+    };
+    let kind = |it: Matrix<'_>| match it.tensor.dtype() {
+        DType::F16 => sys::cudaDataType_t::CUDA_R_16F,
+        DType::BF16 => sys::cudaDataType_t::CUDA_R_16BF,
+        _ => sys::cudaDataType_t::CUDA_R_32F,
+    };
+    let address = |it: Matrix<'_>| -> Result<*mut c_void> {
+        let start = (it.start * it.tensor.dtype().size_in_bytes()) as u64;
+        Ok((super::address(it.tensor)? + start) as *mut c_void)
+    };
+    let (alpha, beta) = (1.0_f32, if adds { 1.0_f32 } else { 0.0 });
+    let [alpha, beta] = [&alpha, &beta].map(|it| std::ptr::from_ref(it).cast());
+    // SAFETY: the matrices lie within their tensors, as `crate::multiply` has made sure, and these live
+    // until the product is asked for; what frees them later is asked of the same stream.
+    unsafe {
+        cublas::gemm_ex(
+            *device.cublas_handle().handle(),
+            operation(b),
+            operation(a),
+            n as i32,
+            m as i32,
+            k as i32,
+            alpha,
+            address(b)?,
+            kind(b),
+            b.row_stride as i32,
+            address(a)?,
+            kind(a),
+            a.row_stride as i32,
+            beta,
+            address(to)?,
+            kind(to),
+            to.row_stride as i32,
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+        )
+    }
+    .w()
+}
