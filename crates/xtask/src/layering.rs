@@ -9,7 +9,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("meav-cuda", &[]),
     ("meav-job", &[]),
     ("meav-weights", &["meav-job"]),
-    ("meav-vector", &["meav-job", "meav-weights"]),
+    ("meav-vector", &["meav-cuda", "meav-job", "meav-weights"]),
     ("meav-model", &["meav-cuda", "meav-job", "meav-weights", "meav-vector"]),
     ("meav-data", &["meav-job"]),
     ("meav-protocol", &[]),
