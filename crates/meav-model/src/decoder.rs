@@ -116,7 +116,8 @@ impl Decoder {
         projections.flat_map(|it| it.weight_names.iter().map(String::as_str).zip(&it.weights))
     }
 
-    pub(crate) fn device(&self) -> &Device {
+    /// What its tensors are on.
+    pub fn device(&self) -> &Device {
         self.embeddings.tensor.device()
     }
 

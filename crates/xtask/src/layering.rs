@@ -18,6 +18,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     (
         "meav-engine",
         &[
+            "meav-cuda",
             "meav-job",
             "meav-weights",
             "meav-vector",
