@@ -22,6 +22,8 @@ mod log_probs;
 mod norm;
 mod panel;
 mod parallel;
+#[expect(unsafe_code, reason = "kernels take addresses")]
+mod sample;
 mod simd;
 mod soft_cap;
 mod square_sum;
@@ -35,6 +37,7 @@ pub(crate) use gated::gated;
 pub(crate) use linear::linear;
 pub(crate) use log_probs::{LOGITS, Target, token_log_probs};
 pub(crate) use norm::{NormRule, norm_heads, rms_norm};
+pub(crate) use sample::sample;
 pub(crate) use soft_cap::soft_cap;
 pub(crate) use square_sum::square_sum;
 
