@@ -132,10 +132,11 @@ impl Projection {
         for (name, adapter, columns) in self.adapters(adapters) {
             let [da, db] = [LORA_A, LORA_B].map(|suffix| sink.sum(&format!("{name}{suffix}")));
             let dy = dy.narrow(1, columns.start, columns.len())?.contiguous()?;
-            linear_backward_weights(&dy, &adapter.scaled_down(x)?, slice::from_ref(db?), &[])?;
+            let (low, dtype) = (adapter.scaled_down(x)?, adapter.a.dtype());
+            linear_backward_weights(&dy, &low, slice::from_ref(db?), &[], dtype)?;
             let d_low = linear_backward_input(&dy, slice::from_ref(&adapter.b))?;
             let d_low = adapter.scaled(d_low)?;
-            linear_backward_weights(&d_low, x, slice::from_ref(da?), &[])?;
+            linear_backward_weights(&d_low, x, slice::from_ref(da?), &[], dtype)?;
             add_linear_backward_input(dx, &d_low, slice::from_ref(&adapter.a))?;
         }
         Ok(())
