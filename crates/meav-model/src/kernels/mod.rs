@@ -15,7 +15,11 @@ mod columns;
 mod dot;
 mod gated;
 mod gemm;
-#[expect(unsafe_code, reason = "kernels take addresses")]
+#[expect(
+    unsafe_code,
+    clippy::cast_possible_wrap,
+    reason = "kernels take addresses, and sizes far below 2³¹ as signed words"
+)]
 pub(crate) mod gpu;
 mod linear;
 mod log_probs;

@@ -8,7 +8,11 @@
 mod attention;
 mod embedding;
 mod gated;
-#[expect(unsafe_code, reason = "kernels take addresses")]
+#[expect(
+    unsafe_code,
+    clippy::cast_possible_wrap,
+    reason = "kernels take addresses, and sizes far below 2³¹ as signed words"
+)]
 mod gpu;
 mod head;
 mod linear;
