@@ -18,6 +18,8 @@
 #define __device__
 #define __forceinline__ inline
 #define __restrict__ __restrict
+#define __grid_constant__
+#define UNROLL
 // One block runs at a time, so what its threads share can be there once for all.
 #define __shared__ static
 #define __launch_bounds__(...)

@@ -10,6 +10,7 @@
 #include <cuda_fp16.h>
 typedef __half f16;
 #define KERNEL(name)
+#define UNROLL _Pragma("unroll")
 #define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) unsigned char name##_bytes[]; \
     type* name = reinterpret_cast<type*>(name##_bytes)
 #else

@@ -6,11 +6,15 @@
 //! what a kernel computes is so tested where there is no GPU. Without either there is nothing that
 //! [`is_on_gpu`].
 
+mod device;
 #[expect(unsafe_code, reason = "kernels take addresses")]
 mod kernels;
 mod matrix;
 
+#[cfg(any(feature = "cuda", feature = "emulated"))]
+pub use device::on_gpu;
+pub use device::{DeviceMemory, Gpu, Survey, device_memory, open_gpu, survey};
 #[cfg(feature = "emulated")]
 pub use kernels::emulate;
-pub use kernels::{Grid, Kernel, Launch, is_on_gpu};
+pub use kernels::{Grid, Kernel, Launch, Uploader, Word, is_gpu, is_on_gpu};
 pub use matrix::{Matrix, multiply};

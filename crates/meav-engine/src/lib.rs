@@ -19,6 +19,7 @@ mod one_line;
 mod outbox;
 mod plan;
 mod probe;
+mod process;
 mod recipe_file;
 mod secrets;
 mod serve;
@@ -29,4 +30,5 @@ mod worker;
 mod workspace;
 
 pub use folders::Folders;
+pub use process::run_process;
 pub use serve::serve;

@@ -1,73 +1,7 @@
-//! The `meav-engine` process: speaks the protocol over its standard streams.
+//! The `meav-engine` process, which computes on the CPU.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-
-use meav_engine::{Folders, serve};
-use rustix::{io as fd, stdio};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::SubscriberBuilder;
-use tracing_subscriber::fmt::format::{DefaultFields, Format};
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            tracing::error!("{err}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run() -> io::Result<()> {
-    // Frames keep the real standard output; a stray print goes to the log instead.
-    // Programs that are started later must not inherit it, or its end would go unseen.
-    let frames = File::from(fd::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?);
-    let folders = Folders::from_environment();
-    let log = open_log(&folders.logs);
-    match &log {
-        Some((_, file)) => stdio::dup2_stdout(file)?,
-        None => stdio::dup2_stdout(rustix::stdio::stderr())?,
-    }
-    let (log_path, writer) = log.unzip();
-    match writer {
-        Some(file) => {
-            if let Ok(file) = file.try_clone() {
-                stdio::dup2_stderr(file)?;
-            }
-            log_format().with_ansi(false).with_writer(Mutex::new(file)).init();
-        }
-        None => log_format().with_writer(io::stderr).init(),
-    }
-    volunteer_for_the_memory_killer();
-    serve(BufReader::new(io::stdin()), BufWriter::new(frames), &folders, log_path)
-}
-
-/// `MEAV_LOG` says what is logged, e.g. `debug`.
-fn log_format() -> SubscriberBuilder<DefaultFields, Format, EnvFilter> {
-    let filter = EnvFilter::try_from_env("MEAV_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter)
-}
-
-/// The newest log and the one before it are kept.
-fn open_log(folder: &Path) -> Option<(PathBuf, File)> {
-    fs::create_dir_all(folder).ok()?;
-    let path = folder.join("engine.log");
-    if path.exists() {
-        // Another engine may be writing to it still: renamed, it goes on doing so.
-        fs::rename(&path, folder.join("engine.previous.log")).ok()?;
-    }
-    let file = OpenOptions::new().create(true).append(true).open(&path).ok()?;
-    Some((path, file))
-}
-
-/// When memory runs out, the kernel should take the engine, which can be started again, and not
-/// the window with the conversation.
-fn volunteer_for_the_memory_killer() {
-    if let Err(err) = fs::write("/proc/self/oom_score_adj", "500") {
-        tracing::debug!("oom_score_adj: {err}");
-    }
+    meav_engine::run_process()
 }

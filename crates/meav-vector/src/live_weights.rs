@@ -2,12 +2,14 @@ use std::collections::BTreeMap;
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor};
 use half::{bf16, f16};
+use meav_cuda::is_gpu;
 use meav_job::JobCtx;
 use meav_weights::{Dtype, Fingerprint, Values, Weight};
 
 use crate::kernels::{Addend, Cut, Element, Selection, find_cut, merge};
+use crate::resident::Resident;
 use crate::term::{Plan, Share};
-use crate::{Method, Term, VectorError, count_layers};
+use crate::{Method, Residency, Term, VectorError, count_layers};
 
 /// The tensors that the forward pass reads, and the untouched base that they are computed from.
 ///
@@ -29,6 +31,8 @@ pub struct LiveWeights {
     method: Method,
     applied: Vec<Term>,
     cuts: BTreeMap<CutKey, Cut>,
+    /// Where the live tensors are on a GPU.
+    resident: Option<Resident>,
 }
 
 /// The vector, the tensor's name and the bits of the density: what a cut depends on beside the
@@ -46,7 +50,8 @@ pub struct MergeReport {
 }
 
 impl LiveWeights {
-    /// Copies `base`, rounded to `dtype`, to the device; no vector is applied.
+    /// Copies `base`, rounded to `dtype`, to the device; no vector is applied. On a GPU the base and
+    /// vectors stay beside it.
     ///
     /// # Errors
     ///
@@ -58,16 +63,41 @@ impl LiveWeights {
         device: &Device,
         job: &JobCtx<'_>,
     ) -> Result<Self, VectorError> {
+        Self::with_residency(base, dtype, device, Residency::ALL, job)
+    }
+
+    /// As [`LiveWeights::new`], of which only some stays on a GPU.
+    ///
+    /// # Errors
+    ///
+    /// As [`LiveWeights::new`].
+    pub fn with_residency(
+        base: BTreeMap<String, Weight>,
+        dtype: Dtype,
+        device: &Device,
+        residency: Residency,
+        job: &JobCtx<'_>,
+    ) -> Result<Self, VectorError> {
+        let failed = |name: &str| {
+            let name = name.to_owned();
+            move |source| VectorError::Tensor { name, source }
+        };
+        let mut resident = is_gpu(device)
+            .then(|| Resident::new(device, residency))
+            .transpose()
+            .map_err(failed("the room for copies"))?;
         let mut live = BTreeMap::new();
         for (index, (name, weight)) in base.iter().enumerate() {
             job.tick(index, base.len())?;
-            let tensor = to_tensor(&weight.to_dtype(dtype), device)
-                .map_err(|source| VectorError::Tensor { name: name.clone(), source })?;
-            live.insert(name.clone(), tensor);
+            let tensor = match &mut resident {
+                Some(resident) => resident.live(name, weight, dtype),
+                None => to_tensor(&weight.to_dtype(dtype), device),
+            };
+            live.insert(name.clone(), tensor.map_err(failed(name))?);
         }
         let n_layers = count_layers(base.keys().map(String::as_str));
         let (method, applied, cuts) = (Method::default(), Vec::new(), BTreeMap::new());
-        Ok(Self { base, live, n_layers, method, applied, cuts })
+        Ok(Self { base, live, n_layers, method, applied, cuts, resident })
     }
 
     /// The live tensors. A clone shares their storage, so that a change of recipe reaches it.
@@ -108,11 +138,20 @@ impl LiveWeights {
         terms: &[Term],
         job: &JobCtx<'_>,
     ) -> Result<MergeReport, VectorError> {
-        let Self { base, live, n_layers, applied, cuts, .. } = self;
+        let Self { base, live, n_layers, applied, cuts, resident, .. } = self;
         let before = Plan::new(self.method, applied, *n_layers)?;
         let after = Plan::new(method, terms, *n_layers)?;
-        let mut merger = Merger { base, live, cuts };
+        let is_named = |vector: &Fingerprint| {
+            terms.iter().chain(&*applied).any(|term| term.vector.fingerprint == *vector)
+        };
+        if let Some(resident) = resident {
+            resident.retain(is_named);
+        }
+        let mut merger = Merger { base, live, cuts, resident: resident.as_mut() };
         let report = merger.replace(&before, &after, job)?;
+        if let Some(resident) = resident {
+            resident.retain(|vector| terms.iter().any(|it| it.vector.fingerprint == *vector));
+        }
         if let Method::Ties { density } = method {
             cuts.retain(|(.., bits), _| *bits == density.to_bits());
         }
@@ -127,6 +166,7 @@ struct Merger<'a> {
     base: &'a BTreeMap<String, Weight>,
     live: &'a BTreeMap<String, Tensor>,
     cuts: &'a mut BTreeMap<CutKey, Cut>,
+    resident: Option<&'a mut Resident>,
 }
 
 impl Merger<'_> {
@@ -139,9 +179,11 @@ impl Merger<'_> {
         let differs = |name: &&String| !after.is_same_for(name, before);
         let changed: Vec<&String> = self.base.keys().filter(differs).collect();
         let mut report = MergeReport::default();
+        let n = changed.len();
         for (index, name) in changed.iter().enumerate() {
-            let ticked = job.tick(index, changed.len()).map_err(VectorError::from);
-            match ticked.and_then(|()| self.recompute(name, after)) {
+            let ticked = job.tick(index, n).map_err(VectorError::from);
+            let merged = ticked.and_then(|()| self.recompute(name, after, index + 1 == n));
+            match merged {
                 Ok(bytes) => {
                     report.tensors += 1;
                     report.bytes += bytes;
@@ -149,7 +191,7 @@ impl Merger<'_> {
                 Err(err) => {
                     // The same sums as before give the same bits as before.
                     for name in &changed[..index] {
-                        self.recompute(name, before)?;
+                        self.recompute(name, before, true)?;
                     }
                     return Err(err);
                 }
@@ -158,7 +200,13 @@ impl Merger<'_> {
         Ok(report)
     }
 
-    fn recompute(&mut self, name: &str, plan: &Plan<'_>) -> Result<u64, VectorError> {
+    /// Waits for a GPU if it `finishes`.
+    fn recompute(
+        &mut self,
+        name: &str,
+        plan: &Plan<'_>,
+        finishes: bool,
+    ) -> Result<u64, VectorError> {
         let (base, live) = (&self.base[name], &self.live[name]);
         let shares = plan.shares(name);
         let selection = plan.selection(name, &shares, |share, density| {
@@ -166,8 +214,13 @@ impl Merger<'_> {
             *self.cuts.entry(key).or_insert_with(|| find_cut(base, share.delta, density))
         });
         let addends: Vec<_> = shares.iter().map(Share::addend).collect();
-        live.inplace_op1(&MergeOp { base, addends: &addends, selection: &selection })
-            .map_err(|source| VectorError::Tensor { name: name.to_owned(), source })?;
+        match &mut self.resident {
+            Some(resident) => resident
+                .merge(live, name, base, &shares, &selection)
+                .and_then(|()| if finishes { resident.finish() } else { Ok(()) }),
+            None => live.inplace_op1(&MergeOp { base, addends: &addends, selection: &selection }),
+        }
+        .map_err(|source| VectorError::Tensor { name: name.to_owned(), source })?;
         let live_bytes = base.len() * live.dtype().size_in_bytes();
         let vector_bytes: usize = addends.iter().map(|addend| addend.delta.size_bytes()).sum();
         Ok((base.bytes().len() + live_bytes + vector_bytes) as u64)

@@ -9,7 +9,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("meav-cuda", &[]),
     ("meav-job", &[]),
     ("meav-weights", &["meav-job"]),
-    ("meav-vector", &["meav-job", "meav-weights"]),
+    ("meav-vector", &["meav-cuda", "meav-job", "meav-weights"]),
     ("meav-model", &["meav-cuda", "meav-job", "meav-weights", "meav-vector"]),
     ("meav-data", &["meav-job"]),
     ("meav-protocol", &[]),
@@ -47,9 +47,9 @@ const CANDLE: [&str; 6] =
 /// Only the window, its contents and what drives it in tests may know what draws it.
 const EGUI: [&str; 3] = ["meav-ui", "meav-studio", "meav-tests"];
 
-/// Only formats on disk and the protocol are serialised; engine, command, app and test support
-/// write them.
-const SERDE: [&str; 12] = [
+/// Only formats on disk and the protocol are serialised; engine, command, app, test support and
+/// set-up write them.
+const SERDE: [&str; 13] = [
     "meav-train",
     "meav-data",
     "meav-eval",
@@ -62,6 +62,7 @@ const SERDE: [&str; 12] = [
     "meav-ui",
     "meav-studio",
     "meav-test-support",
+    "xtask",
 ];
 
 fn normal_dependencies(package: &Package) -> BTreeSet<String> {

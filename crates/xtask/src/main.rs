@@ -1,5 +1,7 @@
-//! `cargo xtask run` and `cargo xtask test`: the two commands of the README.
+//! `cargo xtask run`, `cargo xtask test` and what they take: the commands of the README.
 
+mod cuda_toolkit;
+mod gpu_check;
 #[cfg(test)]
 mod layering;
 mod setup;
@@ -11,7 +13,9 @@ use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use cuda_toolkit::Toolkit;
 
 /// Set-up, checks and the commands of the README.
 #[derive(Parser)]
@@ -25,12 +29,29 @@ struct Args {
 enum Task {
     /// Set up, build, fetch the demo model and open the app
     Run {
+        /// What to build beside the engine that computes on the CPU
+        #[arg(long, value_name = "WORD")]
+        features: Option<Feature>,
         /// Open it on a screen that nobody sees, have it answer a question, save the picture, end
         #[arg(long, value_name = "FILE")]
         screenshot: Option<PathBuf>,
     },
     /// Set up, then check formatting, lints, layering and all tests
     Test,
+    /// Install the CUDA toolkit into the target folder, and say how to use it
+    CudaToolkit,
+    /// Run the tests and benches of the GPU that is here, and write what came out as JSON
+    GpuCheck {
+        /// Instead of gpu-check.json in the target folder
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Feature {
+    /// The engine that computes on an NVIDIA GPU
+    Cuda,
 }
 
 fn main() -> ExitCode {
@@ -46,18 +67,26 @@ fn main() -> ExitCode {
 
 fn run(task: &Task) -> Result<()> {
     match task {
-        Task::Run { screenshot: None } => open_app(),
-        Task::Run { screenshot: Some(file) } => take_picture(file),
+        Task::Run { features, screenshot: None } => open_app(*features),
+        Task::Run { features, screenshot: Some(file) } => take_picture(file, *features),
         Task::Test => {
             setup::install_to_test()?;
             cargo(&["fmt", "--all", "--check"])?;
             cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
             cargo(&["test", "--workspace"])
         }
+        Task::CudaToolkit => {
+            setup::install_to_compile_kernels()?;
+            let toolkit = Toolkit::install(&target_dir()?)?;
+            writeln!(io::stdout(), "{}", toolkit.export_line())?;
+            Ok(())
+        }
+        Task::GpuCheck { json: Some(file) } => gpu_check::run(file),
+        Task::GpuCheck { json: None } => gpu_check::run(&target_dir()?.join("gpu-check.json")),
     }
 }
 
-fn open_app() -> Result<()> {
+fn open_app(features: Option<Feature>) -> Result<()> {
     if env::var_os("DISPLAY").is_none() && env::var_os("WAYLAND_DISPLAY").is_none() {
         bail!(
             "there is no display to open the window on; `--screenshot FILE` opens it on one that \
@@ -65,16 +94,16 @@ fn open_app() -> Result<()> {
         );
     }
     setup::install_to_run()?;
-    let programs = build(&["--no-default-features"])?;
+    let programs = build(&["--no-default-features"], features)?;
     step(Command::new(programs.join("meav")).args(["model", "fetch", "demo"]))?;
     let mut app = Command::new(programs.join("meav-studio"));
     Err(app.exec()).context("the app could not be started")
 }
 
 /// Being driven is a feature that what ships lacks, so this builds the app with it.
-fn take_picture(file: &Path) -> Result<()> {
+fn take_picture(file: &Path, features: Option<Feature>) -> Result<()> {
     setup::install_to_show()?;
-    let programs = build(&[])?;
+    let programs = build(&[], features)?;
     let home = programs.join("picture-home");
     // As at a first start, but for the model.
     for left in ["workspace", "settings.json"] {
@@ -95,11 +124,38 @@ fn take_picture(file: &Path) -> Result<()> {
 }
 
 /// Builds everything that ships, and gives the folder that it is in.
-fn build(options: &[&str]) -> Result<PathBuf> {
+fn build(options: &[&str], features: Option<Feature>) -> Result<PathBuf> {
+    match features {
+        Some(Feature::Cuda) => {
+            setup::install_to_compile_kernels()?;
+            build_cuda_engine(&Toolkit::find_or_install(&target_dir()?)?)?;
+        }
+        None => remove_cuda_engine()?,
+    }
     let packages = ["meav-studio", "meav-engine", "meav-cli"];
     let packages = packages.iter().flat_map(|package| ["--package", package]);
     step(cargo_command().args(["build", "--release"]).args(packages).args(options))?;
     Ok(target_dir()?.join("release"))
+}
+
+/// Builds the engine that computes on a GPU, and gives the folder that it is in. By itself: with
+/// others, they would be built with CUDA too.
+fn build_cuda_engine(toolkit: &Toolkit) -> Result<PathBuf> {
+    let mut cargo = cargo_command();
+    cargo.args(["build", "--release", "--package", "meav-engine", "--bin", "meav-engine-cuda"]);
+    step(toolkit.set_for(cargo.args(["--features", "cuda"]))?)?;
+    Ok(target_dir()?.join("release"))
+}
+
+/// An older one would be taken for a part of what is built now.
+fn remove_cuda_engine() -> Result<()> {
+    let engine = target_dir()?.join("release/meav-engine-cuda");
+    match fs::remove_file(&engine) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => {
+            Err(err).with_context(|| format!("{} is in the way", engine.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
@@ -112,15 +168,19 @@ fn cargo_command() -> Command {
 
 /// Shows a command, runs it, and fails if it does.
 fn step(command: &mut Command) -> Result<()> {
-    let shown = [command.get_program()].into_iter().chain(command.get_args());
-    let shown: Vec<_> = shown.map(|word| word.to_string_lossy().into_owned()).collect();
-    let shown = shown.join(" ");
+    let shown = shown(command);
     writeln!(io::stderr(), "$ {shown}")?;
     let status = command.status().with_context(|| format!("{shown} could not be started"))?;
     if !status.success() {
         bail!("{shown} ended with {status}");
     }
     Ok(())
+}
+
+fn shown(command: &Command) -> String {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+    words.join(" ")
 }
 
 /// Where cargo puts what it builds: two folders above this program.

@@ -32,14 +32,16 @@ const fn need(probe: Probe, package: &'static str, purpose: &'static str) -> Nee
     Need { probe, package, purpose }
 }
 
+const PIP: Need = need(
+    Probe::Runs(&["python3", "-m", "pip", "--version"]),
+    "python3-pip",
+    "fetches the demo model and the CUDA toolkit",
+);
+
 /// For building, the demo model and the window.
 const TO_RUN: [Need; 9] = [
     need(Probe::Runs(&["cc", "--version"]), "gcc", "builds SQLite"),
-    need(
-        Probe::Runs(&["python3", "-m", "pip", "--version"]),
-        "python3-pip",
-        "fetches the demo model",
-    ),
+    PIP,
     need(Probe::Runs(&["pkg-config", "--version"]), "pkg-config", "finds libraries"),
     need(Probe::Headers("webkit2gtk-4.1"), "libwebkit2gtk-4.1-dev", "shows the user guide"),
     need(Probe::Headers("gtk+-3.0"), "libgtk-3-dev", "the desktop shell"),
@@ -62,12 +64,9 @@ const TO_SHOW: [Need; 5] = [
     ),
 ];
 
-/// For tests.
-const TO_TEST: [Need; 1] = [need(
-    Probe::Runs(&["c++", "--version"]),
-    "g++",
-    "compiles the kernels of the GPU for the CPU",
-)];
+/// For tests, which compile the kernels of the GPU for the CPU, and for compiling them for GPUs.
+const TO_COMPILE_KERNELS: [Need; 2] =
+    [PIP, need(Probe::Runs(&["c++", "--version"]), "g++", "compiles the kernels of the GPU")];
 
 /// Installs what running the app needs where apt is; elsewhere lists it and goes on.
 pub(crate) fn install_to_run() -> Result<()> {
@@ -83,7 +82,12 @@ pub(crate) fn install_to_show() -> Result<()> {
 /// As [`install_to_show`], and what tests need beside it.
 pub(crate) fn install_to_test() -> Result<()> {
     install_to_show()?;
-    install_missing(&TO_TEST)
+    install_to_compile_kernels()
+}
+
+/// Installs what compiling the kernels of the GPU needs, but for the CUDA toolkit.
+pub(crate) fn install_to_compile_kernels() -> Result<()> {
+    install_missing(&TO_COMPILE_KERNELS)
 }
 
 fn install_missing(needs: &[Need]) -> Result<()> {
@@ -110,15 +114,20 @@ fn is_there(probe: &Probe) -> bool {
     match probe {
         Probe::Runs(command) => succeeds(command),
         Probe::Headers(name) => succeeds(&["pkg-config", "--exists", name]),
-        Probe::Library(name) => Command::new("/sbin/ldconfig")
-            .arg("-p")
-            .output()
-            .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(name)),
+        Probe::Library(name) => is_loadable(name),
         Probe::File(folder, start) => fs::read_dir(folder).is_ok_and(|entries| {
             let mut names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
             names.any(|name| name.to_string_lossy().starts_with(start))
         }),
     }
+}
+
+/// Whether the loader knows a library of this name.
+pub(crate) fn is_loadable(name: &str) -> bool {
+    Command::new("/sbin/ldconfig")
+        .arg("-p")
+        .output()
+        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(name))
 }
 
 fn succeeds(command: &[&str]) -> bool {

@@ -63,6 +63,24 @@ pub(super) enum Arg<'a> {
     Tensor(&'a Tensor),
     /// Bytes, in whole words so that any type is aligned.
     Value(Vec<u64>),
+    /// A struct of words and addresses.
+    Struct(Vec<Word<'a>>),
+}
+
+/// Eight bytes of a struct that a kernel takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Word<'a> {
+    /// Numbers.
+    Number(u64),
+    /// The address of a tensor's first element.
+    Address(&'a Tensor),
+}
+
+impl Word<'_> {
+    /// Two numbers of four bytes, the first one first.
+    pub fn pair(low: u32, high: u32) -> Self {
+        Self::Number(u64::from(low) | u64::from(high) << 32)
+    }
 }
 
 impl<'a> Launch<'a> {
@@ -91,6 +109,14 @@ impl<'a> Launch<'a> {
     #[must_use]
     pub fn value<T: NoUninit>(mut self, value: T) -> Self {
         self.args.push(Arg::Value(words(&value)));
+        self
+    }
+
+    /// Adds a struct that is laid out in words of eight bytes; 4 KiB of parameters are the most that a
+    /// kernel takes.
+    #[must_use]
+    pub fn words(mut self, words: Vec<Word<'a>>) -> Self {
+        self.args.push(Arg::Struct(words));
         self
     }
 

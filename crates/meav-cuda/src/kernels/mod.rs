@@ -5,20 +5,29 @@ mod emulated;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod launch;
+mod upload;
 
 use candle_core::{DType, Device, Layout, Result, Storage, Tensor};
 
 #[cfg(feature = "emulated")]
 pub use emulated::emulate;
 
-pub use launch::{Grid, Kernel, Launch};
+#[cfg(feature = "cuda")]
+pub(crate) use gpu::{memory, open, survey};
+pub use launch::{Grid, Kernel, Launch, Word};
+pub use upload::Uploader;
 
 use crate::Matrix;
 use launch::Arg;
 
 /// Whether what is computed with a tensor is computed by kernels.
 pub fn is_on_gpu(tensor: &Tensor) -> bool {
-    match tensor.device() {
+    is_gpu(tensor.device())
+}
+
+/// Whether what is computed with tensors of a device is computed by kernels.
+pub fn is_gpu(device: &Device) -> bool {
+    match device {
         Device::Cuda(_) => true,
         #[cfg(feature = "emulated")]
         Device::Cpu => emulated::is_on(),
@@ -38,6 +47,13 @@ unsafe fn run(launch: Launch<'_>, on: &Tensor) -> Result<()> {
         .map(|arg| match arg {
             Arg::Tensor(tensor) => Ok(vec![address(tensor)?]),
             Arg::Value(words) => Ok(words),
+            Arg::Struct(words) => words
+                .into_iter()
+                .map(|word| match word {
+                    Word::Number(number) => Ok(number),
+                    Word::Address(tensor) => address(tensor),
+                })
+                .collect(),
         })
         .collect::<Result<Vec<_>>>()?;
     let mut args: Vec<_> = values.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();

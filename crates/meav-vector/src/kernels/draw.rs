@@ -4,9 +4,9 @@ use meav_weights::Fingerprint;
 /// any number of threads, in any recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Draw {
-    key: u64,
+    pub(super) key: u64,
     /// Numbers below are dropped.
-    threshold: u64,
+    pub(super) threshold: u64,
 }
 
 /// 2⁶⁴ divided by the golden ratio.

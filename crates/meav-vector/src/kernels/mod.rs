@@ -10,6 +10,8 @@ mod dense;
 mod draw;
 mod element;
 mod fused;
+#[expect(unsafe_code, reason = "kernels take addresses")]
+mod gpu;
 mod low_rank;
 mod read;
 mod select;
@@ -24,6 +26,7 @@ use crate::Delta;
 
 pub(crate) use draw::Draw;
 pub(crate) use element::Element;
+pub(crate) use gpu::{GpuDelta, dtype, merge_on_gpu, upload};
 pub(crate) use read::read_product;
 pub(crate) use trim::{Cut, find_cut};
 

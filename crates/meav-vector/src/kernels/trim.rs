@@ -10,9 +10,9 @@ use crate::Delta;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cut {
     /// The bits of the smallest magnitude that is kept; the order of bits is that of magnitudes.
-    magnitude: u32,
+    pub(super) magnitude: u32,
     /// Elements of just this magnitude are kept before this place only.
-    ties_end: usize,
+    pub(super) ties_end: usize,
 }
 
 impl Cut {

@@ -12,6 +12,7 @@ mod endpoints;
 mod extract;
 mod fit;
 mod format_1;
+mod gpu;
 mod live_weights;
 mod mergekit;
 mod methods;

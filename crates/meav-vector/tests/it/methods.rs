@@ -22,13 +22,13 @@ const ALL_STORED: [Stored; 6] = [
 ];
 
 /// One of each kind, with λ of both signs.
-fn mixture(shape: [usize; 2]) -> Case {
+pub(crate) fn mixture(shape: [usize; 2]) -> Case {
     let coefficients = [0.7, -0.4, 1.3, -1.1, 0.2, 0.9];
     let terms = ALL_STORED.into_iter().zip(coefficients).collect();
     Case { shape, base: Dtype::Bf16, merged: Dtype::F32, terms, seed: 11 }
 }
 
-const METHODS: [Method; 8] = [
+pub(crate) const METHODS: [Method; 8] = [
     Method::TaskArithmetic,
     Method::Ties { density: 1.0 },
     Method::Ties { density: 0.5 },

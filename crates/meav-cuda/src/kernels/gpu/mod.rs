@@ -1,3 +1,6 @@
+mod device;
+mod upload;
+
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -9,6 +12,9 @@ use candle_core::cuda_backend::{CudaStorageSlice, WrapErr as _};
 use candle_core::{CudaDevice, CudaStorage, DType, Result};
 
 use crate::{Grid, Kernel, Matrix};
+
+pub(crate) use device::{memory, open, survey};
+pub(super) use upload::Pinned;
 
 /// What nvcc made of each source.
 const MODULES: [(&str, &[u8]); 11] = [

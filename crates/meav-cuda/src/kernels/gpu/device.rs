@@ -1,0 +1,57 @@
+use candle_core::cuda_backend::WrapErr as _;
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, result, sys};
+use candle_core::{CudaDevice, Device, Result};
+
+use crate::{DeviceMemory, Gpu, Survey};
+
+pub(crate) fn survey() -> Result<Survey> {
+    let mut driver = 0;
+    // SAFETY: it writes one number.
+    unsafe { sys::cuDriverGetVersion(&raw mut driver) }.result().w()?;
+    let mut survey = Survey {
+        driver: version(driver as u32),
+        needed: version(sys::CUDA_VERSION),
+        gpus: Vec::new(),
+    };
+    if survey.driver < survey.needed {
+        return Ok(survey);
+    }
+    result::init().w()?;
+    for index in 0..result::device::get_count().w()? as usize {
+        survey.gpus.push(gpu(index)?);
+    }
+    Ok(survey)
+}
+
+/// Major and minor number of a version that the driver writes as 13020.
+fn version(number: u32) -> (u32, u32) {
+    (number / 1000, number % 1000 / 10)
+}
+
+fn gpu(index: usize) -> Result<Gpu> {
+    let context = CudaContext::new(index).w()?;
+    let (major, minor) = context.compute_capability().w()?;
+    let (free_bytes, total_bytes) = context.mem_get_info().w()?;
+    Ok(Gpu {
+        index,
+        name: context.name().w()?,
+        compute_capability: (major as u32, minor as u32),
+        memory: DeviceMemory { free_bytes: free_bytes as u64, total_bytes: total_bytes as u64 },
+    })
+}
+
+pub(crate) fn open(index: usize) -> Result<Device> {
+    // A stream that is the same one on every thread, since a pool's threads take turns.
+    let device = Device::new_cuda_with_stream(index)?;
+    if let Device::Cuda(device) = &device {
+        // SAFETY: all that is computed with its tensors is asked of this one stream, and copies wait
+        // for it by events of their own.
+        unsafe { device.disable_event_tracking() };
+    }
+    Ok(device)
+}
+
+pub(crate) fn memory(device: &CudaDevice) -> Result<DeviceMemory> {
+    let (free_bytes, total_bytes) = device.cuda_stream().context().mem_get_info().w()?;
+    Ok(DeviceMemory { free_bytes: free_bytes as u64, total_bytes: total_bytes as u64 })
+}
