@@ -34,7 +34,7 @@ pub(crate) use add::add_to;
 pub(crate) use attention::{
     AttentionRule, HeadLayout, Sequence, Sequences, append_to_cache, attention,
 };
-pub(crate) use columns::add_to_columns;
+pub(crate) use columns::add_linear_to_columns;
 pub(crate) use gated::gated;
 pub(crate) use linear::linear;
 pub(crate) use log_probs::{LOGITS, Target, token_log_probs};

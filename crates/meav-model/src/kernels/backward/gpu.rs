@@ -1,5 +1,7 @@
 //! The operations of this module by CUDA kernels; each does what its namesake does.
 
+use std::ops::Range;
+
 use candle_core::{DType, Result, Tensor};
 use meav_cuda::{Grid, Launch, Matrix, multiply};
 
@@ -319,6 +321,23 @@ pub(super) fn linear_backward_weights(
         start += n;
     }
     Ok(())
+}
+
+pub(super) fn linear_backward_of_columns(
+    dy: &Tensor,
+    columns: Range<usize>,
+    x: &Tensor,
+    weight: &Tensor,
+    grad: &Tensor,
+) -> Result<Tensor> {
+    if columns.end > dy.dim(1)? {
+        candle_core::bail!("{:?} has no columns {columns:?}", dy.shape());
+    }
+    let dx = room((dy.dim(0)?, weight.dim(1)?), dy)?;
+    let own = Matrix::of(dy)?.columns(columns.start, columns.len());
+    multiply(own.transposed(), Matrix::of(x)?, Matrix::of(grad)?, true)?;
+    multiply(own, Matrix::of(weight)?, Matrix::of(&dx)?, false)?;
+    Ok(dx)
 }
 
 /// A kernel that takes the states of rows, `(R, 4)`, an element at a time.

@@ -1,3 +1,6 @@
+use std::ops::Range;
+use std::slice;
+
 use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
 
 use super::{add_row_sums, gpu};
@@ -122,6 +125,28 @@ pub(crate) fn linear_backward_weights(
         column += grad.dim(0)?;
     }
     Ok(())
+}
+
+/// The gradient of the input of a linear layer whose output was added to some `columns` of another;
+/// adds that of its weight to `grad`.
+///
+/// # Shapes
+///
+/// `dy` is `(T, n)`, `x`, what the layer took, `(T, in)`, `weight` and `grad` are `(columns, in)`,
+/// the result is `(T, in)`; contiguous and `f32`.
+pub(crate) fn linear_backward_of_columns(
+    dy: &Tensor,
+    columns: Range<usize>,
+    x: &Tensor,
+    weight: &Tensor,
+    grad: &Tensor,
+) -> Result<Tensor> {
+    if is_on_gpu(dy) {
+        return gpu::linear_backward_of_columns(dy, columns, x, weight, grad);
+    }
+    let dy = dy.narrow(1, columns.start, columns.len())?.contiguous()?;
+    linear_backward_weights(&dy, x, slice::from_ref(grad), &[], weight.dtype())?;
+    linear_backward_input(&dy, slice::from_ref(weight))
 }
 
 struct AddWeight {

@@ -137,22 +137,18 @@ pub(super) fn add_to(y: &Tensor, x: &Tensor, scale: f32) -> Result<()> {
     unsafe { launch.run(y) }
 }
 
-pub(super) fn add_to_columns(y: &Tensor, x: &Tensor, start: usize) -> Result<()> {
-    let ((y_rows, y_len), (x_rows, x_len)) = (y.dims2()?, x.dims2()?);
-    if y_rows != x_rows || start + x_len > y_len {
-        let end = start + x_len;
-        candle_core::bail!("{:?} has no columns {start} to {end} for {:?}", y.shape(), x.shape());
+pub(super) fn add_linear_to_columns(
+    y: &Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    start: usize,
+) -> Result<()> {
+    let ((_, y_len), (n, _)) = (y.dims2()?, weight.dims2()?);
+    if start + n > y_len {
+        candle_core::bail!("{:?} has no columns {start} to {}", y.shape(), start + n);
     }
-    let grid = Grid::of_elements(x.elem_count());
-    let launch = Launch::new(kernel("elementwise", "add_to_columns"), grid)
-        .tensor(y)
-        .tensor(x)
-        .value(x_rows as u64)
-        .value(x_len as i32)
-        .value(y_len as i32)
-        .value(start as i32);
-    // SAFETY: y has these columns, x as many.
-    unsafe { launch.run(y) }
+    let to = Matrix::of(y)?.columns(start, n);
+    multiply(Matrix::of(x)?, Matrix::of(weight)?.transposed(), to, true)
 }
 
 /// Rows up to which a product is bound by reading the weights.
