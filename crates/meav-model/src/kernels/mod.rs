@@ -15,7 +15,11 @@ mod columns;
 mod dot;
 mod gated;
 mod gemm;
-#[expect(unsafe_code, reason = "kernels take addresses")]
+#[expect(
+    unsafe_code,
+    clippy::cast_possible_wrap,
+    reason = "kernels take addresses, and sizes far below 2³¹ as signed words"
+)]
 pub(crate) mod gpu;
 mod linear;
 mod log_probs;
@@ -32,7 +36,7 @@ pub(crate) use add::add_to;
 pub(crate) use attention::{
     AttentionRule, HeadLayout, Sequence, Sequences, append_to_cache, attention,
 };
-pub(crate) use columns::add_to_columns;
+pub(crate) use columns::add_linear_to_columns;
 pub(crate) use gated::gated;
 pub(crate) use linear::linear;
 pub(crate) use log_probs::{LOGITS, Target, token_log_probs};
