@@ -30,7 +30,7 @@ impl Toolkit {
             match check_compiler(&home) {
                 Ok(()) => return Ok(Self { home }),
                 Err(err) => {
-                    writeln!(io::stderr(), "the toolkit on the path is left aside: {err:#}")?
+                    writeln!(io::stderr(), "the toolkit on the path is left aside: {err:#}")?;
                 }
             }
         }
