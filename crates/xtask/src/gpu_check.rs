@@ -152,7 +152,7 @@ impl Check {
             self.failed.push("no test was run".to_owned());
         }
         self.failed.extend(failed);
-        self.keep(part.result);
+        self.keep(part.result.context("the tests"));
         let seconds = part.duration.as_secs_f64();
         Ok(json!({ "passed": passed, "failed": n_failed, "seconds": seconds }))
     }
@@ -191,13 +191,16 @@ impl Check {
         let shown = shown(&command);
         writeln!(io::stderr(), "$ {shown}")?;
         let start = Instant::now();
-        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+        let output = command.stdin(Stdio::null()).output();
         let output = output.with_context(|| format!("{shown} could not be started"))?;
+        io::stderr().write_all(&output.stderr)?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        let last = told.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").trim();
         let result = match output.status.code() {
             Some(0) => Ok(()),
             // What `timeout` makes of one that it has stopped, by force if need be.
             Some(124 | 137) => Err(anyhow!("it was stopped after {limit} seconds")),
-            _ => Err(anyhow!("{shown} ended with {}", output.status)),
+            _ => Err(anyhow!("it ended with {} and said last: {last}", output.status)),
         };
         let duration = start.elapsed();
         Ok(Part { output: String::from_utf8_lossy(&output.stdout).into_owned(), duration, result })
@@ -276,7 +279,9 @@ mod tests {
         let hanging = run("echo begun; sleep 60");
         assert!(hanging.result.unwrap_err().to_string().contains("was stopped after"));
         assert_eq!(hanging.output, "begun\n");
-        assert!(run("exit 3").result.unwrap_err().to_string().contains('3'));
+        let failing = run("echo first >&2; echo 'no memory' >&2; echo >&2; exit 3");
+        let message = failing.result.unwrap_err().to_string();
+        assert_eq!(message, "it ended with exit status: 3 and said last: no memory");
         assert!(run("exit 0").result.is_ok());
     }
 }
