@@ -25,11 +25,14 @@ fn rows(plan: &MemoryPlan) -> Vec<(String, String)> {
         let place = match place {
             Place::Memory => "in memory",
             Place::MappedFile => "in its file",
+            Place::Gpu => "on the GPU",
         };
         (name.clone(), format!("{:>9} {place} ({form})", gigabytes(*bytes)))
     };
     let mut rows: Vec<_> = plan.parts.iter().map(part).collect();
-    rows.push(("needed".to_owned(), format!("{:>9} in memory", gigabytes(plan.needed_bytes))));
+    let is_on_gpu = plan.parts.iter().any(|part| part.place == Place::Gpu);
+    let place = if is_on_gpu { "on the GPU" } else { "in memory" };
+    rows.push(("needed".to_owned(), format!("{:>9} {place}", gigabytes(plan.needed_bytes))));
     rows.extend(
         plan.available_bytes.map(|bytes| ("free".to_owned(), format!("{:>9}", gigabytes(bytes)))),
     );

@@ -30,13 +30,6 @@ extern "C" __global__ void add_to(float* y, const float* x, float scale, uint64_
     if (at < n) y[at] = fmaf(scale, x[at], y[at]);
 }
 
-// Columns `first_column` and on of x, (T, row_len), plus y, (T, n).
-extern "C" __global__ void add_to_columns(float* x, const float* y, uint64_t n_rows, int n, int row_len, int first_column) {
-    uint64_t at = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (at < n_rows * n) x[at / n * row_len + first_column + at % n] += y[at];
-}
-
 KERNEL(gated)
 KERNEL(soft_cap)
 KERNEL(add_to)
-KERNEL(add_to_columns)

@@ -33,6 +33,9 @@ namespace norm_cu {
 namespace norm_backward_cu {
 #include "norm_backward.cu"
 }
+namespace sample_cu {
+#include "sample.cu"
+}
 namespace train_cu {
 #include "train.cu"
 }

@@ -10,21 +10,32 @@ struct Parts {
 };
 
 // Turns dy into dx, in place: a grid of (count, T) blocks of whole warps.
-extern "C" __global__ void norm_backward(float* dy, const float* x, const float* weight, float eps, Parts parts) {
+template <typename T>
+__device__ void backward(float* dy, const float* x, const T* weight, float offset, float eps, Parts parts) {
     uint64_t at = (uint64_t)blockIdx.y * parts.row_len + parts.start + (uint64_t)blockIdx.x * parts.dim;
     float squares = 0.0f, along = 0.0f;
     for (int i = threadIdx.x; i < parts.dim; i += blockDim.x) {
         squares = fmaf(x[at + i], x[at + i], squares);
-        along = fmaf(x[at + i], dy[at + i] * weight[i], along);
+        along = fmaf(x[at + i], dy[at + i] * (widen(weight[i]) + offset), along);
     }
     float scale = 1.0f / sqrtf(block_sum(squares) / parts.dim + eps);
     along = block_sum(along) / parts.dim * scale * scale;
     for (int i = threadIdx.x; i < parts.dim; i += blockDim.x)
-        dy[at + i] = scale * (dy[at + i] * weight[i] - along * x[at + i]);
+        dy[at + i] = scale * (dy[at + i] * (widen(weight[i]) + offset) - along * x[at + i]);
 }
 
+#define BACKWARD(name, T) \
+    extern "C" __global__ void name(float* dy, const float* x, const T* weight, float offset, float eps, Parts parts) { \
+        backward<T>(dy, x, weight, offset, eps, parts); \
+    } \
+    KERNEL(name)
+
+BACKWARD(norm_backward_f32, float)
+BACKWARD(norm_backward_f16, f16)
+BACKWARD(norm_backward_bf16, bf16)
+
 // What each part adds to the weight's gradient, r x dy, a row for each, (T count, dim): the same grid,
-// before `norm_backward` writes over dy.
+// before dx is written over dy.
 extern "C" __global__ void norm_weight_parts(float* d_weights, const float* dy, const float* x, float eps, Parts parts) {
     uint64_t at = (uint64_t)blockIdx.y * parts.row_len + parts.start + (uint64_t)blockIdx.x * parts.dim;
     float* to = d_weights + ((uint64_t)blockIdx.y * parts.count + blockIdx.x) * parts.dim;
@@ -44,6 +55,16 @@ extern "C" __global__ void add_rows(float* sums, const float* x, uint64_t n_rows
     sums[i] += sum;
 }
 
-KERNEL(norm_backward)
+// Sums of up to `len` rows of x, (n_rows, n), each a row of `parts`: a grid of blocks over columns and parts.
+extern "C" __global__ void sum_rows(float* parts, const float* x, uint64_t n_rows, uint64_t len, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    uint64_t from = blockIdx.y * len, to = from + len < n_rows ? from + len : n_rows;
+    float sum = 0.0f;
+    for (uint64_t row = from; row < to; ++row) sum += x[row * n + i];
+    parts[(uint64_t)blockIdx.y * n + i] = sum;
+}
+
 KERNEL(norm_weight_parts)
 KERNEL(add_rows)
+KERNEL(sum_rows)

@@ -57,6 +57,19 @@ pub fn open_gpu(index: usize) -> Result<Device> {
     candle_core::bail!("this program was built without CUDA, there is no GPU {index}")
 }
 
+/// The maker's name for a GPU; `None` on the CPU.
+///
+/// # Errors
+///
+/// If the driver does not say.
+pub fn gpu_name(device: &Device) -> Result<Option<String>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => crate::kernels::name(device).map(Some),
+        _ => Ok(None),
+    }
+}
+
 /// What a GPU has left; `None` on the CPU.
 ///
 /// # Errors

@@ -144,7 +144,15 @@ mod tests {
 
     fn worker(home: &std::path::Path) -> (Worker, Receiver<Event>) {
         let (outbox, events) = sync_channel(64);
-        (Worker::new(Folders::at(home), Outbox::new(outbox), None), events)
+        (
+            Worker::new(
+                Folders::at(home),
+                crate::compute::Compute::cpu(),
+                Outbox::new(outbox),
+                None,
+            ),
+            events,
+        )
     }
 
     fn kept(worker: &Worker, run: &TrainRun) -> TrainRun {

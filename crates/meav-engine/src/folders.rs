@@ -7,7 +7,7 @@ use crate::error::EngineError;
 
 /// Where the engine keeps and finds things.
 #[derive(Clone, Debug)]
-pub struct Folders {
+pub(crate) struct Folders {
     /// Fetched models.
     pub models: PathBuf,
     /// The workspace database and its files.
@@ -24,7 +24,7 @@ const DEMO: &str = "demo";
 
 impl Folders {
     /// `MEAV_HOME`, or the platform's folder for application data.
-    pub fn from_environment() -> Self {
+    pub(crate) fn from_environment() -> Self {
         let home = env::var_os("MEAV_HOME").map_or_else(
             || match ProjectDirs::from("", "", "meav-studio") {
                 Some(dirs) => dirs.data_dir().to_owned(),
@@ -36,7 +36,7 @@ impl Folders {
     }
 
     /// Everything below `home`.
-    pub fn at(home: &Path) -> Self {
+    pub(crate) fn at(home: &Path) -> Self {
         Self {
             models: home.join("models"),
             workspace: home.join("workspace"),

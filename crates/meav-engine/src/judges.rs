@@ -9,11 +9,11 @@ use meav_eval::judge::{
 use meav_eval::with_known_roles;
 use meav_job::JobCtx;
 use meav_model::{ChatTemplate, ModelError, ModelFiles, Question, ResponseTokens};
-use meav_protocol::{Dtype, Fact, Judge, Rubric, Setup, Stage};
+use meav_protocol::{Fact, Judge, Rubric, Setup, Stage};
 
 use crate::convert::vector_method;
 use crate::error::EngineError;
-use crate::loaded::{Loaded, check_memory};
+use crate::loaded::Loaded;
 use crate::secrets::{Secrets, SecretsError};
 use crate::words::source_chain;
 use crate::worker::{Running, Worker};
@@ -86,7 +86,7 @@ impl ActiveJudge {
         let JudgeModel::Waiting(setup) = &self.model else { return Ok(()) };
         let (mut loaded, terms) = worker.load_apart(setup, running)?;
         let method = vector_method(setup.method);
-        running.stage(Stage::Merging, |job| loaded.live.apply(method, &terms, job))?;
+        running.stage(Stage::Merging, |job| loaded.apply(method, &terms, job))?;
         self.model = JudgeModel::Local(Box::new(loaded));
         Ok(())
     }
@@ -150,9 +150,6 @@ fn check_local(
     setup: &Setup,
     running: &Running<'_>,
 ) -> Result<String, EngineError> {
-    if setup.dtype == Dtype::F16 {
-        return Err(EngineError::HalfOnCpu);
-    }
     let files = ModelFiles::open(&worker.folders.model(&setup.model)?)?;
     files.chat_template.as_ref().ok_or(ModelError::NoChatTemplate)?;
     let template = files.compile_chat_template()?;
@@ -163,10 +160,10 @@ fn check_local(
         files.config.check_context(tokens.prompt.len() + tokens.response.len())?;
     }
     worker.open_terms(&setup.vectors, &files, running)?;
-    if check_memory(&files, setup.dtype, &[]).is_err() {
+    if worker.place(&files, setup.dtype, &[]).is_err() {
         // It has to make room for the judge anyway.
         worker.unload(running.job_id);
-        check_memory(&files, setup.dtype, &[])?;
+        worker.place(&files, setup.dtype, &[])?;
     }
     Ok(files.name)
 }

@@ -5,6 +5,7 @@
 //! events. A job sees that it is to end at its ticks ([`meav_job::JobCtx`]).
 
 mod background;
+mod compute;
 mod control;
 mod convert;
 mod disk;
@@ -29,6 +30,4 @@ mod words;
 mod worker;
 mod workspace;
 
-pub use folders::Folders;
 pub use process::run_process;
-pub use serve::serve;

@@ -2,24 +2,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use candle_core::Device;
+use meav_job::JobCtx;
 use meav_model::{ChatTemplate, Decoder, Generator, ModelFiles, vocabulary_fingerprint};
 use meav_protocol::{
-    Calibration, Dtype, Fact, LoadedModel, MemoryUse, Place, PlanChange, PlanPart, RecipeStamp,
-    Setup, Stage, StampTerm, VectorInfo, VectorTerm,
+    Calibration, Dtype, Fact, LoadedModel, RecipeStamp, Setup, Stage, StampTerm, VectorInfo,
+    VectorTerm,
 };
-use meav_vector::{AlignmentVector, LiveWeights, Recipe, Term, VectorError};
-use meav_weights::{
-    Checkpoint, Fingerprint, available_memory_bytes, process_memory_bytes, total_memory_bytes,
+use meav_vector::{
+    AlignmentVector, LiveWeights, MergeReport, Recipe, Residency, Term, VectorError,
 };
+use meav_weights::{Checkpoint, Fingerprint, available_memory_bytes};
 
+use crate::compute::Compute;
 use crate::convert::{
     kind_name, protocol_dtype, protocol_method, protocol_scope, vector_method, vector_scope,
     weights_dtype,
 };
 use crate::error::EngineError;
 use crate::one_line::{NAME_CHARS, one_line};
-use crate::plan::{PlannedVector, plan, planned_vector};
+use crate::plan::{
+    Placement, PlannedVector, Subject, in_memory, place, planned_vector, streaming_note,
+};
+use crate::words::is_out_of_gpu_memory;
 use crate::worker::{Running, Worker};
 use crate::workspace::{FileStamp, Workspace};
 
@@ -30,6 +34,10 @@ const MAX_CALIBRATION_BYTES: usize = 1 << 20;
 pub(crate) struct Loaded {
     /// What it was loaded from; another stamp means that the files have changed.
     source: (PathBuf, FileStamp, Dtype),
+    /// What it runs on.
+    pub(crate) compute: Compute,
+    /// Why there, if there is something to say.
+    placement: Option<String>,
     pub(crate) files: ModelFiles,
     pub(crate) template: Option<ChatTemplate>,
     pub(crate) decoder: Decoder,
@@ -57,23 +65,25 @@ impl Worker {
         let path = self.folders.model(&setup.model)?;
         let source = (path.clone(), FileStamp::of_model(&path), setup.dtype);
         if self.loaded.as_ref().is_none_or(|loaded| loaded.source != source) {
-            let dtype = compute_dtype(setup.dtype)?;
             let files = ModelFiles::open(&source.0)?;
             // Two models at once may be more than memory holds.
             self.unload(running.job_id);
             let vectors = self.planned_vectors(&setup.vectors);
-            if check_memory(&files, setup.dtype, &vectors).is_err() {
-                self.free_background(running);
-                check_memory(&files, setup.dtype, &vectors)?;
-            }
-            self.loaded = Some(self.load(source, files, dtype, running)?);
+            let placed = match self.place(&files, setup.dtype, &vectors) {
+                Ok(placed) => placed,
+                Err(_) => {
+                    self.free_background(running);
+                    self.place(&files, setup.dtype, &vectors)?
+                }
+            };
+            self.loaded = Some(self.load(source, files, placed, running)?);
         }
         let load_secs = started.elapsed().as_secs_f64();
         let terms = self.read_vectors(&setup.vectors, running)?;
         let Some(loaded) = &mut self.loaded else { unreachable!("it has just been loaded") };
         let merging = Instant::now();
         let method = vector_method(setup.method);
-        let report = running.stage(Stage::Merging, |job| loaded.live.apply(method, &terms, job))?;
+        let report = running.stage(Stage::Merging, |job| loaded.apply(method, &terms, job))?;
         if report.tensors > 0 {
             loaded.generator.reset();
         }
@@ -92,7 +102,7 @@ impl Worker {
             vectors: terms.iter().map(|term| self.vector_info(loaded, &term.vector)).collect(),
             load_secs,
             merge_secs: merging.elapsed().as_secs_f64(),
-            memory: memory_use(),
+            memory: loaded.compute.memory_use(),
             notes: loaded.notes(&terms),
         })));
         Ok(stamp)
@@ -106,32 +116,54 @@ impl Worker {
         running: &Running<'_>,
     ) -> Result<(Loaded, Vec<Term>), EngineError> {
         refuse_non_finite(&setup.vectors)?;
-        let dtype = compute_dtype(setup.dtype)?;
         let path = self.folders.model(&setup.model)?;
         let source = (path.clone(), FileStamp::of_model(&path), setup.dtype);
         let files = ModelFiles::open(&path)?;
         let terms = self.open_terms(&setup.vectors, &files, running)?;
-        if check_memory(&files, setup.dtype, &[]).is_err() {
+        // Vectors that were read are in memory already; a GPU has no copy of them.
+        let vectors = self.planned_vectors(&setup.vectors);
+        let vectors = if self.compute.is_gpu() { &vectors[..] } else { &[] };
+        let mut placed = self.place(&files, setup.dtype, vectors);
+        if placed.as_ref().map_or(true, Placement::is_makeshift) {
             self.unload(running.job_id);
-            if check_memory(&files, setup.dtype, &[]).is_err() {
-                self.free_background(running);
-                check_memory(&files, setup.dtype, &[])?;
-            }
+            placed = self.place(&files, setup.dtype, vectors);
         }
-        Ok((self.load(source, files, dtype, running)?, terms))
+        if placed.is_err() {
+            self.free_background(running);
+            placed = self.place(&files, setup.dtype, vectors);
+        }
+        Ok((self.load(source, files, placed?, running)?, terms))
+    }
+
+    /// Finds where a model fits with its vectors.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::OutOfMemory`] before the kernel ends the engine for it, and
+    /// [`EngineError::HalfOnCpu`].
+    pub(crate) fn place(
+        &self,
+        files: &ModelFiles,
+        dtype: Dtype,
+        vectors: &[PlannedVector],
+    ) -> Result<Placement, EngineError> {
+        place(Subject { files, dtype, vectors }, &self.compute, 0).check(dtype)
     }
 
     fn load(
         &self,
         source: (PathBuf, FileStamp, Dtype),
         files: ModelFiles,
-        dtype: meav_weights::Dtype,
+        placed: Placement,
         running: &Running<'_>,
     ) -> Result<Loaded, EngineError> {
+        let Placement { compute, residency, note: placement, .. } = placed;
+        let dtype = weights_dtype(source.2);
         let base = self.fingerprint(&files.checkpoint, &source.1, running)?;
         let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
-        let live = running
-            .stage(Stage::Loading, |job| LiveWeights::new(weights, dtype, &Device::Cpu, job))?;
+        let live = running.stage(Stage::Loading, |job| {
+            LiveWeights::with_residency(weights, dtype, compute.device(), residency, job)
+        })?;
         let decoder = Decoder::new(&files.config, live.tensors())?;
         let template = match &files.chat_template {
             Some(_) => Some(files.compile_chat_template()?),
@@ -140,6 +172,8 @@ impl Worker {
         let tokenizer = vocabulary_fingerprint(&files.tokenizer);
         Ok(Loaded {
             source,
+            compute,
+            placement,
             files,
             template,
             decoder,
@@ -187,7 +221,11 @@ impl Worker {
             let stamp = FileStamp::of_vector(&self.folders.vector(&term.file));
             !loaded.vectors.iter().any(|(cached, _)| *cached == stamp)
         };
-        check_vector_memory(&self.planned_vectors(wanted.iter().filter(is_new)))?;
+        let new = self.planned_vectors(wanted.iter().filter(is_new));
+        check_vector_memory(&new)?;
+        if let Some(loaded) = &mut self.loaded {
+            loaded.make_room(&new);
+        }
         let mut read = Vec::new();
         let mut terms = Vec::new();
         for VectorTerm { file, coefficient, scope } in wanted {
@@ -327,6 +365,38 @@ impl Worker {
 }
 
 impl Loaded {
+    /// Makes the weights those of `terms`; see [`LiveWeights::apply`]. Where a GPU has no room for the
+    /// vectors after all, they go through it from now on.
+    pub(crate) fn apply(
+        &mut self,
+        method: meav_vector::Method,
+        terms: &[Term],
+        job: &JobCtx<'_>,
+    ) -> Result<MergeReport, VectorError> {
+        match self.live.apply(method, terms, job) {
+            Err(err) if is_out_of_gpu_memory(&err) && self.live.residency().vectors => {
+                self.keep_vectors_out();
+                self.live.apply(method, terms, job)
+            }
+            result => result,
+        }
+    }
+
+    /// Keeps the vectors out of the GPU if it has no room for `new` ones.
+    fn make_room(&mut self, new: &[PlannedVector]) {
+        let needed = new.iter().map(PlannedVector::value_bytes).fold(0, u64::saturating_add);
+        let lacks = || self.compute.available_bytes().is_some_and(|available| needed > available);
+        if self.compute.is_gpu() && self.live.residency().vectors && lacks() {
+            self.keep_vectors_out();
+        }
+    }
+
+    fn keep_vectors_out(&mut self) {
+        let residency = Residency { vectors: false, ..self.live.residency() };
+        self.live.set_residency(residency);
+        self.placement = streaming_note(residency);
+    }
+
     /// What the weights hold.
     pub(crate) fn stamp(&self) -> RecipeStamp {
         let dtype = weights_dtype(self.source.2);
@@ -340,7 +410,7 @@ impl Loaded {
     }
 
     fn notes(&self, terms: &[Term]) -> Vec<String> {
-        terms
+        let of_vectors = terms
             .iter()
             .map(|term| &term.vector.origin)
             .filter(|origin| origin.base_fingerprint.is_some_and(|base| base != self.base))
@@ -349,8 +419,8 @@ impl Loaded {
                 let base = origin.base_name.as_deref().unwrap_or("another model");
                 let base = one_line(base, NAME_CHARS);
                 format!("the vector {domain:?} fits, but was made from {base:?} with other weights")
-            })
-            .collect()
+            });
+        self.placement.iter().cloned().chain(of_vectors).collect()
     }
 }
 
@@ -394,39 +464,6 @@ fn refuse_non_finite(vectors: &[VectorTerm]) -> Result<(), EngineError> {
     }
 }
 
-/// What the engine takes of the machine's memory.
-fn memory_use() -> Option<MemoryUse> {
-    Some(MemoryUse { used_bytes: process_memory_bytes()?, total_bytes: total_memory_bytes()? })
-}
-
-/// What a model can run in here.
-pub(crate) fn compute_dtype(dtype: Dtype) -> Result<meav_weights::Dtype, EngineError> {
-    match dtype {
-        Dtype::F16 => Err(EngineError::HalfOnCpu),
-        Dtype::F32 | Dtype::Bf16 => Ok(weights_dtype(dtype)),
-    }
-}
-
-/// Refuses a model that memory can't hold with its vectors, before the kernel ends the engine for
-/// it.
-pub(crate) fn check_memory(
-    files: &ModelFiles,
-    dtype: Dtype,
-    vectors: &[PlannedVector],
-) -> Result<(), EngineError> {
-    let plan = plan(files, dtype, vectors, 0);
-    match plan.available_bytes {
-        Some(available) if !plan.fits() => {
-            let needed = plan.needed_bytes;
-            let as_bf16 = PlanChange::Dtype(Dtype::Bf16);
-            let remedy = plan.ways_out.iter().any(|way| way.fits && way.change == as_bf16);
-            let parts = in_memory(plan.parts);
-            Err(EngineError::OutOfMemory { needed, available, parts, fits_in_bf16: remedy })
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Refuses vectors that memory can't hold beside what is there.
 fn check_vector_memory(vectors: &[PlannedVector]) -> Result<(), EngineError> {
     fit_into(vectors, available_memory_bytes())
@@ -442,13 +479,6 @@ fn fit_into(vectors: &[PlannedVector], available: Option<u64>) -> Result<(), Eng
         }
         _ => Ok(()),
     }
-}
-
-/// The parts that need memory of their own, the largest first.
-fn in_memory(mut parts: Vec<PlanPart>) -> Vec<PlanPart> {
-    parts.retain(|part| part.place == Place::Memory);
-    parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
-    parts
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use meav_protocol::{
 };
 use meav_vector::{Method, Term};
 
+use crate::compute::Compute;
 use crate::convert::vector_method;
 use crate::error::EngineError;
 use crate::loaded::Loaded;
@@ -93,7 +94,7 @@ impl Measuring {
         }
         let method = vector_method(setup.method);
         let (partial, progress) = (BTreeMap::new(), (0, 0));
-        let computed_by = computed_by(&loaded.files.config);
+        let computed_by = computed_by(&loaded.compute, &loaded.files.config);
         Ok(Self { loaded, method, terms, files, variants, partial, progress, computed_by })
     }
 
@@ -161,7 +162,7 @@ impl Measuring {
             if answers.len() < set.len() {
                 let (method, terms) = (self.method, &pass.terms);
                 let loaded = &mut self.loaded;
-                running.stage(Stage::Merging, |job| loaded.live.apply(method, terms, job))?;
+                running.stage(Stage::Merging, |job| loaded.apply(method, terms, job))?;
                 running.stage(Stage::Scoring, |job| {
                     let tick = |n| job.report(done + before + n, total);
                     tick(answers.len());
@@ -208,11 +209,15 @@ impl Variant {
 }
 
 /// The kind of processor, the network's dimensions and rules, and the version of the scoring.
-pub(crate) fn computed_by(config: &meav_model::Config) -> String {
+pub(crate) fn computed_by(compute: &Compute, config: &meav_model::Config) -> String {
     let config = blake3::hash(format!("{config:?}").as_bytes());
-    let instructions = if is_avx512() { "AVX-512" } else { "without AVX-512" };
+    let processor = match (compute.is_gpu(), is_avx512()) {
+        (true, _) => compute.name(),
+        (false, true) => "CPU AVX-512",
+        (false, false) => "CPU without AVX-512",
+    };
     let version = env!("CARGO_PKG_VERSION");
-    format!("CPU {instructions}, {version}.{SCORING_VERSION}, network {config}")
+    format!("{processor}, {version}.{SCORING_VERSION}, network {config}")
 }
 
 #[cfg(target_arch = "x86_64")]

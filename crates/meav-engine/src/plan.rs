@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use meav_model::ModelFiles;
 use meav_protocol::{Dtype, MemoryPlan, Place, PlanChange, PlanPart, WayOut};
-use meav_vector::{VectorHeader, VectorKind};
+use meav_vector::{Residency, VectorHeader, VectorKind};
 use meav_weights::{Checkpoint, available_memory_bytes};
 
+use crate::compute::Compute;
 use crate::convert::{kind_name, weights_dtype};
+use crate::error::EngineError;
 use crate::one_line::{NAME_CHARS, one_line};
 
 /// Room for activations and the program itself.
@@ -15,6 +17,9 @@ const OVERHEAD_BYTES: u64 = 256 << 20;
 
 /// Tokens that a conversation is given room for; it grows beyond them, up to the model's limit.
 const PLANNED_TOKENS: usize = 4096;
+
+/// What the driver and its libraries take of a GPU.
+const GPU_OVERHEAD_BYTES: u64 = 512 << 20;
 
 /// A vector that is smaller is not worth compressing for the memory it takes.
 const WORTH_COMPRESSING_BYTES: u64 = 64 << 20;
@@ -37,60 +42,220 @@ impl PlannedVector {
         let (name, form) = (one_line(domain, NAME_CHARS), kind_name(*kind).to_owned());
         PlanPart { name, form, place, bytes: *bytes }
     }
+
+    /// Bytes of its values, wherever they are.
+    pub(crate) fn value_bytes(&self) -> u64 {
+        self.header.memory_bytes.max(self.header.file_bytes)
+    }
+
+    /// What a copy of it on a GPU takes.
+    fn gpu_part(&self) -> PlanPart {
+        PlanPart { place: Place::Gpu, bytes: self.value_bytes(), ..self.part() }
+    }
 }
 
-/// Adds up what `files` in `dtype` with `vectors` would take; `freed` bytes are given back before
-/// it is loaded.
-pub(crate) fn plan(
-    files: &ModelFiles,
-    dtype: Dtype,
-    vectors: &[PlannedVector],
-    freed: u64,
-) -> MemoryPlan {
-    let parts = parts(files, dtype, vectors);
-    let sum = |place: Place| {
-        let parts = parts.iter().filter(|part| part.place == place);
-        parts.fold(0, |sum: u64, part| sum.saturating_add(part.bytes))
-    };
-    let (needed_bytes, mapped_bytes) = (sum(Place::Memory), sum(Place::MappedFile));
-    let available_bytes = available_memory_bytes().map(|available| available.saturating_add(freed));
-    let mut plan = MemoryPlan { parts, needed_bytes, available_bytes, ways_out: Vec::new() };
-    plan.ways_out = ways_out(&plan, files, dtype, vectors, mapped_bytes);
-    plan
+/// A model that is to be planned for.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) files: &'a ModelFiles,
+    pub(crate) dtype: Dtype,
+    pub(crate) vectors: &'a [PlannedVector],
 }
 
-fn parts(files: &ModelFiles, dtype: Dtype, vectors: &[PlannedVector]) -> Vec<PlanPart> {
-    let checkpoint = &files.checkpoint;
-    let parameters = checkpoint.parameter_count();
-    let millions = format!("{:.1} M parameters", parameters as f64 / 1e6);
-    let part = |name: &str, form: String, place: Place, bytes: u64| PlanPart {
-        name: name.to_owned(),
-        form,
-        place,
-        bytes,
-    };
-    let base = if checkpoint.gguf().is_some() {
-        let form = format!("{millions}, dequantised to f32");
-        part("base model", form, Place::Memory, parameters * 4)
-    } else {
-        let bytes = file_bytes(checkpoint.files());
-        part("base model", format!("{millions}, {}", checkpoint.dtype()), Place::MappedFile, bytes)
-    };
-    let element = weights_dtype(dtype).size_bytes() as u64;
-    let live =
-        part("live weights", format!("{millions}, {dtype}"), Place::Memory, parameters * element);
-    let config = &files.config;
-    let tokens = config.max_position_embeddings.min(PLANNED_TOKENS);
-    let cache_bytes = cache_bytes(tokens, config.n_layers, config.n_kv_heads, config.head_dim);
-    let cache = part("KV cache", format!("{tokens} tokens, f32"), Place::Memory, cache_bytes);
-    let working = part(
-        "working memory",
-        "activations, copies of one tensor".to_owned(),
-        Place::Memory,
-        OVERHEAD_BYTES + largest_tensor(checkpoint) * (4 + element),
+/// Where a model is to run, and what that takes.
+pub(crate) struct Placement {
+    pub(crate) compute: Compute,
+    /// What stays on a GPU.
+    pub(crate) residency: Residency,
+    pub(crate) plan: MemoryPlan,
+    /// What a person should know of the choice.
+    pub(crate) note: Option<String>,
+}
+
+/// What may stay on a GPU, the fastest first.
+const RESIDENCIES: [Residency; 3] = [
+    Residency::ALL,
+    Residency { base: true, vectors: false },
+    Residency { base: false, vectors: false },
+];
+
+/// Finds where a model fits: on `compute`, with as much of it there as there is room for, or else on
+/// the processor. `freed` bytes are given back before it is loaded. The plan says whether it fits
+/// there.
+pub(crate) fn place(subject: Subject<'_>, compute: &Compute, freed: u64) -> Placement {
+    let available = compute.available_bytes().map(|available| available.saturating_add(freed));
+    if !compute.is_gpu() {
+        let plan = subject.plan(None, available);
+        let (compute, residency) = (compute.clone(), Residency::ALL);
+        return Placement { compute, residency, plan, note: None };
+    }
+    for residency in RESIDENCIES {
+        let plan = subject.plan(Some(residency), available);
+        if plan.fits() && fits_in_memory(&plan) {
+            let compute = compute.clone();
+            return Placement { compute, residency, plan, note: streaming_note(residency) };
+        }
+    }
+    let least = subject.plan(Some(RESIDENCIES[RESIDENCIES.len() - 1]), available);
+    let note = format!(
+        "it runs on the processor: {} of the GPU's memory are free, and it takes {} even with its \
+         base and vectors kept out",
+        gigabytes(available.unwrap_or(0)),
+        gigabytes(least.needed_bytes)
     );
-    let vectors = vectors.iter().map(PlannedVector::part);
-    [base, live].into_iter().chain(vectors).chain([cache, working]).collect()
+    let plan = subject.plan(None, available_memory_bytes());
+    Placement { compute: Compute::cpu(), residency: Residency::ALL, plan, note: Some(note) }
+}
+
+/// Whether there is room for what stays in memory beside the GPU.
+fn fits_in_memory(plan: &MemoryPlan) -> bool {
+    let bytes =
+        in_memory(plan.parts.clone()).iter().map(|part| part.bytes).fold(0, u64::saturating_add);
+    available_memory_bytes().is_none_or(|available| bytes <= available)
+}
+
+pub(crate) fn streaming_note(residency: Residency) -> Option<String> {
+    let what = match residency {
+        Residency { base: true, vectors: true } => return None,
+        Residency { base: true, vectors: false } => "the vectors do",
+        Residency { base: false, .. } => "base and vectors do",
+    };
+    Some(format!(
+        "{what} not fit on the GPU beside the live weights: they go through it at each turn of a knob"
+    ))
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
+impl Placement {
+    /// Whether more free memory of the GPU would make it faster.
+    pub(crate) fn is_makeshift(&self) -> bool {
+        self.note.is_some()
+    }
+
+    /// Refuses what the plan says does not fit, and types that the device does not compute in.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::OutOfMemory`] or [`EngineError::HalfOnCpu`].
+    pub(crate) fn check(self, dtype: Dtype) -> Result<Self, EngineError> {
+        if dtype == Dtype::F16 && !self.compute.is_gpu() {
+            return Err(EngineError::HalfOnCpu);
+        }
+        match self.plan.available_bytes {
+            Some(available) if !self.plan.fits() => {
+                let as_bf16 = PlanChange::Dtype(Dtype::Bf16);
+                let fits_in_bf16 =
+                    self.plan.ways_out.iter().any(|way| way.fits && way.change == as_bf16);
+                let (needed, parts) = (self.plan.needed_bytes, in_memory(self.plan.parts));
+                Err(EngineError::OutOfMemory { needed, available, parts, fits_in_bf16 })
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+/// The parts that need memory of their own, the largest first.
+pub(crate) fn in_memory(mut parts: Vec<PlanPart>) -> Vec<PlanPart> {
+    parts.retain(|part| part.place == Place::Memory);
+    parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
+    parts
+}
+
+impl Subject<'_> {
+    /// Adds up what it takes: of a GPU on which what `residency` says stays, or else of the memory.
+    fn plan(self, residency: Option<Residency>, available_bytes: Option<u64>) -> MemoryPlan {
+        let parts = match residency {
+            Some(residency) => self.gpu_parts(residency),
+            None => self.memory_parts(),
+        };
+        let sum = |place: Place| {
+            let parts = parts.iter().filter(|part| part.place == place);
+            parts.fold(0, |sum: u64, part| sum.saturating_add(part.bytes))
+        };
+        let own = if residency.is_some() { Place::Gpu } else { Place::Memory };
+        let (needed_bytes, mapped_bytes) = (sum(own), sum(Place::MappedFile));
+        let mut plan = MemoryPlan { parts, needed_bytes, available_bytes, ways_out: Vec::new() };
+        plan.ways_out = ways_out(&plan, self, mapped_bytes);
+        plan
+    }
+
+    fn memory_parts(self) -> Vec<PlanPart> {
+        let vectors = self.vectors.iter().map(PlannedVector::part);
+        let base_and_live = [self.base(), self.live(Place::Memory)];
+        let element = weights_dtype(self.dtype).size_bytes() as u64;
+        let working = OVERHEAD_BYTES + largest_tensor(&self.files.checkpoint) * (4 + element);
+        let behind = [self.cache(Place::Memory), working_memory(Place::Memory, working)];
+        base_and_live.into_iter().chain(vectors).chain(behind).collect()
+    }
+
+    /// What does not stay on the GPU is where it is on a processor, and passes through the GPU a tensor
+    /// at a time.
+    fn gpu_parts(self, residency: Residency) -> Vec<PlanPart> {
+        let base = self.base();
+        let copy = PlanPart { place: Place::Gpu, ..base.clone() };
+        let base = match residency.base {
+            // What was dequantised stays in memory too.
+            true if base.place == Place::Memory => vec![base, copy],
+            true => vec![copy],
+            false => vec![base],
+        };
+        let vector = |vector: &PlannedVector| {
+            if residency.vectors { vector.gpu_part() } else { vector.part() }
+        };
+        let passing = if residency.vectors { 0 } else { self.vectors.len() as u64 };
+        let passing = passing + u64::from(!residency.base);
+        let tensors = largest_tensor(&self.files.checkpoint) * 4 * (1 + passing);
+        let working = GPU_OVERHEAD_BYTES + OVERHEAD_BYTES + tensors;
+        base.into_iter()
+            .chain([self.live(Place::Gpu)])
+            .chain(self.vectors.iter().map(vector))
+            .chain([self.cache(Place::Gpu), working_memory(Place::Gpu, working)])
+            .collect()
+    }
+
+    fn millions(self) -> String {
+        format!("{:.1} M parameters", self.files.checkpoint.parameter_count() as f64 / 1e6)
+    }
+
+    fn base(self) -> PlanPart {
+        let checkpoint = &self.files.checkpoint;
+        let (kind, place, bytes) = if checkpoint.gguf().is_some() {
+            ("dequantised to f32".to_owned(), Place::Memory, checkpoint.parameter_count() * 4)
+        } else {
+            (checkpoint.dtype().to_string(), Place::MappedFile, file_bytes(checkpoint.files()))
+        };
+        let (name, form) = ("base model".to_owned(), format!("{}, {kind}", self.millions()));
+        PlanPart { name, form, place, bytes }
+    }
+
+    fn live(self, place: Place) -> PlanPart {
+        let element = weights_dtype(self.dtype).size_bytes() as u64;
+        PlanPart {
+            name: "live weights".to_owned(),
+            form: format!("{}, {}", self.millions(), self.dtype),
+            place,
+            bytes: self.files.checkpoint.parameter_count() * element,
+        }
+    }
+
+    fn cache(self, place: Place) -> PlanPart {
+        let config = &self.files.config;
+        let tokens = config.max_position_embeddings.min(PLANNED_TOKENS);
+        PlanPart {
+            name: "KV cache".to_owned(),
+            form: format!("{tokens} tokens, f32"),
+            place,
+            bytes: cache_bytes(tokens, config.n_layers, config.n_kv_heads, config.head_dim),
+        }
+    }
+}
+
+fn working_memory(place: Place, bytes: u64) -> PlanPart {
+    let form = "activations, copies of one tensor".to_owned();
+    PlanPart { name: "working memory".to_owned(), form, place, bytes }
 }
 
 /// Bytes of the keys and values of a conversation; a configuration may say anything.
@@ -110,13 +275,8 @@ fn file_bytes(files: &[PathBuf]) -> u64 {
 }
 
 /// What would make the model smaller, the most effective first.
-fn ways_out(
-    plan: &MemoryPlan,
-    files: &ModelFiles,
-    dtype: Dtype,
-    vectors: &[PlannedVector],
-    mapped_bytes: u64,
-) -> Vec<WayOut> {
+fn ways_out(plan: &MemoryPlan, subject: Subject<'_>, mapped_bytes: u64) -> Vec<WayOut> {
+    let Subject { files, dtype, vectors } = subject;
     let parameters = files.checkpoint.parameter_count();
     let way = |text: String, saves_bytes: u64, change: PlanChange| {
         let needed = plan.needed_bytes.saturating_sub(saves_bytes);
@@ -128,7 +288,8 @@ fn ways_out(
         let text = "Round the live weights to bf16".to_owned();
         ways.push(way(text, parameters * 2, PlanChange::Dtype(Dtype::Bf16)));
     }
-    if files.checkpoint.gguf().is_some() {
+    let is_on_gpu = plan.parts.iter().any(|part| part.place == Place::Gpu);
+    if files.checkpoint.gguf().is_some() && !is_on_gpu {
         let text = "Write the model as a Hugging Face folder once and open that: its weights stay \
                     in their file"
             .to_owned();

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use candle_core::Device;
 use meav_eval::{QuestionSet, RawScore};
 use meav_job::JobCtx;
 use meav_model::{Decoder, ModelFiles};
@@ -10,8 +9,8 @@ use meav_protocol::{Dtype, LogProbShift, Probe, Stage};
 use meav_vector::{AlignmentVector, LiveWeights, Method, Term};
 
 use crate::error::EngineError;
-use crate::loaded::check_memory;
 use crate::measuring::{file_name, read_data, tell_left_out};
+use crate::plan::Placement;
 use crate::worker::{Running, Worker};
 
 /// Where the two vectors are compared.
@@ -20,6 +19,7 @@ const COEFFICIENTS: [f64; 5] = [-1.5, -1.0, 0.5, 1.0, 1.5];
 /// A model that is not loaded yet, and what it will be asked.
 pub(crate) struct Questions {
     files: ModelFiles,
+    placed: Placement,
     questions: Vec<QuestionSet>,
 }
 
@@ -63,18 +63,20 @@ impl Questions {
             questions.push(set);
         }
         worker.unload(running.job_id);
-        check_memory(&files, Dtype::F32, &[])?;
-        Ok(Self { files, questions })
+        let placed = worker.place(&files, Dtype::F32, &[])?;
+        Ok(Self { files, placed, questions })
     }
 }
 
 impl ProbeModel {
     /// Loads the model.
     pub(crate) fn load(questions: Questions, running: &Running<'_>) -> Result<Self, EngineError> {
-        let Questions { files, questions } = questions;
+        let Questions { files, placed, questions } = questions;
         let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
         let live = running.stage(Stage::Loading, |job| {
-            LiveWeights::new(weights, meav_weights::Dtype::F32, &Device::Cpu, job)
+            let (device, residency) = (placed.compute.device(), placed.residency);
+            let dtype = meav_weights::Dtype::F32;
+            LiveWeights::with_residency(weights, dtype, device, residency, job)
         })?;
         let decoder = Decoder::new(&files.config, live.tensors())?;
         Ok(Self { live, decoder, questions, passes: 0 })

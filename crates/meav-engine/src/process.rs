@@ -1,14 +1,17 @@
+use std::env;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter};
+use std::io::{self, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
+use meav_protocol::EngineDevice;
 use rustix::{io as fd, stdio};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::SubscriberBuilder;
 use tracing_subscriber::fmt::format::{DefaultFields, Format};
 
+use crate::compute::{Compute, probe_gpus};
 use crate::folders::Folders;
 use crate::serve::serve;
 
@@ -19,12 +22,27 @@ pub fn run_process() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             tracing::error!("{err}");
+            // Before there is a log, nobody hears that; after, this goes to it too.
+            let _gone = writeln!(io::stderr(), "error: {err}");
             ExitCode::FAILURE
         }
     }
 }
 
+/// `--probe` says in one line of JSON which GPUs there are; `--device cpu` or `cuda:N` what to compute
+/// on.
 fn run() -> io::Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let device = match arguments.as_slice() {
+        ["--probe"] => {
+            let found = serde_json::to_string(&probe_gpus()).map_err(io::Error::other)?;
+            return writeln!(io::stdout(), "{found}");
+        }
+        ["--device", device] => device.parse().map_err(io::Error::other)?,
+        [] => EngineDevice::Cpu,
+        _ => return Err(io::Error::other("the engine takes --probe or --device cpu|cuda:N")),
+    };
     // Frames keep the real standard output; a stray print goes to the log instead.
     // Programs that are started later must not inherit it, or its end would go unseen.
     let frames = File::from(fd::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?);
@@ -45,7 +63,8 @@ fn run() -> io::Result<()> {
         None => log_format().with_writer(io::stderr).init(),
     }
     volunteer_for_the_memory_killer();
-    serve(BufReader::new(io::stdin()), BufWriter::new(frames), &folders, log_path)
+    let compute = Compute::open(device);
+    serve(BufReader::new(io::stdin()), BufWriter::new(frames), &folders, compute, log_path)
 }
 
 /// `MEAV_LOG` says what is logged, e.g. `debug`.

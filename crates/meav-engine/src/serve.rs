@@ -5,6 +5,7 @@ use std::thread::{self, JoinHandle};
 
 use meav_protocol::{Command, Event, PROTOCOL_VERSION, read_frame};
 
+use crate::compute::Compute;
 use crate::control::{Control, Input};
 use crate::folders::Folders;
 use crate::outbox::{OUTBOX_LEN, Outbox, write_events};
@@ -19,10 +20,11 @@ const INBOX_LEN: usize = 256;
 /// # Errors
 ///
 /// An [`io::Error`] if threads can't be started.
-pub fn serve(
+pub(crate) fn serve(
     reader: impl Read + Send + 'static,
     mut writer: impl Write + Send + 'static,
     folders: &Folders,
+    compute: Compute,
     log: Option<PathBuf>,
 ) -> io::Result<()> {
     let (outbox, events) = sync_channel(OUTBOX_LEN);
@@ -30,10 +32,7 @@ pub fn serve(
     outbox.send(Event::Hello {
         protocol: PROTOCOL_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        device: match rayon::current_num_threads() {
-            1 => "CPU, 1 thread".to_owned(),
-            threads => format!("CPU, {threads} threads"),
-        },
+        device: compute.name().to_owned(),
         log: log.clone(),
     });
     let (inbox, inputs) = sync_channel(INBOX_LEN);
@@ -67,7 +66,7 @@ pub fn serve(
     })?;
     let (work, queue) = sync_channel(1);
     let librarian = Librarian::new(folders.clone(), outbox.clone(), log.clone());
-    let worker = Worker::new(folders.clone(), outbox.clone(), log);
+    let worker = Worker::new(folders.clone(), compute, outbox.clone(), log);
     let done = inbox.clone();
     let working = spawn("worker", move || worker.run(&queue, &done))?;
     let (requests, asked) = sync_channel(INBOX_LEN);

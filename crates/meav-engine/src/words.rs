@@ -100,6 +100,12 @@ pub(crate) fn source_chain(err: &dyn Error) -> String {
     text
 }
 
+/// Whether a GPU had no memory for something: candle has no type of its own for that.
+pub(crate) fn is_out_of_gpu_memory(err: &dyn Error) -> bool {
+    let text = source_chain(err);
+    ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"].iter().any(|it| text.contains(it))
+}
+
 type Words = (String, Option<String>);
 
 fn words(summary: impl Into<String>, hint: impl Into<String>) -> Words {
@@ -107,6 +113,13 @@ fn words(summary: impl Into<String>, hint: impl Into<String>) -> Words {
 }
 
 fn describe(err: &EngineError) -> Words {
+    if is_out_of_gpu_memory(err) {
+        return words(
+            "The GPU is out of memory",
+            "Close other programs that use it, take fewer or compressed vectors, shorter texts or a \
+             smaller batch, or choose the CPU; what was in force before still is",
+        );
+    }
     match err {
         EngineError::Model(err) => model(err),
         EngineError::Vector(err) => vector(err),

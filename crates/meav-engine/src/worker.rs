@@ -10,6 +10,7 @@ use meav_job::{CancelToken, JobCtx, Progress, Request};
 use meav_protocol::{Fact, JobId, JobSpec, RecipeStamp, Stage};
 
 use crate::background::Backgrounds;
+use crate::compute::Compute;
 use crate::control::{Input, Queued};
 use crate::error::EngineError;
 use crate::folders::Folders;
@@ -23,6 +24,8 @@ use crate::workspace::{FileStamp, Workspace, WorkspaceError};
 /// Computes, one job after another, and keeps the model between them.
 pub(crate) struct Worker {
     pub(crate) folders: Folders,
+    /// What models run on where there is room.
+    pub(crate) compute: Compute,
     pub(crate) outbox: Outbox,
     /// Nothing is kept where the workspace can't be opened, which each job says and tries again.
     pub(crate) workspace: Result<Workspace, WorkspaceError>,
@@ -76,10 +79,16 @@ impl<'a> Running<'a> {
 }
 
 impl Worker {
-    pub(crate) fn new(folders: Folders, outbox: Outbox, log: Option<PathBuf>) -> Self {
+    pub(crate) fn new(
+        folders: Folders,
+        compute: Compute,
+        outbox: Outbox,
+        log: Option<PathBuf>,
+    ) -> Self {
         let workspace = open_workspace(&folders);
         Self {
             folders,
+            compute,
             outbox,
             workspace,
             loaded: None,

@@ -116,7 +116,8 @@ impl Decoder {
         projections.flat_map(|it| it.weight_names.iter().map(String::as_str).zip(&it.weights))
     }
 
-    pub(crate) fn device(&self) -> &Device {
+    /// What its tensors are on.
+    pub fn device(&self) -> &Device {
         self.embeddings.tensor.device()
     }
 
@@ -215,14 +216,15 @@ impl Decoder {
         if !self.config.scaled_embeddings {
             return Ok(x);
         }
-        x.broadcast_mul(&self.embedding_scale()?)
+        x.affine(self.embedding_scale()?, 0.0)
     }
 
     /// What embeddings are multiplied by, if they are.
-    pub(crate) fn embedding_scale(&self) -> candle_core::Result<Tensor> {
+    pub(crate) fn embedding_scale(&self) -> candle_core::Result<f64> {
         // transformers keeps the factor in the weights' type: 27.75, not 27.71, for 768 in bf16.
-        let scale = Tensor::new((self.config.hidden_size as f64).sqrt() as f32, self.device())?;
-        scale.to_dtype(self.embeddings.tensor.dtype())?.to_dtype(DType::F32)
+        let scale = Tensor::new((self.config.hidden_size as f64).sqrt() as f32, &Device::Cpu)?;
+        let scale = scale.to_dtype(self.embeddings.tensor.dtype())?.to_dtype(DType::F32)?;
+        Ok(f64::from(scale.to_scalar::<f32>()?))
     }
 
     /// Logits of rows of hidden states.

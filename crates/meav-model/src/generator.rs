@@ -158,8 +158,7 @@ impl Generator {
             reused = 0;
             let limit = decoder.config().max_position_embeddings;
             let capacity = end.next_multiple_of(CACHE_STEP).min(limit);
-            let device = candle_core::Device::Cpu;
-            self.cache = Some(KvCache::new(decoder.config(), capacity, &device)?);
+            self.cache = Some(KvCache::new(decoder.config(), capacity, decoder.device())?);
         }
         self.truncate(reused);
         let mut logits = None;

@@ -1,4 +1,5 @@
 use crate::config::unscaled_frequency;
+use crate::kernels::gpu::PassOnGpu;
 use crate::{Config, RopeScaling};
 
 /// Rotary position embedding: what each pair of a head's elements is turned by per position.
@@ -28,13 +29,15 @@ pub(crate) enum Reach {
     Long,
 }
 
-/// Cosines and sines for a run of tokens, both `(T, R/2)`.
-#[derive(Clone, Debug)]
+/// Cosines and sines for the tokens of a pass, both `(T, R/2)`.
+#[derive(Debug)]
 pub(crate) struct Angles {
     pub(crate) cos: Vec<f32>,
     pub(crate) sin: Vec<f32>,
     /// `R/2`.
     pub(crate) half: usize,
+    /// What the pass has brought to a GPU.
+    pub(crate) on_gpu: PassOnGpu,
 }
 
 impl Rope {
@@ -96,6 +99,7 @@ impl Rope {
             cos: angles.iter().map(|angle| scaled(angle.cos())).collect(),
             sin: angles.iter().map(|angle| scaled(angle.sin())).collect(),
             half: self.frequencies.len(),
+            on_gpu: PassOnGpu::default(),
         }
     }
 }

@@ -1,8 +1,10 @@
 use candle_core::Tensor;
 use candle_transformers::generation::{LogitsProcessor, Sampling as Method};
 use candle_transformers::utils::apply_repeat_penalty;
+use meav_cuda::is_on_gpu;
 
 use crate::ModelError;
+use crate::kernels::sample;
 
 /// How the next token is chosen from the logits.
 ///
@@ -60,6 +62,8 @@ impl Sampling {
 pub(crate) struct Sampler {
     sampling: Sampling,
     processor: LogitsProcessor,
+    /// Decides on a GPU.
+    draws: fastrand::Rng,
 }
 
 impl Sampler {
@@ -75,18 +79,26 @@ impl Sampler {
             (k, p) => Method::TopKThenTopP { k, p, temperature },
         };
         let processor = LogitsProcessor::from_sampling(seed, method);
-        Self { sampling: sampling.clone(), processor }
+        let draws = fastrand::Rng::with_seed(seed);
+        Self { sampling: sampling.clone(), processor, draws }
     }
 
     /// The token after `context`, from logits `(V,)`.
+    ///
+    /// On a GPU it is drawn there, from the same set of tokens, but with other random numbers.
     #[expect(clippy::float_cmp, reason = "a penalty of exactly 1 changes nothing")]
     pub(crate) fn next(&mut self, logits: &Tensor, context: &[u32]) -> Result<u32, ModelError> {
         let Sampling { repeat_penalty, repeat_last_n, min_p, .. } = self.sampling;
+        let penalises = repeat_penalty != 1.0 && repeat_last_n != 0;
+        let n_recent = if penalises { repeat_last_n.min(context.len()) } else { 0 };
+        let recent = &context[context.len() - n_recent..];
+        if is_on_gpu(logits) {
+            return Ok(sample(logits, &self.sampling, recent, self.draws.f32())?);
+        }
         let penalised;
-        let logits = if repeat_penalty == 1.0 || repeat_last_n == 0 {
+        let logits = if recent.is_empty() {
             logits
         } else {
-            let recent = &context[context.len().saturating_sub(repeat_last_n)..];
             penalised = apply_repeat_penalty(logits, repeat_penalty as f32, recent)?;
             &penalised
         };
@@ -112,6 +124,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use candle_core::Device;
+    use meav_cuda::on_gpu;
 
     use super::*;
 
@@ -125,16 +138,31 @@ mod tests {
         seed: 7,
     };
 
-    /// Every token drawn in 300 tries from probabilities 0.5, 0.3, 0.15 and 0.05.
-    fn drawn(sampling: &Sampling) -> BTreeSet<u32> {
-        let logits: Vec<f32> = [0.5_f32, 0.3, 0.15, 0.05].iter().map(|p| p.ln()).collect();
-        let logits = Tensor::new(logits, &Device::Cpu).unwrap();
+    const PROBABILITIES: [f32; 4] = [0.5, 0.3, 0.15, 0.05];
+
+    fn logits(probabilities: &[f32], device: &Device) -> Tensor {
+        let logits: Vec<f32> = probabilities.iter().map(|p| p.ln()).collect();
+        Tensor::new(logits, device).unwrap()
+    }
+
+    /// Every token drawn in 300 tries.
+    fn drawn_on(device: &Device, sampling: &Sampling) -> BTreeSet<u32> {
+        let logits = logits(&PROBABILITIES, device);
         let mut sampler = Sampler::new(sampling);
         (0..300).map(|_| sampler.next(&logits, &[]).unwrap()).collect()
     }
 
     #[test]
     fn each_filter_keeps_the_set_that_its_definition_says() {
+        check_filters(|sampling| drawn_on(&Device::Cpu, sampling));
+    }
+
+    #[test]
+    fn each_filter_keeps_that_set_on_a_gpu() {
+        on_gpu(|device| check_filters(|sampling| drawn_on(device, sampling)));
+    }
+
+    fn check_filters(drawn: impl Fn(&Sampling) -> BTreeSet<u32>) {
         let set = |tokens: &[u32]| tokens.iter().copied().collect::<BTreeSet<_>>();
         assert_eq!(drawn(&PLAIN), set(&[0, 1, 2, 3]));
         assert_eq!(drawn(&Sampling { temperature: 0.0, ..PLAIN }), set(&[0]));
@@ -147,9 +175,63 @@ mod tests {
         assert_eq!(drawn(&Sampling { min_p: 0.25, ..PLAIN }), set(&[0, 1, 2]));
     }
 
+    /// Of a vocabulary that no block of threads divides.
+    #[test]
+    fn tokens_are_drawn_on_a_gpu_as_often_as_they_are_likely() {
+        const N: usize = 2500;
+        const DRAWS: usize = 400;
+        let mut probabilities = vec![1e-9_f32; N];
+        let likely = [(3, 0.1), (1024, 0.2), (1025, 0.3), (N - 1, 0.4)];
+        for (token, probability) in likely {
+            probabilities[token] = probability;
+        }
+        on_gpu(|device| {
+            let logits = logits(&probabilities, device);
+            let mut sampler = Sampler::new(&PLAIN);
+            let mut counts = vec![0; N];
+            for _ in 0..DRAWS {
+                counts[sampler.next(&logits, &[]).unwrap() as usize] += 1;
+            }
+            for (token, probability) in likely {
+                let expected = DRAWS as f32 * probability;
+                // Four standard deviations of a binomial distribution.
+                let allowed = 4.0 * (expected * (1.0 - probability)).sqrt();
+                let count = counts[token] as f32;
+                assert!((count - expected).abs() < allowed, "{token}: {count} for {expected}");
+            }
+            let mut again = Sampler::new(&PLAIN);
+            let mut first = Sampler::new(&PLAIN);
+            for _ in 0..5 {
+                let tokens = [&mut again, &mut first].map(|it| it.next(&logits, &[]).unwrap());
+                assert_eq!(tokens[0], tokens[1]);
+            }
+        });
+    }
+
+    #[test]
+    fn likeliest_of_equals_on_a_gpu_is_the_first() {
+        let greedy = Sampling { temperature: 0.0, ..PLAIN };
+        on_gpu(|device| {
+            let mut values = vec![-1.0_f32; 3000];
+            values[2047] = 4.0;
+            values[2999] = 4.0;
+            let logits = Tensor::new(values, device).unwrap();
+            assert_eq!(Sampler::new(&greedy).next(&logits, &[]).unwrap(), 2047);
+        });
+    }
+
     #[test]
     fn repeat_penalty_turns_away_from_recent_tokens() {
-        let logits = Tensor::new(&[2.0_f32, 1.5], &Device::Cpu).unwrap();
+        check_penalty(&Device::Cpu);
+    }
+
+    #[test]
+    fn repeat_penalty_turns_away_on_a_gpu_too() {
+        on_gpu(check_penalty);
+    }
+
+    fn check_penalty(device: &Device) {
+        let logits = Tensor::new(&[2.0_f32, 1.5], device).unwrap();
         let greedy = Sampling { temperature: 0.0, repeat_penalty: 2.0, ..PLAIN };
         let mut sampler = Sampler::new(&greedy);
         assert_eq!(sampler.next(&logits, &[]).unwrap(), 0);

@@ -246,7 +246,7 @@ pub struct LoadedModel {
     pub load_secs: f64,
     /// What moving the weights took.
     pub merge_secs: f64,
-    /// What the engine takes of the device's memory, if that is known.
+    /// What is taken of the device's memory, if that is known.
     pub memory: Option<MemoryUse>,
     /// What the user should know, e.g. that a vector was made for another base.
     pub notes: Vec<String>,
@@ -255,7 +255,7 @@ pub struct LoadedModel {
 /// Memory of the device that a model runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryUse {
-    /// Bytes that the engine holds.
+    /// Bytes that the engine holds; of a GPU's memory those that anybody does.
     pub used_bytes: u64,
     /// Bytes that there are.
     pub total_bytes: u64,

@@ -147,9 +147,9 @@ pub struct MissingPart {
 pub struct MemoryPlan {
     /// The parts: the model, its vectors in the order of the sum, and what computing takes.
     pub parts: Vec<PlanPart>,
-    /// Bytes of the parts that need memory of their own.
+    /// Bytes of the parts that need memory of their own, of the device that computes.
     pub needed_bytes: u64,
-    /// Bytes that are free, if that is known.
+    /// Bytes of it that are free, if that is known.
     pub available_bytes: Option<u64>,
     /// What would make it fit, or make it smaller where it fits: the most effective first.
     pub ways_out: Vec<WayOut>,
@@ -183,6 +183,8 @@ pub enum Place {
     /// In its file, read through the system's cache: needs no memory of its own, and is fastest
     /// where some is free.
     MappedFile,
+    /// In the memory of the GPU that computes.
+    Gpu,
 }
 
 /// A change that would make a model smaller.

@@ -26,7 +26,7 @@ mod test_support;
 pub use batches::{batches, longest_batch};
 pub use error::{CheckpointError, TrainError};
 pub use loss::pair_loss;
-pub use memory::{memory_estimate, trainable_parameters};
+pub use memory::{GpuMemory, gpu_memory_estimate, memory_estimate, trainable_parameters};
 pub use pairs::{LeftOut, Pair, PairSet, Source, pair_set};
 pub use reference::{Reference, reference_log_probs};
 pub use schedule::learning_rate;

@@ -32,7 +32,49 @@ pub fn memory_estimate(
     dtype: Dtype,
     tokens: usize,
 ) -> u64 {
-    let n_weights = n_weights(config);
+    let lasting = lasting(config, settings, dtype);
+    let passing =
+        activations(config, settings.checkpointing, tokens).max(writing(config, settings));
+    lasting.saturating_add(passing)
+}
+
+/// Bytes that a run on a GPU takes at most, where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuMemory {
+    /// Of the GPU.
+    pub gpu: u64,
+    /// Beside the program itself.
+    pub host: u64,
+}
+
+/// As [`memory_estimate`] where the model is on a GPU.
+///
+/// Weights, gradients, moments, masters and activations are there. What is written comes to the
+/// host tensor by tensor, with its moments. Beside the activations, the GPU holds
+///
+/// ```text
+/// 4 T (q + 3 heads)          turned queries, and what their softmax has found
+/// 2 T (H + 2 I)              what goes into a product with weights of 2 bytes, rounded to these
+/// 2 · 4 · 2²⁴                logits of a part of the vocabulary, and what a product makes of them
+/// ```
+pub fn gpu_memory_estimate(
+    config: &Config,
+    settings: &TrainSettings,
+    dtype: Dtype,
+    tokens: usize,
+) -> GpuMemory {
+    /// Elements of the logits.
+    const LOGITS: usize = 1 << 24;
+    let Config { hidden_size: h, intermediate_size: i, n_heads, head_dim, .. } = *config;
+    let rounded = if dtype == Dtype::F32 { 0 } else { 2 * (h + 2 * i) };
+    let beside = tokens * (4 * n_heads * (head_dim + 3) + rounded) + 2 * 4 * LOGITS;
+    let passing = activations(config, settings.checkpointing, tokens).saturating_add(beside as u64);
+    let gpu = lasting(config, settings, dtype).saturating_add(passing);
+    GpuMemory { gpu, host: writing(config, settings) }
+}
+
+/// What is there from the first step to the last.
+fn lasting(config: &Config, settings: &TrainSettings, dtype: Dtype) -> u64 {
     let trained = trainable_parameters(config, settings);
     let is_copied = matches!(settings.method, TrainMethod::Lora { .. }) || dtype != Dtype::F32;
     let copies = if is_copied { trained.saturating_mul(4) } else { 0 };
@@ -40,10 +82,8 @@ pub fn memory_estimate(
         OptimizerState::F32 => trained.saturating_mul(8),
         OptimizerState::Int8 => trained.saturating_mul(2).saturating_add(trained / 32),
     };
-    let weights = n_weights * dtype.size_bytes() as u64;
-    let passing =
-        activations(config, settings.checkpointing, tokens).max(writing(config, settings));
-    let parts = [trained.saturating_mul(4), moments, copies, passing];
+    let weights = n_weights(config) * dtype.size_bytes() as u64;
+    let parts = [trained.saturating_mul(4), moments, copies];
     parts.into_iter().fold(weights, u64::saturating_add)
 }
 
@@ -184,6 +224,36 @@ mod tests {
             assert!(trainable_parameters(decoder.config(), &settings) > 1 << 63);
             assert_eq!(memory_estimate(decoder.config(), &settings, Dtype::F32, 1), u64::MAX);
         }
+    }
+
+    /// A 7B model in `bf16`, pairs of 512 tokens each way: what this product promises.
+    #[test]
+    fn seven_billion_parameters_fit_where_they_are_to_fit() {
+        let config = serde_json::json!({
+            "architectures": ["MistralForCausalLM"], "model_type": "mistral",
+            "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000,
+            "max_position_embeddings": 32768, "rms_norm_eps": 1e-5, "rope_theta": 1e4,
+            "hidden_act": "silu", "tie_word_embeddings": false,
+        });
+        let config = Config::from_json(&serde_json::to_vec(&config).unwrap()).unwrap();
+        let run = |method, optimizer_state| {
+            let checkpointing = true;
+            let settings = TrainSettings {
+                method,
+                optimizer_state,
+                checkpointing,
+                ..TrainSettings::default()
+            };
+            gpu_memory_estimate(&config, &settings, Dtype::Bf16, 4 * 1024)
+        };
+        let low_rank = run(lora(8), OptimizerState::F32);
+        assert!((15_000_000_000..24_000_000_000).contains(&low_rank.gpu), "{low_rank:?}");
+        assert_eq!(low_rank.host, 0);
+        let full = run(TrainMethod::Full, OptimizerState::F32);
+        assert!((130_000_000_000..139_000_000_000).contains(&full.gpu), "{full:?}");
+        assert!(full.host > 600 << 20, "{full:?}");
+        assert!(run(TrainMethod::Full, OptimizerState::Int8).gpu < 90 << 30);
     }
 
     fn lora_of(rank: usize) -> TrainMethod {

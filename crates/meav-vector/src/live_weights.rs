@@ -115,6 +115,24 @@ impl LiveWeights {
         self.method
     }
 
+    /// What stays on a GPU; on the CPU everything is where it is.
+    pub fn residency(&self) -> Residency {
+        self.resident.as_ref().map_or(Residency::ALL, Resident::residency)
+    }
+
+    /// Changes what stays on a GPU, and lets go of what does not any more.
+    pub fn set_residency(&mut self, residency: Residency) {
+        if let Some(resident) = &mut self.resident {
+            resident.set_residency(residency);
+        }
+    }
+
+    /// Bytes that live weights, base and vectors take of the device's memory.
+    pub fn device_bytes(&self) -> u64 {
+        let live = self.live.values().map(|it| it.elem_count() * it.dtype().size_in_bytes());
+        live.sum::<usize>() as u64 + self.resident.as_ref().map_or(0, Resident::size_bytes)
+    }
+
     /// Makes the weights those of `terms`, recomputing only tensors for which something changed.
     ///
     /// What trimming leaves of a vector is found once for each density, and remembered until there

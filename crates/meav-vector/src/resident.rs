@@ -96,6 +96,27 @@ impl Resident {
         Ok(delta)
     }
 
+    pub(crate) fn residency(&self) -> Residency {
+        self.residency
+    }
+
+    pub(crate) fn set_residency(&mut self, residency: Residency) {
+        if !residency.base {
+            self.base.clear();
+        }
+        if !residency.vectors {
+            self.deltas.clear();
+        }
+        self.residency = residency;
+    }
+
+    /// Bytes of what stays.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        let base = self.base.values().map(|it| it.elem_count() * it.dtype().size_in_bytes());
+        let deltas = self.deltas.values().map(|delta| delta.size_bytes());
+        base.chain(deltas).sum::<usize>() as u64
+    }
+
     /// Lets go of vectors that a recipe does not name.
     pub(crate) fn retain(&mut self, is_named: impl Fn(&Fingerprint) -> bool) {
         self.deltas.retain(|(vector, _), _| is_named(vector));

@@ -13,11 +13,15 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("meav-model", &["meav-cuda", "meav-job", "meav-weights", "meav-vector"]),
     ("meav-data", &["meav-job"]),
     ("meav-protocol", &[]),
-    ("meav-train", &["meav-job", "meav-weights", "meav-model", "meav-data", "meav-protocol"]),
+    (
+        "meav-train",
+        &["meav-cuda", "meav-job", "meav-weights", "meav-model", "meav-data", "meav-protocol"],
+    ),
     ("meav-eval", &["meav-job", "meav-model", "meav-data", "meav-protocol"]),
     (
         "meav-engine",
         &[
+            "meav-cuda",
             "meav-job",
             "meav-weights",
             "meav-vector",

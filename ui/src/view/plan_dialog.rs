@@ -48,6 +48,7 @@ fn part_ui(ui: &mut Ui, part: &PlanPart, share: f32) {
     let place = match part.place {
         Place::Memory => "in memory",
         Place::MappedFile => "in its file",
+        Place::Gpu => "on the GPU",
     };
     ui.vertical(|ui| {
         ui.set_max_width(40.0 * GRID);
@@ -71,7 +72,7 @@ fn bar_ui(ui: &mut Ui, part: &PlanPart, share: f32) {
     response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &label));
     let bar = Rect::from_min_size(rect.min, vec2((rect.width() * share).max(1.0), size.y));
     match part.place {
-        Place::Memory => ui.painter().rect_filled(bar, 0.0, tokens.accent),
+        Place::Memory | Place::Gpu => ui.painter().rect_filled(bar, 0.0, tokens.accent),
         Place::MappedFile => {
             let stroke = egui::Stroke::new(1.0, tokens.track);
             ui.painter().rect_stroke(bar, 0.0, stroke, egui::StrokeKind::Inside)

@@ -5,15 +5,15 @@ use std::slice;
 use std::sync::Arc;
 use std::time::Instant;
 
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
 use half::bf16;
 use meav_eval::QuestionSet;
 use meav_job::{Cancelled, JobCtx};
-use meav_model::{Decoder, Generator, KvCache, Logits, ModelFiles, Question, Sampling};
+use meav_model::{Decoder, Generator, KvCache, Logits, ModelError, ModelFiles, Question, Sampling};
 use meav_protocol::{BenchReport, BenchSpec, Dtype, Fact, Measure, SeededKind, Setup, Stage};
 use meav_vector::{
-    AlignmentVector, Delta, LiveWeights, LowRank, Method, Sign, Sparse, Term, VectorHeader,
-    VectorKind, VectorOrigin,
+    AlignmentVector, Delta, LiveWeights, LowRank, Method, Sign, Sparse, Term, VectorError,
+    VectorHeader, VectorKind, VectorOrigin,
 };
 use meav_weights::{Fingerprint, Weight};
 use rayon::prelude::*;
@@ -21,9 +21,8 @@ use rayon::prelude::*;
 use super::bench_train::{TrainSubject, bench_train};
 use crate::convert::{kind_name, weights_dtype};
 use crate::error::EngineError;
-use crate::loaded::check_memory;
 use crate::measuring::Measuring;
-use crate::plan::PlannedVector;
+use crate::plan::{Placement, PlannedVector};
 use crate::worker::{Running, Worker};
 
 /// Times each thing is measured; the median counts.
@@ -132,6 +131,17 @@ struct Subject {
     weights: BTreeMap<String, Weight>,
     terms: Vec<Term>,
     load_secs: f64,
+    placed: Placement,
+}
+
+impl Subject {
+    fn live(&self, dtype: Dtype, running: &Running<'_>) -> Result<LiveWeights, VectorError> {
+        let Placement { compute, residency, .. } = &self.placed;
+        let (weights, dtype) = (self.weights.clone(), weights_dtype(dtype));
+        running.stage(Stage::Loading, |job| {
+            LiveWeights::with_residency(weights, dtype, compute.device(), *residency, job)
+        })
+    }
 }
 
 /// Reads the model of `setup` and its vectors, if memory holds them beside live weights in `dtype`
@@ -150,11 +160,14 @@ fn load(
         let missing = setup.vectors.len()..MERGE_VECTORS;
         vectors.extend(missing.map(|_| planned_seeded(&files, kind)));
     }
-    check_memory(&files, dtype, &vectors)?;
+    let placed = worker.place(&files, dtype, &vectors)?;
+    if let Some(note) = &placed.note {
+        running.fact(Fact::Note(note.clone()));
+    }
     let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
     let load_secs = start.elapsed().as_secs_f64();
     let terms = worker.open_terms(&setup.vectors, &files, running)?;
-    Ok(Subject { files, weights, terms, load_secs })
+    Ok(Subject { files, weights, terms, load_secs, placed })
 }
 
 fn bench_merge(
@@ -163,27 +176,24 @@ fn bench_merge(
     seeded: SeededKind,
     running: &Running<'_>,
 ) -> Result<BenchReport, EngineError> {
-    let Subject { weights, mut terms, .. } =
-        load(worker, setup, setup.dtype, Some(seeded), running)?;
+    let subject = load(worker, setup, setup.dtype, Some(seeded), running)?;
+    let mut terms = subject.terms.clone();
     while terms.len() < MERGE_VECTORS {
         let seed = terms.len() as u64;
-        let vector =
-            running.stage(Stage::Loading, |job| seeded_vector(&weights, seeded, seed, job))?;
+        let vector = running
+            .stage(Stage::Loading, |job| seeded_vector(&subject.weights, seeded, seed, job))?;
         terms.push(Term::new(Arc::new(vector), 0.0));
     }
     let kinds: Vec<_> = terms.iter().map(|term| kind_name(term.vector.kind)).collect();
-    let dtype = weights_dtype(setup.dtype);
-    let mut live =
-        running.stage(Stage::Loading, |job| LiveWeights::new(weights, dtype, &Device::Cpu, job))?;
-    let copy_bytes = last_level_cache_bytes().map_or(0, |cache| 5 * cache).max(MIN_COPY_BYTES);
-    let (source, mut target) = (vec![1_u8; copy_bytes], vec![0_u8; copy_bytes]);
+    let mut live = subject.live(setup.dtype, running)?;
+    let mut copy = Copy::new(subject.placed.compute.device())?;
     let mut copies = Vec::new();
     let mut merges = Vec::new();
     let mut report = meav_vector::MergeReport::default();
     running.stage(Stage::Measuring, |job| {
         for round in 0..=ROUNDS {
             job.tick(round, ROUNDS + 1)?;
-            let copy = time(|| copy_in_parallel(&source, &mut target));
+            let copy_secs = copy.run()?;
             for (index, term) in terms.iter_mut().enumerate() {
                 // Another λ each time: what stays the same is not recomputed.
                 term.coefficient = 0.1 * (index + 1) as f64 + 0.01 * round as f64;
@@ -193,17 +203,22 @@ fn bench_merge(
             let merge = start.elapsed().as_secs_f64();
             // The first round touches the memory for the first time.
             if round > 0 {
-                copies.push(copy);
+                copies.push(copy_secs);
                 merges.push(merge);
             }
         }
         Ok::<(), EngineError>(())
     })?;
-    let copy_rate = 2.0 * copy_bytes as f64 / median(&mut copies) / 1e9;
+    let copy_rate = 2.0 * copy.len() as f64 / median(&mut copies) / 1e9;
     let merge_secs = median(&mut merges);
     let merge_rate = report.bytes as f64 / merge_secs / 1e9;
     Ok(BenchReport {
-        name: format!("merge of {} vectors into {}", kinds.join(", "), setup.dtype),
+        name: format!(
+            "merge of {} vectors into {} on {}",
+            kinds.join(", "),
+            setup.dtype,
+            subject.placed.compute.name()
+        ),
         measures: vec![
             measure("merge", merge_secs * 1e3, "ms"),
             measure("tensors", report.tensors as f64, ""),
@@ -323,12 +338,49 @@ fn last_level_cache_bytes() -> Option<usize> {
     sizes.max().map(|kibibytes| kibibytes << 10)
 }
 
-fn copy_in_parallel(source: &[u8], target: &mut [u8]) {
-    let part = source.len().div_ceil(rayon::current_num_threads());
-    target
-        .par_chunks_mut(part)
-        .zip(source.par_chunks(part))
-        .for_each(|(target, source)| target.copy_from_slice(source));
+/// A copy within the memory that is merged in, whose speed is what a merge is held against.
+enum Copy {
+    Memory { from: Vec<u8>, to: Vec<u8> },
+    Gpu { from: Tensor, to: Tensor },
+}
+
+/// Bytes that are copied on a GPU, whose caches are larger.
+const GPU_COPY_BYTES: usize = 1 << 30;
+
+impl Copy {
+    fn new(device: &Device) -> Result<Self, ModelError> {
+        if device.is_cuda() {
+            let bytes = || Tensor::zeros(GPU_COPY_BYTES, DType::U8, device);
+            return Ok(Self::Gpu { from: bytes()?, to: bytes()? });
+        }
+        let len = last_level_cache_bytes().map_or(0, |cache| 5 * cache).max(MIN_COPY_BYTES);
+        Ok(Self::Memory { from: vec![1; len], to: vec![0; len] })
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Memory { from, .. } => from.len(),
+            Self::Gpu { from, .. } => from.elem_count(),
+        }
+    }
+
+    /// Seconds that it takes.
+    fn run(&mut self) -> Result<f64, ModelError> {
+        let start = Instant::now();
+        match self {
+            Self::Memory { from, to } => {
+                let part = from.len().div_ceil(rayon::current_num_threads());
+                to.par_chunks_mut(part)
+                    .zip(from.par_chunks(part))
+                    .for_each(|(to, from)| to.copy_from_slice(from));
+            }
+            Self::Gpu { from, to } => {
+                to.slice_set(from, 0, 0)?;
+                to.device().synchronize()?;
+            }
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
 }
 
 /// Tokens of the prompt that decoding starts from, and that a change of λ is answered behind.
@@ -356,13 +408,12 @@ fn bench_decode(
     setup: &Setup,
     running: &Running<'_>,
 ) -> Result<BenchReport, EngineError> {
-    let Subject { files, weights, terms, load_secs } =
-        load(worker, setup, Dtype::F32, None, running)?;
+    let (subject, dtypes) = contested(worker, setup, running)?;
+    let Subject { files, terms, load_secs, placed, .. } = &subject;
+    let compute = &placed.compute;
     let mut contestants = Vec::new();
-    for dtype in [Dtype::F32, Dtype::Bf16] {
-        let live = running.stage(Stage::Loading, |job| {
-            LiveWeights::new(weights.clone(), weights_dtype(dtype), &Device::Cpu, job)
-        })?;
+    for dtype in dtypes {
+        let live = subject.live(dtype, running)?;
         let decoder = Decoder::new(&files.config, live.tensors())?;
         contestants.push(Contestant {
             dtype,
@@ -379,12 +430,12 @@ fn bench_decode(
         for round in 0..=rounds {
             for contestant in &mut contestants {
                 job.tick(round, rounds + 1)?;
-                contestant.run(&files, &terms, round, job)?;
+                contestant.run(files, terms, round, job)?;
             }
         }
         Ok::<(), EngineError>(())
     })?;
-    let mut measures = vec![measure("opening and reading the model", load_secs, "s")];
+    let mut measures = vec![measure("opening and reading the model", *load_secs, "s")];
     let mut decode_rates = Vec::new();
     for contestant in &mut contestants {
         let Contestant { dtype, decode, prefill, turn, .. } = contestant;
@@ -399,9 +450,27 @@ fn bench_decode(
             measures.push(measure(&name, median(turn) * 1e3, "ms"));
         }
     }
-    measures.push(measure("decode, bf16 / f32", decode_rates[1] / decode_rates[0], ""));
-    let threads = rayon::current_num_threads();
-    Ok(BenchReport { name: format!("decode of {} on {threads} threads", files.name), measures })
+    if let [f32, bf16] = decode_rates[..] {
+        measures.push(measure("decode, bf16 / f32", bf16 / f32, ""));
+    }
+    Ok(BenchReport { name: format!("decode of {} on {}", files.name, compute.name()), measures })
+}
+
+/// The model in both types, or where there is room for one only in the smaller one.
+fn contested(
+    worker: &Worker,
+    setup: &Setup,
+    running: &Running<'_>,
+) -> Result<(Subject, Vec<Dtype>), EngineError> {
+    match load(worker, setup, Dtype::F32, None, running) {
+        Ok(subject) if !worker.compute.is_gpu() || subject.placed.note.is_none() => {
+            Ok((subject, vec![Dtype::F32, Dtype::Bf16]))
+        }
+        Ok(_) | Err(EngineError::OutOfMemory { .. }) => {
+            Ok((load(worker, setup, Dtype::Bf16, None, running)?, vec![Dtype::Bf16]))
+        }
+        Err(err) => Err(err),
+    }
 }
 
 impl Contestant {
@@ -416,9 +485,11 @@ impl Contestant {
         let vocabulary = files.config.vocab_size;
         let tokens: Vec<u32> =
             (0..LONG_PROMPT).map(|i| ((i * 7919 + 13) % vocabulary) as u32).collect();
-        let mut cache = KvCache::new(&files.config, LONG_PROMPT, &Device::Cpu)?;
+        let device = self.decoder.device();
+        let mut cache = KvCache::new(&files.config, LONG_PROMPT, device)?;
         let start = Instant::now();
         self.decoder.forward(&tokens, &mut cache, Logits::Last, job)?;
+        device.synchronize().map_err(ModelError::from)?;
         let prefill = start.elapsed().as_secs_f64();
 
         let start = Instant::now();
@@ -470,12 +541,6 @@ impl Contestant {
         )?;
         Ok(generation.decoding.as_secs_f64())
     }
-}
-
-fn time(run: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    run();
-    start.elapsed().as_secs_f64()
 }
 
 pub(super) fn median(values: &mut [f64]) -> f64 {

@@ -284,7 +284,7 @@ impl Answering {
                 let method = self.measuring.method;
                 let loaded = &mut self.measuring.loaded;
                 let merged = running
-                    .stage(Stage::Merging, |job| loaded.live.apply(method, &row.pass.terms, job))?;
+                    .stage(Stage::Merging, |job| loaded.apply(method, &row.pass.terms, job))?;
                 if merged.tensors > 0 {
                     loaded.generator.reset();
                 }

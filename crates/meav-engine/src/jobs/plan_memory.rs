@@ -1,9 +1,8 @@
 use meav_model::ModelFiles;
 use meav_protocol::{Fact, Setup};
-use meav_weights::process_anonymous_bytes;
 
 use crate::error::EngineError;
-use crate::plan::{plan, planned_vector};
+use crate::plan::{Subject, place, planned_vector};
 use crate::worker::{Running, Worker};
 
 /// Says what memory a model would take.
@@ -22,7 +21,12 @@ pub(crate) fn plan_memory(
         })
         .collect::<Result<Vec<_>, _>>()?;
     // What is loaded now goes first.
-    let freed = worker.loaded.as_ref().and_then(|_loaded| process_anonymous_bytes()).unwrap_or(0);
-    running.fact(Fact::Plan(plan(&files, setup.dtype, &vectors, freed)));
+    let freed = worker.loaded.as_ref().and_then(|_loaded| worker.held_bytes()).unwrap_or(0);
+    let subject = Subject { files: &files, dtype: setup.dtype, vectors: &vectors };
+    let placed = place(subject, &worker.compute, freed);
+    if let Some(note) = placed.note {
+        running.fact(Fact::Note(note));
+    }
+    running.fact(Fact::Plan(placed.plan));
     Ok(())
 }

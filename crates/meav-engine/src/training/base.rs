@@ -8,9 +8,9 @@ use meav_protocol::{Dtype, Stage};
 use meav_vector::VectorError;
 use meav_weights::{Fingerprint, Values, Weight};
 
+use crate::compute::Compute;
 use crate::convert::weights_dtype;
 use crate::error::EngineError;
-use crate::loaded::compute_dtype;
 use crate::worker::{Running, Worker};
 use crate::workspace::FileStamp;
 
@@ -21,6 +21,8 @@ pub(crate) struct Base {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) tokenizer: Fingerprint,
     pub(crate) dtype: Dtype,
+    /// What it is trained on.
+    pub(crate) compute: Compute,
 }
 
 impl Base {
@@ -31,7 +33,9 @@ impl Base {
         dtype: Dtype,
         running: &Running<'_>,
     ) -> Result<Self, EngineError> {
-        compute_dtype(dtype)?;
+        if dtype == Dtype::F16 && !worker.compute.is_gpu() {
+            return Err(EngineError::HalfOnCpu);
+        }
         let path = worker.folders.model(model)?;
         let files = ModelFiles::open(&path)?;
         if files.chat_template.is_none() {
@@ -41,7 +45,8 @@ impl Base {
         let stamp = FileStamp::of_model(&path);
         let fingerprint = worker.fingerprint(&files.checkpoint, &stamp, running)?;
         let tokenizer = vocabulary_fingerprint(&files.tokenizer);
-        Ok(Self { files, template, fingerprint, tokenizer, dtype })
+        let compute = worker.compute.clone();
+        Ok(Self { files, template, fingerprint, tokenizer, dtype, compute })
     }
 
     /// Copies the weights into tensors of their own: those that are chatted with move with their
@@ -58,7 +63,7 @@ impl Base {
         let mut tensors = BTreeMap::new();
         for (index, name) in names.iter().enumerate() {
             job.tick(index, names.len()).map_err(EngineError::from)?;
-            let tensor = to_tensor(&self.weight(name)?)
+            let tensor = to_tensor(&self.weight(name)?, self.compute.device())
                 .map_err(|source| VectorError::Tensor { name: (*name).to_owned(), source })?;
             tensors.insert((*name).to_owned(), tensor);
         }
@@ -71,8 +76,8 @@ impl Base {
     }
 }
 
-fn to_tensor(weight: &Weight) -> candle_core::Result<Tensor> {
-    let (shape, device) = (weight.shape(), &Device::Cpu);
+fn to_tensor(weight: &Weight, device: &Device) -> candle_core::Result<Tensor> {
+    let shape = weight.shape();
     match weight.values() {
         Values::F32(values) => Tensor::from_slice(values, shape, device),
         Values::F16(values) => Tensor::from_slice(values, shape, device),

@@ -7,7 +7,7 @@ use meav_protocol::{Dtype, OptimizerState, TrainCounts, TrainMethod, TrainSettin
 use meav_train::{
     Pair, PairSet, longest_batch, memory_estimate, total_steps, trainable_parameters,
 };
-use meav_weights::{available_memory_bytes, process_anonymous_bytes};
+use meav_weights::process_anonymous_bytes;
 
 use super::base::Base;
 use crate::convert::weights_dtype;
@@ -249,8 +249,17 @@ impl Worker {
     /// Memory that there would be if everything that is loaded went.
     pub(crate) fn attainable_memory(&self) -> Option<u64> {
         let holds_something = self.loaded.is_some() || self.background.hold_memory();
-        let freed = process_anonymous_bytes().filter(|_| holds_something).unwrap_or(0);
-        available_memory_bytes().map(|available| available.saturating_add(freed))
+        let freed = self.held_bytes().filter(|_| holds_something).unwrap_or(0);
+        self.compute.available_bytes().map(|available| available.saturating_add(freed))
+    }
+
+    /// What is taken of the memory of the device that models run on; of a GPU's, by the loaded one.
+    pub(crate) fn held_bytes(&self) -> Option<u64> {
+        if self.compute.is_gpu() {
+            self.loaded.as_ref().map(|loaded| loaded.live.device_bytes())
+        } else {
+            process_anonymous_bytes()
+        }
     }
 }
 
@@ -274,7 +283,8 @@ pub(crate) fn make_room(
     if let Some(most) = worker.attainable_memory().filter(|most| needed > *most) {
         return Err(refusal(most));
     }
-    let lacks = || available_memory_bytes().filter(|available| needed > *available);
+    let compute = worker.compute.clone();
+    let lacks = || compute.available_bytes().filter(|available| needed > *available);
     if lacks().is_some() {
         worker.unload(running.job_id);
     }

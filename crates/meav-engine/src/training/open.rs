@@ -254,7 +254,7 @@ fn new_config(spec: &TrainSpec, prepared: &Prepared, before: Option<&RunConfig>)
         pairs_fingerprint: pairs.fingerprint.clone(),
         counts,
         total_steps,
-        computed_by: computed_by(&base.files.config),
+        computed_by: computed_by(&base.compute, &base.files.config),
     }
 }
 

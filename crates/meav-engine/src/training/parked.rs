@@ -109,7 +109,12 @@ pub(crate) mod tests {
     fn parked_run_that_is_wrapped_up_has_the_vector_that_it_was_parked_with() {
         let home = tempfile::tempdir().unwrap();
         let (outbox, events) = sync_channel(64);
-        let worker = Worker::new(Folders::at(home.path()), Outbox::new(outbox), None);
+        let worker = Worker::new(
+            Folders::at(home.path()),
+            crate::compute::Compute::cpu(),
+            Outbox::new(outbox),
+            None,
+        );
         let run = parked_run(&home.path().join("run"));
         write_vector(&run.folder.paused());
         let (id, vector) = (run.told.spec.run, run.folder.vector());

@@ -20,7 +20,7 @@ pub(crate) fn reference(
     let asking = Asking {
         workspace: worker.workspace.as_ref(),
         base: base.fingerprint.to_string(),
-        computed_by: format!("{}, {}", base.dtype, computed_by(&base.files.config)),
+        computed_by: format!("{}, {}", base.dtype, computed_by(&base.compute, &base.files.config)),
         total: pairs.train.len() + pairs.validation.len(),
     };
     // Which pairs are held back is part of the fingerprint.

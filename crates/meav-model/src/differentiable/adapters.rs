@@ -6,9 +6,9 @@ use candle_core::Tensor;
 
 use super::gradients::Sink;
 use crate::kernels::backward::{
-    add_linear_backward_input, linear_backward_input, linear_backward_weights,
+    add_linear_backward_input, linear_backward_of_columns, linear_backward_weights,
 };
-use crate::kernels::{add_to_columns, linear};
+use crate::kernels::{add_linear_to_columns, linear};
 use crate::layer::Projection;
 use crate::{Decoder, ModelError};
 
@@ -110,8 +110,7 @@ impl Projection {
         adapters: &Adapters,
     ) -> candle_core::Result<()> {
         for (_, adapter, columns) in self.adapters(adapters) {
-            let up = linear(&adapter.scaled_down(x)?, slice::from_ref(&adapter.b), &[])?;
-            add_to_columns(y, &up, columns.start)?;
+            add_linear_to_columns(y, &adapter.scaled_down(x)?, &adapter.b, columns.start)?;
         }
         Ok(())
     }
@@ -131,11 +130,10 @@ impl Projection {
     ) -> Result<(), ModelError> {
         for (name, adapter, columns) in self.adapters(adapters) {
             let [da, db] = [LORA_A, LORA_B].map(|suffix| sink.sum(&format!("{name}{suffix}")));
-            let dy = dy.narrow(1, columns.start, columns.len())?.contiguous()?;
-            linear_backward_weights(&dy, &adapter.scaled_down(x)?, slice::from_ref(db?), &[])?;
-            let d_low = linear_backward_input(&dy, slice::from_ref(&adapter.b))?;
+            let (low, dtype) = (adapter.scaled_down(x)?, adapter.a.dtype());
+            let d_low = linear_backward_of_columns(dy, columns, &low, &adapter.b, db?)?;
             let d_low = adapter.scaled(d_low)?;
-            linear_backward_weights(&d_low, x, slice::from_ref(da?), &[])?;
+            linear_backward_weights(&d_low, x, slice::from_ref(da?), &[], dtype)?;
             add_linear_backward_input(dx, &d_low, slice::from_ref(&adapter.a))?;
         }
         Ok(())

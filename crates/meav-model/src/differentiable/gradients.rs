@@ -71,11 +71,7 @@ impl Gradients {
     ///
     /// [`ModelError::Tensor`] if the device fails.
     pub fn square_norm(&self) -> Result<f64, ModelError> {
-        let mut total = 0.0;
-        for sum in self.sums.values() {
-            total += square_sum(sum)?;
-        }
-        Ok(total)
+        Ok(square_sum(&self.sums.values().collect::<Vec<_>>())?)
     }
 }
 

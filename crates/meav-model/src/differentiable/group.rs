@@ -1,4 +1,4 @@
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use meav_job::JobCtx;
 
 use super::gradients::Sink;
@@ -118,6 +118,6 @@ fn embed_backward(
     if !decoder.config().scaled_embeddings {
         return Ok(embedding_backward(tokens, dx, sum)?);
     }
-    let scale: f32 = decoder.embedding_scale()?.to_dtype(DType::F32)?.to_scalar()?;
-    Ok(embedding_backward(tokens, &dx.affine(f64::from(scale), 0.0)?, sum)?)
+    let scale = decoder.embedding_scale()?;
+    Ok(embedding_backward(tokens, &dx.affine(scale, 0.0)?, sum)?)
 }

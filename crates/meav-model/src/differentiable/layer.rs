@@ -143,7 +143,7 @@ impl Projection {
                     names.iter().map(|name| sink.sum(name).cloned()).collect::<Result<Vec<_>, _>>()
                 };
                 let (weights, biases) = (sums(&self.weight_names)?, sums(&self.bias_names)?);
-                linear_backward_weights(dy, &x()?, &weights, &biases)?;
+                linear_backward_weights(dy, &x()?, &weights, &biases, self.weights[0].dtype())?;
             }
             Trainable::Adapters(adapters) if self.is_adapted(adapters) => {
                 self.adapters_backward(dy, &x()?, &dx, adapters, sink)?;

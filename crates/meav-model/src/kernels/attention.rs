@@ -470,6 +470,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
+    use crate::kernels::gpu::PassOnGpu;
 
     const HEADS: HeadLayout = HeadLayout { n_heads: 4, n_kv_heads: 2, head_dim: 8 };
 
@@ -485,6 +486,7 @@ mod tests {
             cos: angles.iter().map(|angle| angle.cos()).collect(),
             sin: angles.iter().map(|angle| angle.sin()).collect(),
             half: 3,
+            on_gpu: PassOnGpu::default(),
         }
     }
 

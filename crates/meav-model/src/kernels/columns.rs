@@ -1,18 +1,34 @@
+use std::slice;
+
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor};
 use rayon::prelude::*;
 
-use super::{f32_slice, f32_slice_mut, gpu};
+use super::{f32_slice, f32_slice_mut, gpu, linear};
 
 /// Adds `x` to the columns of `y` from `start` on, in place.
 ///
 /// # Shapes
 ///
 /// `y` is `(T, n)`, `x` `(T, m)` with `start + m ≤ n`; contiguous and `f32`.
-pub(crate) fn add_to_columns(y: &Tensor, x: &Tensor, start: usize) -> Result<()> {
-    if gpu::is_on_gpu(y) {
-        return gpu::add_to_columns(y, x, start);
-    }
+fn add_to_columns(y: &Tensor, x: &Tensor, start: usize) -> Result<()> {
     y.inplace_op2(x, &AddToColumns { start })
+}
+
+/// Adds `x Wᵀ` to the columns of `y` from `start` on, in place.
+///
+/// # Shapes
+///
+/// `y` is `(T, n)`, `x` `(T, in)` and `weight` `(m, in)` with `start + m ≤ n`; contiguous and `f32`.
+pub(crate) fn add_linear_to_columns(
+    y: &Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    start: usize,
+) -> Result<()> {
+    if gpu::is_on_gpu(y) {
+        return gpu::add_linear_to_columns(y, x, weight, start);
+    }
+    add_to_columns(y, &linear(x, slice::from_ref(weight), &[])?, start)
 }
 
 struct AddToColumns {

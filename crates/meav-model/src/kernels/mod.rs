@@ -15,13 +15,19 @@ mod columns;
 mod dot;
 mod gated;
 mod gemm;
-#[expect(unsafe_code, reason = "kernels take addresses")]
+#[expect(
+    unsafe_code,
+    clippy::cast_possible_wrap,
+    reason = "kernels take addresses, and sizes far below 2³¹ as signed words"
+)]
 pub(crate) mod gpu;
 mod linear;
 mod log_probs;
 mod norm;
 mod panel;
 mod parallel;
+#[expect(unsafe_code, reason = "kernels take addresses")]
+mod sample;
 mod simd;
 mod soft_cap;
 mod square_sum;
@@ -30,11 +36,12 @@ pub(crate) use add::add_to;
 pub(crate) use attention::{
     AttentionRule, HeadLayout, Sequence, Sequences, append_to_cache, attention,
 };
-pub(crate) use columns::add_to_columns;
+pub(crate) use columns::add_linear_to_columns;
 pub(crate) use gated::gated;
 pub(crate) use linear::linear;
 pub(crate) use log_probs::{LOGITS, Target, token_log_probs};
 pub(crate) use norm::{NormRule, norm_heads, rms_norm};
+pub(crate) use sample::sample;
 pub(crate) use soft_cap::soft_cap;
 pub(crate) use square_sum::square_sum;
 

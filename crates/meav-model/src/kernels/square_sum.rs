@@ -3,15 +3,19 @@ use rayon::prelude::*;
 
 use super::{f32_slice, gpu};
 
-/// `Σ x²` in double precision, the same bits on any number of threads.
+/// `Σ x²` over all tensors in double precision, the same bits on any number of threads.
 ///
 /// # Shapes
 ///
-/// Any; contiguous and `f32`.
-pub(crate) fn square_sum(x: &Tensor) -> Result<f64> {
-    if gpu::is_on_gpu(x) {
-        return gpu::square_sum(x);
+/// Any, on one device; contiguous and `f32`.
+pub(crate) fn square_sum(tensors: &[&Tensor]) -> Result<f64> {
+    if tensors.iter().any(|it| gpu::is_on_gpu(it)) {
+        return gpu::square_sum(tensors);
     }
+    tensors.iter().try_fold(0.0, |sum, x| Ok(sum + square_sum_of(x)?))
+}
+
+fn square_sum_of(x: &Tensor) -> Result<f64> {
     /// Elements of one task.
     const TASK: usize = 1 << 15;
     let (storage, layout) = x.storage_and_layout();
@@ -44,7 +48,7 @@ mod tests {
         for n in [1, 15, 17, 1 << 15, (1 << 16) + 3] {
             let values: Vec<f32> = (0..n).map(|i| (i % 7) as f32).collect();
             let expected: f64 = values.iter().map(|x| f64::from(x * x)).sum();
-            let found = square_sum(&Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
+            let found = square_sum(&[&Tensor::new(values, &Device::Cpu).unwrap()]).unwrap();
             // Sums of whole numbers are exact.
             assert!(found.to_bits() == expected.to_bits(), "{n}: {found}, not {expected}");
         }
@@ -52,6 +56,6 @@ mod tests {
 
     #[test]
     fn other_types_are_refused() {
-        assert!(square_sum(&Tensor::new(&[1_u32], &Device::Cpu).unwrap()).is_err());
+        assert!(square_sum(&[&Tensor::new(&[1_u32], &Device::Cpu).unwrap()]).is_err());
     }
 }

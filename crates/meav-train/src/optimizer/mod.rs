@@ -14,7 +14,7 @@ mod parameter;
 mod tests;
 
 use candle_core::Tensor;
-use meav_protocol::{OptimizerState, TrainSettings};
+use meav_protocol::TrainSettings;
 
 use crate::TrainError;
 pub(crate) use eight_bit::{BLOCK, EightBit};
@@ -43,7 +43,8 @@ const EPS: f64 = 1e-8;
 ///
 /// All of it is computed in `f32`. Weights of another type have master copies here in `f32`, which
 /// are what is updated; the tensor is given the rounded value. No sum runs over elements, so that
-/// the result is the same, bit for bit, on any number of threads.
+/// the result is the same, bit for bit, on any number of threads, and on a GPU, where master copies
+/// and moments of the tensors that are there stay from step to step.
 #[derive(Debug)]
 pub(crate) struct AdamW {
     weight_decay: f64,
@@ -66,18 +67,14 @@ impl AdamW {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Tensor`] for one that is no floating point tensor on the CPU.
+    /// [`TrainError::Tensor`] for one that is no floating point tensor, or if the device is out of
+    /// memory.
     pub(crate) fn new<'a>(
         tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
         settings: &TrainSettings,
     ) -> Result<Self, TrainError> {
-        let parameter = |(name, tensor): (&str, &Tensor)| {
-            let moments = |n| match settings.optimizer_state {
-                OptimizerState::F32 => Moments::zeros(n),
-                OptimizerState::Int8 => Moments::quantised_zeros(n),
-            };
-            Parameter::new(name, tensor, moments)
-        };
+        let state = settings.optimizer_state;
+        let parameter = |(name, tensor): (&str, &Tensor)| Parameter::new(name, tensor, state);
         let parameters = tensors.into_iter().map(parameter).collect::<Result<_, _>>()?;
         Ok(Self { weight_decay: settings.weight_decay, parameters })
     }

@@ -1,8 +1,10 @@
+use meav_protocol::OptimizerState;
+
 use super::eight_bit::{block_seed, noise};
 use super::{BLOCK, EightBit};
 
 /// Running means of a tensor's gradients and of their squares.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Moments {
     /// As they are.
     F32 { m: Vec<f32>, v: Vec<f32> },
@@ -20,7 +22,7 @@ pub(crate) enum Moments {
 }
 
 /// Numbers as codes and scales.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Quantised {
     /// One for each number, filled up to whole blocks. The highest bit of a code of `m` is its
     /// sign.
@@ -42,13 +44,18 @@ pub(super) struct QuantisedChunk<'a> {
 
 impl Moments {
     /// Of `n` elements.
-    pub(crate) fn zeros(n: usize) -> Self {
-        Self::F32 { m: vec![0.0; n], v: vec![0.0; n] }
+    pub(super) fn zeros(n: usize, state: OptimizerState) -> Self {
+        match state {
+            OptimizerState::F32 => Self::F32 { m: vec![0.0; n], v: vec![0.0; n] },
+            OptimizerState::Int8 => Self::Int8 { m: Quantised::zeros(n), v: Quantised::zeros(n) },
+        }
     }
 
-    /// Of `n` elements.
-    pub(crate) fn quantised_zeros(n: usize) -> Self {
-        Self::Int8 { m: Quantised::zeros(n), v: Quantised::zeros(n) }
+    pub(super) fn state(&self) -> OptimizerState {
+        match self {
+            Self::F32 { .. } => OptimizerState::F32,
+            Self::Int8 { .. } => OptimizerState::Int8,
+        }
     }
 
     /// The first number of them that no run can go on from.

@@ -1,9 +1,12 @@
+use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Storage, Tensor};
+use meav_cuda::is_on_gpu;
+use meav_protocol::OptimizerState;
 use rayon::prelude::*;
 
-use super::kernels::{Rounded, Task, Update};
+use super::kernels::{OnGpu, Rounded, Task, Update};
 use super::{BLOCK, Moments};
 use crate::TrainError;
 
@@ -15,27 +18,42 @@ const TASK: usize = 128 * BLOCK;
 pub(crate) struct Parameter {
     name: String,
     tensor: Tensor,
-    /// The value, where the tensor's type is not `f32`.
-    master: Option<Vec<f32>>,
-    moments: Moments,
+    kept: Kept,
+}
+
+/// What is kept of a tensor from step to step, where the tensor is.
+#[derive(Debug)]
+enum Kept {
+    OnCpu {
+        /// The value, where the tensor's type is not `f32`.
+        master: Option<Vec<f32>>,
+        moments: Moments,
+    },
+    OnGpu(OnGpu),
+}
+
+impl Kept {
+    fn new(tensor: &Tensor, state: OptimizerState) -> candle_core::Result<Self> {
+        if is_on_gpu(tensor) {
+            return Ok(Self::OnGpu(OnGpu::new(tensor, state)?));
+        }
+        let master = match tensor.dtype() {
+            DType::F32 => None,
+            _ => Some(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?),
+        };
+        Ok(Self::OnCpu { master, moments: Moments::zeros(tensor.elem_count(), state) })
+    }
 }
 
 impl Parameter {
     pub(super) fn new(
         name: &str,
         tensor: &Tensor,
-        moments: impl FnOnce(usize) -> Moments,
+        state: OptimizerState,
     ) -> Result<Self, TrainError> {
-        let values = || tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1();
-        let (name, tensor) = (name.to_owned(), tensor.clone());
-        let master = match tensor.dtype() {
-            DType::F32 => None,
-            _ => {
-                Some(values().map_err(|source| TrainError::Tensor { name: name.clone(), source })?)
-            }
-        };
-        let moments = moments(tensor.elem_count());
-        Ok(Self { name, tensor, master, moments })
+        let failed = |source| TrainError::Tensor { name: name.to_owned(), source };
+        let kept = Kept::new(tensor, state).map_err(failed)?;
+        Ok(Self { name: name.to_owned(), tensor: tensor.clone(), kept })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -55,8 +73,24 @@ impl Parameter {
         self.tensor.rank() >= 2
     }
 
-    pub(crate) fn moments(&self) -> &Moments {
-        &self.moments
+    /// What the moments are kept in.
+    pub(crate) fn state(&self) -> OptimizerState {
+        match &self.kept {
+            Kept::OnCpu { moments, .. } => moments.state(),
+            Kept::OnGpu(kept) => kept.state(),
+        }
+    }
+
+    /// The moments, copied if they are on a GPU.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Tensor`] if the device fails.
+    pub(crate) fn moments(&self) -> Result<Cow<'_, Moments>, TrainError> {
+        match &self.kept {
+            Kept::OnCpu { moments, .. } => Ok(Cow::Borrowed(moments)),
+            Kept::OnGpu(kept) => kept.moments().map(Cow::Owned).map_err(self.failed()),
+        }
     }
 
     /// What is trained, unrounded.
@@ -65,10 +99,12 @@ impl Parameter {
     ///
     /// [`TrainError::Tensor`] if the device fails.
     pub(crate) fn values(&self) -> Result<Vec<f32>, TrainError> {
-        match &self.master {
-            Some(master) => Ok(master.clone()),
-            None => self.tensor.flatten_all().and_then(|it| it.to_vec1()).map_err(self.failed()),
-        }
+        let tensor = match &self.kept {
+            Kept::OnCpu { master: Some(master), .. } => return Ok(master.clone()),
+            Kept::OnCpu { master: None, .. } => &self.tensor,
+            Kept::OnGpu(kept) => kept.weights(&self.tensor),
+        };
+        tensor.flatten_all().and_then(|it| it.to_vec1()).map_err(self.failed())
     }
 
     fn failed(&self) -> impl FnOnce(candle_core::Error) -> TrainError + use<> {
@@ -87,12 +123,19 @@ impl Parameter {
     /// If there are more or fewer values than elements.
     pub(crate) fn restore(&mut self, values: &[f32], moments: Moments) -> Result<(), TrainError> {
         assert_eq!(values.len(), self.len(), "values of {}", self.name);
-        self.tensor.inplace_op1(&Set { values }).map_err(self.failed())?;
-        if let Some(master) = &mut self.master {
-            master.copy_from_slice(values);
+        let failed = self.failed();
+        let Self { tensor, kept, .. } = self;
+        match kept {
+            Kept::OnGpu(kept) => kept.restore(tensor, values, &moments).map_err(failed),
+            Kept::OnCpu { master, moments: kept } => {
+                tensor.inplace_op1(&Set { values }).map_err(failed)?;
+                if let Some(master) = master {
+                    master.copy_from_slice(values);
+                }
+                *kept = moments;
+                Ok(())
+            }
         }
-        self.moments = moments;
-        Ok(())
     }
 
     pub(super) fn check_gradient<'a>(
@@ -110,7 +153,11 @@ impl Parameter {
 
     pub(super) fn update(&mut self, gradient: &Tensor, update: Update) -> Result<(), TrainError> {
         let failed = self.failed();
-        let Self { tensor, master, moments, .. } = self;
+        let Self { tensor, kept, .. } = self;
+        let (master, moments) = match kept {
+            Kept::OnGpu(kept) => return kept.update(tensor, gradient, update).map_err(failed),
+            Kept::OnCpu { master, moments } => (master, moments),
+        };
         let (storage, layout) = gradient.storage_and_layout();
         let changed = match (&*storage, layout.contiguous_offsets()) {
             (Storage::Cpu(CpuStorage::F32(gradient)), Some((start, end))) => {

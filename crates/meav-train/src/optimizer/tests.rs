@@ -1,5 +1,9 @@
+use std::borrow::Cow;
+
 use candle_core::{DType, Device, Tensor};
 use fastrand::Rng;
+use meav_cuda::emulate;
+use meav_protocol::OptimizerState;
 
 use super::*;
 
@@ -123,6 +127,41 @@ fn results_are_the_same_on_any_number_of_threads() {
                 })
             });
             assert!(found[0] == found[1], "{state:?}, {dtype:?}");
+        }
+    }
+}
+
+/// All bits that five steps leave: of what the model reads, what is trained, and the moments.
+fn bits(n: usize, dtype: DType, state: OptimizerState) -> (bool, Vec<Vec<u32>>) {
+    let start = tensor(noise(n, 1000)).to_dtype(dtype).unwrap();
+    let optimizer = run(&start, &settings(state, 0.1), 0.01, 5, |_, t| noise(n, t));
+    let read = start.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
+    let moments = optimizer.parameters()[0].moments().unwrap();
+    let mut all = vec![read.to_vec1().unwrap(), values(&optimizer)];
+    match &*moments {
+        Moments::F32 { m, v } => all.extend([m.clone(), v.clone()]),
+        Moments::Int8 { m, v } => {
+            for Quantised { codes, scales } in [m, v] {
+                let codes = codes.iter().map(|code| f32::from(*code)).collect();
+                all.extend([codes, scales.clone()]);
+            }
+        }
+    }
+    let bits = all.into_iter().map(|it| it.into_iter().map(f32::to_bits).collect()).collect();
+    (matches!(moments, Cow::Owned(_)), bits)
+}
+
+#[test]
+fn kernels_take_the_steps_of_the_cpu_bit_for_bit() {
+    for n in [1, 255, 256 + 17, 5000] {
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            for state in [OptimizerState::F32, OptimizerState::Int8] {
+                let (is_on_gpu, found) = emulate(|| bits(n, dtype, state));
+                let (is_copied, expected) = bits(n, dtype, state);
+                assert!(is_on_gpu && !is_copied, "the kernels were not asked");
+                assert!(found == expected, "{n} elements of {dtype:?}, {state:?}");
+                assert!(expected.iter().all(|it| it.iter().any(|bits| *bits != 0)));
+            }
         }
     }
 }

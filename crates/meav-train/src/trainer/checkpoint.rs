@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
-use meav_protocol::{TrainSettings, TrainValidation};
+use meav_protocol::{OptimizerState, TrainSettings, TrainValidation};
 use meav_weights::{
     Checkpoint, Dtype, IntegerDtype, IntegerTensor, Integers, SafetensorsWriter, StoredDtype,
     StoredSpec, Values, Weight, write_file_atomically,
@@ -48,12 +48,6 @@ impl Trainer {
     /// [`TrainError::NotFinite`] for weights or moments that are no numbers any more;
     /// [`TrainError::Weights`] where the file can't be written. Then what was there before is still there.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        self.check_weights()?;
-        let moments = self.optimizer.parameters().iter().map(Parameter::moments);
-        if let Some(value) = moments.into_iter().find_map(Moments::impossible) {
-            let (step, quantity) = (self.step, "mean of a gradient");
-            return Err(TrainError::NotFinite { step, quantity, value: f64::from(value) });
-        }
         let state = State {
             format: FORMAT,
             step: self.step,
@@ -73,7 +67,7 @@ impl Trainer {
         write_file_atomically(path, |file| {
             let mut writer = SafetensorsWriter::with_integers(file, path, specs, metadata)?;
             for parameter in parameters {
-                write_parameter(&mut writer, parameter)?;
+                write_parameter(&mut writer, parameter, self.step)?;
             }
             Ok(writer.finish()?)
         })
@@ -168,11 +162,11 @@ fn specs(parameter: &Parameter) -> Vec<StoredSpec> {
     };
     let shape = || parameter.shape().to_vec();
     let mut specs = vec![float("", shape())];
-    match parameter.moments() {
-        Moments::F32 { .. } => {
+    match parameter.state() {
+        OptimizerState::F32 => {
             specs.extend([MEAN, SQUARE].map(|suffix| float(suffix, shape())));
         }
-        Moments::Int8 { .. } => {
+        OptimizerState::Int8 => {
             let n_blocks = parameter.len().div_ceil(BLOCK);
             for suffix in [MEAN, SQUARE] {
                 specs.push(StoredSpec {
@@ -190,9 +184,23 @@ fn specs(parameter: &Parameter) -> Vec<StoredSpec> {
 fn write_parameter(
     writer: &mut SafetensorsWriter<&mut File>,
     parameter: &Parameter,
+    step: usize,
 ) -> Result<(), TrainError> {
-    write_f32(writer, &parameter.values()?)?;
-    match parameter.moments() {
+    let not_finite = |quantity, value: f32| {
+        let value = f64::from(value);
+        Err(TrainError::NotFinite { step, quantity, value })
+    };
+    let values = parameter.values()?;
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        return not_finite("value of a weight", *value);
+    }
+    write_f32(writer, &values)?;
+    drop(values);
+    let moments = parameter.moments()?;
+    if let Some(value) = moments.impossible() {
+        return not_finite("mean of a gradient", value);
+    }
+    match &*moments {
         Moments::F32 { m, v } => {
             write_f32(writer, m)?;
             write_f32(writer, v)?;
@@ -270,11 +278,11 @@ impl Saved {
             let scales = float(&format!("{suffix}{SCALES}"), true)?;
             Ok::<_, CheckpointError>(SavedCodes { codes, scales })
         };
-        let moments = match parameter.moments() {
-            Moments::F32 { .. } => {
+        let moments = match parameter.state() {
+            OptimizerState::F32 => {
                 SavedMoments::F32 { m: float(MEAN, false)?, v: float(SQUARE, true)? }
             }
-            Moments::Int8 { .. } => SavedMoments::Int8 { m: codes(MEAN)?, v: codes(SQUARE)? },
+            OptimizerState::Int8 => SavedMoments::Int8 { m: codes(MEAN)?, v: codes(SQUARE)? },
         };
         Ok(Self { values: float("", false)?, moments })
     }

@@ -3,6 +3,8 @@ mod factors;
 mod score;
 
 #[cfg(test)]
+mod gpu_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod torch_tests;

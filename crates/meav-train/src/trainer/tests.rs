@@ -25,7 +25,7 @@ const LOSSES: [PreferenceLoss; 4] = [
 ];
 
 /// Rates that teach the tiny model something in a few steps.
-fn settings(method: TrainMethod) -> TrainSettings {
+pub(super) fn settings(method: TrainMethod) -> TrainSettings {
     let learning_rate = if method == TrainMethod::Full { 2e-3 } else { 2e-2 };
     TrainSettings {
         method,
@@ -48,7 +48,7 @@ fn reference(decoder: &Decoder, pairs: &PairSet) -> Reference {
 }
 
 /// Ten pairs to train on, in three steps an epoch, and four that are held back.
-fn trainer_of(settings: &TrainSettings, dtype: DType) -> Trainer {
+pub(super) fn trainer_of(settings: &TrainSettings, dtype: DType) -> Trainer {
     let decoder = tiny_decoder(1, dtype);
     let pairs = pair_set(5, 2);
     let reference = reference(&decoder, &pairs);
@@ -87,16 +87,16 @@ fn trainer(settings: &TrainSettings) -> Trainer {
     trainer_of(settings, DType::F32)
 }
 
-fn step(trainer: &mut Trainer) -> TrainStep {
+pub(super) fn step(trainer: &mut Trainer) -> TrainStep {
     // How long it takes is another each time.
     TrainStep { tokens_per_second: 0.0, ..trainer.step(&JobCtx::detached()).unwrap() }
 }
 
-fn validate(trainer: &mut Trainer) -> TrainValidation {
+pub(super) fn validate(trainer: &mut Trainer) -> TrainValidation {
     trainer.validate(&JobCtx::detached()).unwrap()
 }
 
-fn weights(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
+pub(super) fn weights(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
     let bits = |weight: Weight| weight.to_f32_vec().into_iter().map(f32::to_bits).collect();
     trainer.weights().map(|(name, weight)| (name.to_owned(), bits(weight.unwrap()))).collect()
 }

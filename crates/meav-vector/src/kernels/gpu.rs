@@ -81,6 +81,12 @@ impl GpuDelta {
         })
     }
 
+    /// Bytes of its parts.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let parts = [Some(&self.values), self.second.as_ref(), self.offsets.as_ref()];
+        parts.into_iter().flatten().map(|it| it.elem_count() * it.dtype().size_in_bytes()).sum()
+    }
+
     /// A struct `Addend` of `merge.cu`: kind and type, factor and rank, three addresses, and what is
     /// selected.
     fn words(&self, coefficient: f32, selected: [u64; 3]) -> impl Iterator<Item = Word<'_>> {
@@ -138,6 +144,9 @@ fn type_number(dtype: DType) -> u32 {
 /// Vectors that one kernel takes.
 const MAX_ADDENDS: usize = 32;
 
+/// Words of each of them.
+const ADDEND_WORDS: usize = 8;
+
 /// Threads of a block.
 const THREADS: usize = 128;
 
@@ -182,7 +191,6 @@ pub(crate) fn merge_on_gpu(
         .enumerate()
         .flat_map(|(index, (coefficient, delta))| delta.words(*coefficient, selected(index)))
         .collect();
-    const ADDEND_WORDS: usize = 8;
     words.resize(MAX_ADDENDS * ADDEND_WORDS, Word::Number(0));
     let row_len = out.dims().last().copied().unwrap_or(1);
     let n_rows = n / row_len;
@@ -202,7 +210,7 @@ pub(crate) fn merge_on_gpu(
         .tensor(base)
         .value(type_number(base.dtype()))
         .words(words)
-        .value(addends.len() as i32);
+        .value(addends.len() as u32);
     let launch = match name {
         "merge_dense" => launch.value(n as u64),
         _ => launch.value(n_rows as u64).value(row_len as u64),

@@ -55,3 +55,7 @@ pub(crate) fn memory(device: &CudaDevice) -> Result<DeviceMemory> {
     let (free_bytes, total_bytes) = device.cuda_stream().context().mem_get_info().w()?;
     Ok(DeviceMemory { free_bytes: free_bytes as u64, total_bytes: total_bytes as u64 })
 }
+
+pub(crate) fn name(device: &CudaDevice) -> Result<String> {
+    device.cuda_stream().context().name().w()
+}

@@ -13,11 +13,11 @@ use candle_core::{CudaDevice, CudaStorage, DType, Result};
 
 use crate::{Grid, Kernel, Matrix};
 
-pub(crate) use device::{memory, open, survey};
+pub(crate) use device::{memory, name, open, survey};
 pub(super) use upload::Pinned;
 
 /// What nvcc made of each source.
-const MODULES: [(&str, &[u8]); 11] = [
+const MODULES: [(&str, &[u8]); 12] = [
     ("attention", include_bytes!(concat!(env!("OUT_DIR"), "/attention.fatbin"))),
     ("attention_backward", include_bytes!(concat!(env!("OUT_DIR"), "/attention_backward.fatbin"))),
     ("elementwise", include_bytes!(concat!(env!("OUT_DIR"), "/elementwise.fatbin"))),
@@ -28,6 +28,7 @@ const MODULES: [(&str, &[u8]); 11] = [
     ("merge", include_bytes!(concat!(env!("OUT_DIR"), "/merge.fatbin"))),
     ("norm", include_bytes!(concat!(env!("OUT_DIR"), "/norm.fatbin"))),
     ("norm_backward", include_bytes!(concat!(env!("OUT_DIR"), "/norm_backward.fatbin"))),
+    ("sample", include_bytes!(concat!(env!("OUT_DIR"), "/sample.fatbin"))),
     ("train", include_bytes!(concat!(env!("OUT_DIR"), "/train.fatbin"))),
 ];
 

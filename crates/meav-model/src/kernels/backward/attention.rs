@@ -389,6 +389,7 @@ mod tests {
         assert_deterministic, assert_slopes, by_candle, some_values, values, variable,
     };
     use super::*;
+    use crate::kernels::gpu::PassOnGpu;
     use crate::kernels::{Sequence, append_to_cache, attention};
 
     const HEADS: HeadLayout = HeadLayout { n_heads: 4, n_kv_heads: 2, head_dim: 8 };
@@ -425,6 +426,7 @@ mod tests {
             cos: angles.iter().map(|angle| 1.2 * angle.cos()).collect(),
             sin: angles.iter().map(|angle| 1.2 * angle.sin()).collect(),
             half: 3,
+            on_gpu: PassOnGpu::default(),
         }
     }
 

@@ -1,12 +1,15 @@
 //! The operations of this module by CUDA kernels; each does what its namesake does.
 
+use std::ops::Range;
+
 use candle_core::{DType, Result, Tensor};
 use meav_cuda::{Grid, Launch, Matrix, multiply};
 
 use crate::Activation;
 use crate::kernels::attention::{AttentionRule, HeadLayout, Sequences};
 use crate::kernels::gpu::{
-    ATTENTION_WARPS, ROW_THREADS, Seen, Turns, WARP, cache_capacity, check_head_dim, kernel, room,
+    ATTENTION_WARPS, ROW_THREADS, Seen, Turns, WARP, cache_capacity, check_head_dim, kernel,
+    kernel_for, room,
 };
 use crate::kernels::norm::NormRule;
 
@@ -48,25 +51,51 @@ impl Parts {
                 .value(self.words());
             // SAFETY: x and dy have rows with these parts, the result has a row for each.
             unsafe { launch.run(x) }?;
-            let grid = Grid::of_elements(self.dim);
-            let launch = Launch::new(kernel("norm_backward", "add_rows"), grid)
-                .tensor(dweight)
-                .tensor(&d_normed)
-                .value((n_rows * self.count) as u64)
-                .value(self.dim as i32);
-            // SAFETY: each part has a row.
-            unsafe { launch.run(x) }?;
+            add_rows(dweight, &d_normed.reshape((n_rows * self.count, self.dim))?)?;
         }
-        let weight = rule.weight(weight)?;
-        let launch = Launch::new(kernel("norm_backward", "norm_backward"), grid)
+        let names = ["norm_backward_f32", "norm_backward_f16", "norm_backward_bf16"];
+        let launch = Launch::new(kernel_for(weight.dtype(), "norm_backward", names)?, grid)
             .tensor(dy)
             .tensor(x)
-            .tensor(&weight)
+            .tensor(weight)
+            .value(rule.offset)
             .value(rule.eps)
             .value(self.words());
         // SAFETY: x and dy have rows with these parts, the weight is that of one.
         unsafe { launch.run(x) }
     }
+}
+
+/// Adds all rows of `x` to `sums`; in the same order each time.
+fn add_rows(sums: &Tensor, x: &Tensor) -> Result<()> {
+    /// Rows that a thread adds up, where there are more.
+    const TASK: usize = 64;
+    let (n_rows, n) = x.dims2()?;
+    if sums.dims() != [n] {
+        candle_core::bail!("{:?} are the sums of {:?}", sums.shape(), x.shape());
+    }
+    let grid = Grid::of_elements(n);
+    if n_rows > TASK {
+        let n_parts = n_rows.div_ceil(TASK);
+        let parts = room((n_parts, n), x)?;
+        let blocks = [grid.blocks[0], n_parts, 1];
+        let launch = Launch::new(kernel("norm_backward", "sum_rows"), Grid { blocks, ..grid })
+            .tensor(&parts)
+            .tensor(x)
+            .value(n_rows as u64)
+            .value(TASK as u64)
+            .value(n as i32);
+        // SAFETY: there is a part for each block of rows.
+        unsafe { launch.run(x) }?;
+        return add_rows(sums, &parts);
+    }
+    let launch = Launch::new(kernel("norm_backward", "add_rows"), grid)
+        .tensor(sums)
+        .tensor(x)
+        .value(n_rows as u64)
+        .value(n as i32);
+    // SAFETY: x has rows as long as the sums.
+    unsafe { launch.run(x) }
 }
 
 pub(super) fn rms_norm_backward(
@@ -137,8 +166,8 @@ pub(super) fn attention_backward(
     let (n_rows, row_len) = qkv.dims2()?;
     check_head_dim(heads)?;
     let capacity = cache_capacity(keys, values, heads)?;
-    let turns = Turns::new(sequences.angles, n_rows, qkv)?;
-    let seen = Seen::new(&rule, sequences, n_rows, capacity, qkv)?;
+    let turns = Turns::of(sequences.angles, n_rows, qkv)?;
+    let seen = Seen::of(&rule, sequences, n_rows, capacity, qkv)?;
     let queries = room((n_rows, heads.n_heads * heads.head_dim), qkv)?;
     let grid = Grid::of_blocks([heads.n_heads, n_rows], WARP);
     let words = heads.words(sequences.angles);
@@ -231,21 +260,38 @@ pub(super) fn embedding_backward(tokens: &[u32], dx: &Tensor, grad: &Tensor) -> 
     unsafe { launch.run(dx) }
 }
 
+pub(super) fn linear_backward_input(dy: &Tensor, weights: &[Tensor]) -> Result<Tensor> {
+    let Some(first) = weights.first() else { candle_core::bail!("there are no weights") };
+    let dx = room((dy.dim(0)?, first.dim(1)?), dy)?;
+    multiply_backward(&dx, dy, weights, false)?;
+    Ok(dx)
+}
+
 pub(super) fn add_linear_backward_input(
     dx: &Tensor,
     dy: &Tensor,
     weights: &[Tensor],
 ) -> Result<()> {
-    let mut start = 0;
-    for weight in weights {
-        let n = weight.dim(0)?;
-        let dy = dy.to_dtype(weight.dtype())?;
-        let own = Matrix::of(&dy)?.columns(start, n);
-        multiply(own, Matrix::of(weight)?, Matrix::of(dx)?, true)?;
-        start += n;
-    }
-    if start != dy.dim(1)? {
+    multiply_backward(dx, dy, weights, true)
+}
+
+/// What gradients are rounded to before they are multiplied, where the weights are of `dtype`: what
+/// `bf16` holds, but `f16` has no exponents for gradients.
+fn product_dtype(dtype: DType) -> DType {
+    if dtype == DType::BF16 { dtype } else { DType::F32 }
+}
+
+fn multiply_backward(dx: &Tensor, dy: &Tensor, weights: &[Tensor], adds: bool) -> Result<()> {
+    let n_outs = weights.iter().map(|it| it.dim(0)).collect::<Result<Vec<_>>>()?;
+    if n_outs.iter().sum::<usize>() != dy.dim(1)? {
         candle_core::bail!("the output's gradient is {:?}", dy.shape());
+    }
+    let dtype = weights.first().map_or(DType::F32, |it| product_dtype(it.dtype()));
+    let (dy, mut start) = (dy.to_dtype(dtype)?, 0);
+    for (index, (weight, n)) in weights.iter().zip(n_outs).enumerate() {
+        let (own, weight) = (Matrix::of(&dy)?.columns(start, n), weight.to_dtype(dtype)?);
+        multiply(own, Matrix::of(&weight)?, Matrix::of(dx)?, adds || index > 0)?;
+        start += n;
     }
     Ok(())
 }
@@ -253,34 +299,45 @@ pub(super) fn add_linear_backward_input(
 pub(super) fn linear_backward_weights(
     dy: &Tensor,
     x: &Tensor,
-    weights: &[Tensor],
-    biases: &[Tensor],
+    grads: &[Tensor],
+    bias_grads: &[Tensor],
+    dtype: DType,
 ) -> Result<()> {
-    let mut start = 0;
-    for weight in weights {
-        let n = weight.dim(0)?;
-        let own = Matrix::of(dy)?.columns(start, n);
-        multiply(own.transposed(), Matrix::of(x)?, Matrix::of(weight)?, true)?;
+    let dtype = product_dtype(dtype);
+    let (x, rounded, mut start) = (x.to_dtype(dtype)?, dy.to_dtype(dtype)?, 0);
+    for grad in grads {
+        let n = grad.dim(0)?;
+        let own = Matrix::of(&rounded)?.columns(start, n);
+        multiply(own.transposed(), Matrix::of(&x)?, Matrix::of(grad)?, true)?;
         start += n;
     }
-    let (n_rows, n_out) = dy.dims2()?;
-    if start != n_out {
+    if start != dy.dim(1)? {
         candle_core::bail!("the output's gradient is {:?}", dy.shape());
     }
     let mut start = 0;
-    for bias in biases {
-        let n = bias.dims1()?;
-        let part = dy.narrow(1, start, n)?.contiguous()?;
-        let launch = Launch::new(kernel("norm_backward", "add_rows"), Grid::of_elements(n))
-            .tensor(bias)
-            .tensor(&part)
-            .value(n_rows as u64)
-            .value(n as i32);
-        // SAFETY: the part has rows as long as the bias.
-        unsafe { launch.run(dy) }?;
+    for grad in bias_grads {
+        let n = grad.dims1()?;
+        add_rows(grad, &dy.narrow(1, start, n)?.contiguous()?)?;
         start += n;
     }
     Ok(())
+}
+
+pub(super) fn linear_backward_of_columns(
+    dy: &Tensor,
+    columns: Range<usize>,
+    x: &Tensor,
+    weight: &Tensor,
+    grad: &Tensor,
+) -> Result<Tensor> {
+    if columns.end > dy.dim(1)? {
+        candle_core::bail!("{:?} has no columns {columns:?}", dy.shape());
+    }
+    let dx = room((dy.dim(0)?, weight.dim(1)?), dy)?;
+    let own = Matrix::of(dy)?.columns(columns.start, columns.len());
+    multiply(own.transposed(), Matrix::of(x)?, Matrix::of(grad)?, true)?;
+    multiply(own, Matrix::of(weight)?, Matrix::of(&dx)?, false)?;
+    Ok(dx)
 }
 
 /// A kernel that takes the states of rows, `(R, 4)`, an element at a time.

@@ -125,7 +125,8 @@ impl<'a> Rows<'a> {
     /// Passes through the vocabulary.
     fn pass(&self, output: &Tensor, job: &JobCtx<'_>) -> Result<(), ModelError> {
         let (n_tokens, n) = output.dims2()?;
-        let panel_len = PANEL.div_ceil(n);
+        // Each part costs a GPU some launches, and its memory is large.
+        let panel_len = if is_on_gpu(&self.x) { LOGITS / ROWS } else { PANEL.div_ceil(n) };
         for first in (0..n_tokens).step_by(panel_len) {
             job.check()?;
             let panel = output.narrow(0, first, panel_len.min(n_tokens - first))?;
@@ -403,7 +404,7 @@ pub(crate) fn head_backward_weights(
         } else {
             logits.inplace_op1(&LogitGradient { soft_cap, targets, upstream })?;
         }
-        linear_backward_weights(&logits, &x, slice::from_ref(grad), &[])?;
+        linear_backward_weights(&logits, &x, slice::from_ref(grad), &[], output.dtype())?;
     }
     Ok(())
 }
@@ -545,6 +546,25 @@ mod tests {
             head_backward_weights(&x, &output, case.soft_cap, &targets, &ones, &grad, &job)
                 .unwrap();
             assert_slopes(&values(&grad), &output, &upstream, |output| forward(&x, output));
+        }
+    }
+
+    /// The vocabulary is passed through in parts of other sizes than on the CPU.
+    #[test]
+    fn kernels_give_the_log_probs_and_gradients_of_the_cpu() {
+        for case in [&Case { n: 8, n_tokens: LOGITS / ROWS + 900, ..CASE }, &CASES[1]] {
+            let Head { x, output, targets } = case.head();
+            let upstream = values(&some_values(case.n_rows, 3));
+            let all = || {
+                let (job, cap) = (JobCtx::detached(), case.soft_cap);
+                let pass = head_log_probs(&x, &output, cap, &targets, true, &job).unwrap();
+                let grad = some_values((case.n_tokens, case.n), 4);
+                head_backward_weights(&x, &output, cap, &targets, &upstream, &grad, &job).unwrap();
+                [pass.log_probs, values(&pass.unit_gradient.unwrap()), values(&grad)].concat()
+            };
+            let (found, expected) = (meav_cuda::emulate(all), all());
+            assert_close(&found, &expected, tolerance::F32);
+            assert!(found != expected, "the kernels were not asked");
         }
     }
 

@@ -1,3 +1,6 @@
+use std::ops::Range;
+use std::slice;
+
 use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
 
 use super::{add_row_sums, gpu};
@@ -19,6 +22,9 @@ use crate::kernels::{f32_slice, f32_slice_mut};
 /// `dy` is `(T, Σ outᵢ)` and `f32`, each weight `(outᵢ, in)` of any floating point type, the result
 /// `(T, in)`.
 pub(crate) fn linear_backward_input(dy: &Tensor, weights: &[Tensor]) -> Result<Tensor> {
+    if is_on_gpu(dy) {
+        return gpu::linear_backward_input(dy, weights);
+    }
     let Some(first) = weights.first() else { candle_core::bail!("there are no weights") };
     let dx = Tensor::zeros((dy.dim(0)?, first.dim(1)?), DType::F32, dy.device())?;
     add_linear_backward_input(&dx, dy, weights)?;
@@ -90,18 +96,22 @@ impl InplaceOp2 for AddInput<'_> {
 ///
 /// `dy` is `(T, Σ outᵢ)`, `x` `(T, in)`, each of `grads` `(outᵢ, in)`; all `f32`. There are no
 /// `bias_grads`, or as many, `(outᵢ,)`.
+///
+/// `dtype` is the weights'. On a GPU, factors of their gradients are rounded to `bf16` where these
+/// are; the sums are `f32`.
 pub(crate) fn linear_backward_weights(
     dy: &Tensor,
     x: &Tensor,
     grads: &[Tensor],
     bias_grads: &[Tensor],
+    dtype: DType,
 ) -> Result<()> {
     let n_out = grads.iter().map(|grad| grad.dim(0)).sum::<Result<usize>>()?;
     if dy.dim(1)? != n_out || !(bias_grads.is_empty() || bias_grads.len() == grads.len()) {
         candle_core::bail!("the gradients do not belong to {:?} outputs", dy.dims());
     }
     if is_on_gpu(dy) {
-        return gpu::linear_backward_weights(dy, x, grads, bias_grads);
+        return gpu::linear_backward_weights(dy, x, grads, bias_grads, dtype);
     }
     let mut column = 0;
     for (index, grad) in grads.iter().enumerate() {
@@ -115,6 +125,28 @@ pub(crate) fn linear_backward_weights(
         column += grad.dim(0)?;
     }
     Ok(())
+}
+
+/// The gradient of the input of a linear layer whose output was added to some `columns` of another;
+/// adds that of its weight to `grad`.
+///
+/// # Shapes
+///
+/// `dy` is `(T, n)`, `x`, what the layer took, `(T, in)`, `weight` and `grad` are `(columns, in)`,
+/// the result is `(T, in)`; contiguous and `f32`.
+pub(crate) fn linear_backward_of_columns(
+    dy: &Tensor,
+    columns: Range<usize>,
+    x: &Tensor,
+    weight: &Tensor,
+    grad: &Tensor,
+) -> Result<Tensor> {
+    if is_on_gpu(dy) {
+        return gpu::linear_backward_of_columns(dy, columns, x, weight, grad);
+    }
+    let dy = dy.narrow(1, columns.start, columns.len())?.contiguous()?;
+    linear_backward_weights(&dy, x, slice::from_ref(grad), &[], weight.dtype())?;
+    linear_backward_input(&dy, slice::from_ref(weight))
 }
 
 struct AddWeight {
@@ -236,7 +268,7 @@ mod tests {
             let expected = by_candle(&y, &dy, &variables);
             let found = variables.map(|it| some_values(it.dims(), 5));
             let start: Vec<Vec<f32>> = found.iter().map(values).collect();
-            linear_backward_weights(&dy, &x, &found[..2], &found[2..]).unwrap();
+            linear_backward_weights(&dy, &x, &found[..2], &found[2..], DType::F32).unwrap();
             for ((found, start), expected) in found.iter().zip(start).zip(expected) {
                 let sum: Vec<f32> = start.iter().zip(expected).map(|(a, b)| a + b).collect();
                 assert_close(&values(found), &sum, tolerance::F32);
@@ -254,7 +286,7 @@ mod tests {
         assert_slopes(&values(&dx), &x, &dy, |x| linear(x, &weights, &biases).unwrap());
         let grads =
             [&weights[0], &weights[1], &biases[0], &biases[1]].map(|it| it.zeros_like().unwrap());
-        linear_backward_weights(&dy, &x, &grads[..2], &grads[2..]).unwrap();
+        linear_backward_weights(&dy, &x, &grads[..2], &grads[2..], DType::F32).unwrap();
         assert_slopes(&values(&grads[1]), &weights[1], &dy, |weight| {
             linear(&x, &[weights[0].clone(), weight.clone()], &biases).unwrap()
         });
@@ -270,7 +302,7 @@ mod tests {
         assert_deterministic(|| {
             let grads = [some_values((1100, 200), 3), some_values((5, 200), 4)];
             let biases = [some_values(1100, 5), some_values(5, 6)];
-            linear_backward_weights(&dy, &x, &grads, &biases).unwrap();
+            linear_backward_weights(&dy, &x, &grads, &biases, DType::F32).unwrap();
             let dx = linear_backward_input(&dy, &weights).unwrap();
             grads.iter().chain(&biases).chain([&dx]).flat_map(values).collect()
         });
@@ -281,7 +313,7 @@ mod tests {
         let (x, dy) = (some_values((9, 4), 1), some_values((9, 5), 2));
         let grads = |n_out: usize, n_in: usize| [some_values((n_out, n_in), 3)];
         let add = |x: &Tensor, grads: &[Tensor], biases: &[Tensor]| {
-            linear_backward_weights(&dy, x, grads, biases)
+            linear_backward_weights(&dy, x, grads, biases, DType::F32)
         };
         assert!(add(&x, &grads(5, 4), &[some_values(5, 4)]).is_ok());
         assert!(add(&x, &grads(4, 4), &[]).is_err());

@@ -8,7 +8,11 @@
 mod attention;
 mod embedding;
 mod gated;
-#[expect(unsafe_code, reason = "kernels take addresses")]
+#[expect(
+    unsafe_code,
+    clippy::cast_possible_wrap,
+    reason = "kernels take addresses, and sizes far below 2³¹ as signed words"
+)]
 mod gpu;
 mod head;
 mod linear;
@@ -21,7 +25,8 @@ pub(crate) use embedding::embedding_backward;
 pub(crate) use gated::gated_backward;
 pub(crate) use head::{HeadPass, head_backward_weights, head_log_probs};
 pub(crate) use linear::{
-    add_linear_backward_input, linear_backward_input, linear_backward_weights,
+    add_linear_backward_input, linear_backward_input, linear_backward_of_columns,
+    linear_backward_weights,
 };
 pub(crate) use norm::{norm_heads_backward, rms_norm_backward};
 

@@ -1,3 +1,10 @@
+//! The arithmetic of a step, element by element.
+
+#[expect(unsafe_code, reason = "kernels take addresses")]
+mod gpu;
+
+pub(super) use gpu::OnGpu;
+
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 use pulp::{Arch, NullaryFnOnce};

@@ -1,11 +1,15 @@
 //! The operations of this module by CUDA kernels; each does what its namesake does.
 
-use candle_core::{DType, Result, Tensor};
+mod pass;
+
+use candle_core::{DType, Device, Result, Tensor};
 use meav_cuda::{Grid, Kernel, Launch, Matrix, multiply};
 
 pub(crate) use meav_cuda::is_on_gpu;
+pub(crate) use pass::PassOnGpu;
+pub(super) use pass::{Seen, Turns};
 
-use super::attention::{AttentionRule, HeadLayout, Sequences, View};
+use super::attention::{AttentionRule, HeadLayout, Sequences};
 use super::log_probs::Target;
 use super::norm::NormRule;
 use crate::Activation;
@@ -20,31 +24,45 @@ pub(super) const ROW_THREADS: usize = 256;
 
 pub(super) const WARP: usize = 32;
 
-/// Room for what a kernel writes.
+/// Room for `f32` that kernels write, all of it, before anybody reads it.
 pub(super) fn room(shape: impl Into<candle_core::Shape>, like: &Tensor) -> Result<Tensor> {
-    // Zeros cost a pass over memory; what is not written would otherwise be anything.
-    Tensor::zeros(shape, DType::F32, like.device())
+    match like.device() {
+        // In tests, what a kernel forgets to write is to be seen.
+        Device::Cpu => Tensor::full(f32::NAN, shape, like.device()),
+        // SAFETY: any bits are numbers, and kernels write all of them.
+        device => unsafe { Tensor::empty(shape, DType::F32, device) },
+    }
 }
 
-impl NormRule {
-    /// The weights as `f32`, with what is added to them.
-    pub(super) fn weight(self, weight: &Tensor) -> Result<Tensor> {
-        let weight = weight.to_dtype(DType::F32)?;
-        if self.offset == 0.0 { Ok(weight) } else { weight.affine(1.0, f64::from(self.offset)) }
-    }
+/// The kernel for tensors of this type, out of those for `f32`, `f16` and `bf16`.
+pub(super) fn kernel_for(
+    dtype: DType,
+    module: &'static str,
+    names: [&'static str; 3],
+) -> Result<Kernel> {
+    let [f32, f16, bf16] = names;
+    let name = match dtype {
+        DType::F32 => f32,
+        DType::F16 => f16,
+        DType::BF16 => bf16,
+        dtype => candle_core::bail!("{f32} is not for {dtype:?}"),
+    };
+    Ok(kernel(module, name))
 }
 
 pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, rule: NormRule) -> Result<Tensor> {
     let (n_rows, n) = x.dims2()?;
-    let (y, weight) = (room((n_rows, n), x)?, rule.weight(weight)?);
     if weight.dims() != [n] {
         candle_core::bail!("{:?} norms {n} elements", weight.dims());
     }
+    let y = room((n_rows, n), x)?;
+    let names = ["rms_norm_f32", "rms_norm_f16", "rms_norm_bf16"];
     let grid = Grid::of_blocks([n_rows, 1], ROW_THREADS);
-    let launch = Launch::new(kernel("norm", "rms_norm"), grid)
+    let launch = Launch::new(kernel_for(weight.dtype(), "norm", names)?, grid)
         .tensor(&y)
         .tensor(x)
-        .tensor(&weight)
+        .tensor(weight)
+        .value(rule.offset)
         .value(rule.eps)
         .value(n as i32);
     // SAFETY: x and y are (T, n), the weight (n,).
@@ -60,12 +78,18 @@ pub(super) fn norm_heads(
     heads: HeadLayout,
 ) -> Result<()> {
     let n_rows = heads.rows_of(qkv)?;
-    let (q_weight, k_weight) = (rule.weight(q_weight)?, rule.weight(k_weight)?);
+    let dtype = q_weight.dtype();
+    let fits = |it: &Tensor| it.dims() == [heads.head_dim] && it.dtype() == dtype;
+    if !fits(q_weight) || !fits(k_weight) {
+        candle_core::bail!("{:?} and {:?} norm {heads:?}", q_weight, k_weight);
+    }
+    let names = ["head_norm_f32", "head_norm_f16", "head_norm_bf16"];
     let grid = Grid::of_blocks([heads.n_heads + heads.n_kv_heads, n_rows], WARP);
-    let launch = Launch::new(kernel("norm", "head_norm"), grid)
+    let launch = Launch::new(kernel_for(dtype, "norm", names)?, grid)
         .tensor(qkv)
-        .tensor(&q_weight)
-        .tensor(&k_weight)
+        .tensor(q_weight)
+        .tensor(k_weight)
+        .value(rule.offset)
         .value(rule.eps)
         .value(heads.n_heads as i32)
         .value(heads.head_dim as i32)
@@ -113,22 +137,18 @@ pub(super) fn add_to(y: &Tensor, x: &Tensor, scale: f32) -> Result<()> {
     unsafe { launch.run(y) }
 }
 
-pub(super) fn add_to_columns(y: &Tensor, x: &Tensor, start: usize) -> Result<()> {
-    let ((y_rows, y_len), (x_rows, x_len)) = (y.dims2()?, x.dims2()?);
-    if y_rows != x_rows || start + x_len > y_len {
-        let end = start + x_len;
-        candle_core::bail!("{:?} has no columns {start} to {end} for {:?}", y.shape(), x.shape());
+pub(super) fn add_linear_to_columns(
+    y: &Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    start: usize,
+) -> Result<()> {
+    let ((_, y_len), (n, _)) = (y.dims2()?, weight.dims2()?);
+    if start + n > y_len {
+        candle_core::bail!("{:?} has no columns {start} to {}", y.shape(), start + n);
     }
-    let grid = Grid::of_elements(x.elem_count());
-    let launch = Launch::new(kernel("elementwise", "add_to_columns"), grid)
-        .tensor(y)
-        .tensor(x)
-        .value(x_rows as u64)
-        .value(x_len as i32)
-        .value(y_len as i32)
-        .value(start as i32);
-    // SAFETY: y has these columns, x as many.
-    unsafe { launch.run(y) }
+    let to = Matrix::of(y)?.columns(start, n);
+    multiply(Matrix::of(x)?, Matrix::of(weight)?.transposed(), to, true)
 }
 
 /// Rows up to which a product is bound by reading the weights.
@@ -200,12 +220,7 @@ fn multiply_vectors(
     /// Outputs of a block, each by a warp.
     const OUTPUTS: usize = 4;
     let (n_rows, n_in) = x.dims2()?;
-    let name = match weights[0].dtype() {
-        DType::F32 => "linear_f32",
-        DType::F16 => "linear_f16",
-        DType::BF16 => "linear_bf16",
-        dtype => candle_core::bail!("no product with weights of {dtype:?}"),
-    };
+    let names = ["linear_f32", "linear_f16", "linear_bf16"];
     let n_out = y.dim(1)?;
     let grid = Grid::of_blocks([n_out.div_ceil(OUTPUTS), 1], OUTPUTS * WARP);
     let mut panel_ends = [0_i32; MAX_PANELS];
@@ -214,7 +229,7 @@ fn multiply_vectors(
     }
     // The last one again where there are fewer.
     let panel = |index: usize| &weights[index.min(weights.len() - 1)];
-    let launch = Launch::new(kernel("linear", name), grid)
+    let launch = Launch::new(kernel_for(weights[0].dtype(), "linear", names)?, grid)
         .tensor(y)
         .tensor(x)
         .tensor(panel(0))
@@ -254,26 +269,6 @@ impl AttentionRule {
     }
 }
 
-/// Cosines and sines on the GPU, `(T, R/2)`.
-pub(super) struct Turns {
-    pub(super) cos: Tensor,
-    pub(super) sin: Tensor,
-}
-
-impl Turns {
-    pub(super) fn new(angles: &Angles, n_rows: usize, like: &Tensor) -> Result<Self> {
-        if angles.cos.len() != n_rows * angles.half || angles.sin.len() != angles.cos.len() {
-            candle_core::bail!("{} cosines for {n_rows} tokens", angles.cos.len());
-        }
-        // No tensor is empty: kernels are given addresses.
-        let tensor = |values: &[f32]| match values.len() {
-            0 => Tensor::zeros(1, DType::F32, like.device()),
-            n => Tensor::from_slice(values, n, like.device()),
-        };
-        Ok(Self { cos: tensor(&angles.cos)?, sin: tensor(&angles.sin)? })
-    }
-}
-
 pub(super) fn append_to_cache(
     qkv: &Tensor,
     keys: &Tensor,
@@ -287,7 +282,7 @@ pub(super) fn append_to_cache(
     if position + n_rows > capacity {
         candle_core::bail!("the cache holds {capacity} positions");
     }
-    let turns = Turns::new(angles, n_rows, qkv)?;
+    let turns = Turns::of(angles, n_rows, qkv)?;
     let grid = Grid::of_blocks([heads.n_kv_heads, n_rows], WARP);
     let launch = Launch::new(kernel("attention", "append_to_cache"), grid)
         .tensor(keys)
@@ -312,57 +307,6 @@ pub(super) fn cache_capacity(keys: &Tensor, values: &Tensor, heads: HeadLayout) 
     Ok(capacity)
 }
 
-/// What each token sees, as kernels take it.
-pub(super) struct Seen {
-    /// A struct `Queries` for each sequence, `(sequences, 6)`.
-    pub(super) blocks: Tensor,
-    pub(super) n_blocks: usize,
-    /// The block of each row.
-    pub(super) block_of_row: Tensor,
-    /// Pairs of places.
-    pub(super) slots: Tensor,
-}
-
-impl Seen {
-    pub(super) fn new(
-        rule: &AttentionRule,
-        sequences: Sequences<'_>,
-        n_rows: usize,
-        capacity: usize,
-        like: &Tensor,
-    ) -> Result<Self> {
-        let (mut blocks, mut block_of_row, mut slots) = (Vec::new(), Vec::new(), Vec::new());
-        let each = sequences.blocks(usize::MAX);
-        for (index, block) in each.iter().enumerate() {
-            let view = View::new(rule, sequences.start, *block);
-            let begin = slots.len() / 2;
-            for range in &view.slots {
-                if range.end > capacity {
-                    candle_core::bail!("the cache holds {capacity} positions");
-                }
-                slots.extend([range.start as u32, range.end as u32]);
-            }
-            let end = slots.len() / 2;
-            let words = [block.row, block.len, view.position, view.lowest, begin, end];
-            blocks.extend(words.map(|n| n as u32));
-            block_of_row.extend(vec![index as u32; block.len]);
-        }
-        if block_of_row.len() != n_rows || n_rows == 0 {
-            candle_core::bail!("the sequences' lengths do not add up to {n_rows} tokens");
-        }
-        let tensor = |values: Vec<u32>| {
-            let n = values.len();
-            Tensor::from_vec(values, n, like.device())
-        };
-        Ok(Self {
-            n_blocks: each.len(),
-            blocks: tensor(blocks)?,
-            block_of_row: tensor(block_of_row)?,
-            slots: tensor(slots)?,
-        })
-    }
-}
-
 /// Warps that share a query's keys.
 pub(super) const ATTENTION_WARPS: usize = 4;
 
@@ -377,8 +321,8 @@ pub(super) fn attention(
     let n_rows = heads.rows_of(qkv)?;
     check_head_dim(heads)?;
     let capacity = cache_capacity(keys, values, heads)?;
-    let turns = Turns::new(sequences.angles, n_rows, qkv)?;
-    let seen = Seen::new(&rule, sequences, n_rows, capacity, qkv)?;
+    let turns = Turns::of(sequences.angles, n_rows, qkv)?;
+    let seen = Seen::of(&rule, sequences, n_rows, capacity, qkv)?;
     let out = room((n_rows, heads.n_heads * heads.head_dim), qkv)?;
     let shared = ATTENTION_WARPS * (2 + heads.head_dim) * size_of::<f32>();
     let grid = Grid::of_blocks([heads.n_heads, n_rows], ATTENTION_WARPS * WARP).sharing(shared);
@@ -440,15 +384,27 @@ pub(super) fn token_log_probs(logits: &Tensor, targets: &[Target]) -> Result<Vec
     out.to_vec1()
 }
 
-pub(super) fn square_sum(x: &Tensor) -> Result<f64> {
+pub(super) fn square_sum(tensors: &[&Tensor]) -> Result<f64> {
+    /// Parts of each sum, at most.
     const BLOCKS: usize = 256;
-    let sums = Tensor::zeros(BLOCKS, DType::F64, x.device())?;
-    let launch =
-        Launch::new(kernel("train", "square_sums"), Grid::of_blocks([BLOCKS, 1], ROW_THREADS))
-            .tensor(&sums)
+    /// Elements of a part, at least.
+    const PART: usize = 1 << 12;
+    let Some(first) = tensors.first() else { return Ok(0.0) };
+    // All parts come to the host together.
+    let parts = Tensor::zeros((tensors.len(), BLOCKS), DType::F64, first.device())?;
+    for (index, x) in tensors.iter().enumerate() {
+        if x.dtype() != DType::F32 {
+            candle_core::bail!("only what is f32 is summed");
+        }
+        let own = parts.narrow(0, index, 1)?;
+        let n = x.elem_count();
+        let grid = Grid::of_blocks([n.div_ceil(PART).clamp(1, BLOCKS), 1], ROW_THREADS);
+        let launch = Launch::new(kernel("train", "square_sums"), grid)
+            .tensor(&own)
             .tensor(x)
-            .value(x.elem_count() as u64);
-    // SAFETY: x has as many elements, and there is a sum for each block.
-    unsafe { launch.run(x) }?;
-    Ok(sums.to_vec1::<f64>()?.into_iter().sum())
+            .value(n as u64);
+        // SAFETY: x has as many elements, and there is a part for each block.
+        unsafe { launch.run(x) }?;
+    }
+    Ok(parts.flatten_all()?.to_vec1::<f64>()?.into_iter().sum())
 }

@@ -1,0 +1,116 @@
+use candle_core::Device;
+use meav_protocol::{EngineDevice, Gpu, GpuProbe, MemoryUse, PROTOCOL_VERSION};
+use meav_weights::{available_memory_bytes, process_memory_bytes, total_memory_bytes};
+
+/// What models run on.
+#[derive(Clone, Debug)]
+pub(crate) struct Compute {
+    device: Device,
+    name: String,
+}
+
+impl Compute {
+    /// The processor, with as many threads as there are in the pool.
+    pub(crate) fn cpu() -> Self {
+        let name = match rayon::current_num_threads() {
+            1 => "CPU, 1 thread".to_owned(),
+            threads => format!("CPU, {threads} threads"),
+        };
+        Self { device: Device::Cpu, name }
+    }
+
+    /// A device; the processor where a GPU can't be used after all, which its name then says.
+    pub(crate) fn open(wanted: EngineDevice) -> Self {
+        let EngineDevice::Cuda(index) = wanted else { return Self::cpu() };
+        match open_gpu(index) {
+            Ok(gpu) => gpu,
+            Err(err) => {
+                let err = first_line(&err);
+                tracing::error!("GPU {index}: {err}");
+                let cpu = Self::cpu();
+                let name = format!("{} (GPU {index} could not be opened: {err})", cpu.name);
+                Self { name, ..cpu }
+            }
+        }
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What a person knows it by.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn is_gpu(&self) -> bool {
+        self.device.is_cuda()
+    }
+
+    /// Bytes of its memory that nobody holds, if that is known.
+    pub(crate) fn available_bytes(&self) -> Option<u64> {
+        if self.is_gpu() {
+            self.gpu_memory().map(|it| it.free_bytes)
+        } else {
+            available_memory_bytes()
+        }
+    }
+
+    /// Of the processor's memory what the engine takes, of a GPU's what everybody does.
+    pub(crate) fn memory_use(&self) -> Option<MemoryUse> {
+        if !self.is_gpu() {
+            let used_bytes = process_memory_bytes()?;
+            return Some(MemoryUse { used_bytes, total_bytes: total_memory_bytes()? });
+        }
+        let memory = self.gpu_memory()?;
+        let used_bytes = memory.total_bytes.saturating_sub(memory.free_bytes);
+        Some(MemoryUse { used_bytes, total_bytes: memory.total_bytes })
+    }
+
+    fn gpu_memory(&self) -> Option<meav_cuda::DeviceMemory> {
+        // What was let go of is free only when everything before has been done.
+        let memory =
+            self.device.synchronize().and_then(|()| meav_cuda::device_memory(&self.device));
+        memory.unwrap_or_else(|err| {
+            tracing::warn!("the GPU's memory: {err}");
+            None
+        })
+    }
+}
+
+fn open_gpu(index: u32) -> candle_core::Result<Compute> {
+    let device = meav_cuda::open_gpu(index as usize)?;
+    let name = meav_cuda::gpu_name(&device)?.unwrap_or_default();
+    Ok(Compute { device, name: format!("CUDA {index} · {name}") })
+}
+
+/// An error without the places in the code that may stand behind it.
+fn first_line(err: &candle_core::Error) -> String {
+    err.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+/// Looks for GPUs, for a client that has to choose an engine.
+pub(crate) fn probe_gpus() -> GpuProbe {
+    let version = |(major, minor): (u32, u32)| format!("{major}.{minor}");
+    let gpu = |gpu: &meav_cuda::Gpu| Gpu {
+        index: gpu.index as u32,
+        name: gpu.name.clone(),
+        compute_capability: gpu.compute_capability,
+        total_bytes: gpu.memory.total_bytes,
+        free_bytes: gpu.memory.free_bytes,
+    };
+    match meav_cuda::survey() {
+        Ok(survey) => GpuProbe {
+            protocol: PROTOCOL_VERSION,
+            driver_cuda: Some(version(survey.driver)),
+            needed_cuda: version(survey.needed),
+            gpus: survey.gpus.iter().map(gpu).collect(),
+            problem: None,
+        },
+        Err(err) => GpuProbe {
+            protocol: PROTOCOL_VERSION,
+            problem: Some(first_line(&err)),
+            ..GpuProbe::default()
+        },
+    }
+}
