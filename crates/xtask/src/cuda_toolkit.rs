@@ -1,7 +1,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
@@ -22,7 +22,8 @@ impl Toolkit {
     /// below `target`, installed unless it was.
     pub(crate) fn find_or_install(target: &Path) -> Result<Self> {
         if let Some(home) = env::var_os("CUDA_HOME").filter(|home| !home.is_empty()) {
-            let home = PathBuf::from(home);
+            // Crates are compiled each in its own folder.
+            let home = path::absolute(home)?;
             check_compiler(&home).context("CUDA_HOME names no toolkit to build with")?;
             return Ok(Self { home });
         }

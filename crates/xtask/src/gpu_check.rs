@@ -27,14 +27,15 @@ const SUITE: [&str; 13] = [
     "--package",
     "meav-train",
     "--features",
-    "meav-cuda/cuda,meav-model/cuda,meav-train/cuda",
+    "meav-cuda/cuda,meav-vector/cuda,meav-model/cuda,meav-train/cuda",
 ];
 
 /// What `meav bench` is asked, beside the device.
-const BENCHES: [&[&str]; 6] = [
+const BENCHES: [&[&str]; 7] = [
     &["merge", "--shape", "mistral-7b"],
     &["decode", "--shape", "mistral-7b"],
     &["train", "--shape", "mistral-7b"],
+    &["merge", "--model", "demo"],
     &["decode", "--model", "demo"],
     &["score", "--model", "demo"],
     &["train", "--model", "demo"],
@@ -73,30 +74,35 @@ fn has_driver() -> bool {
         || env::split_paths(&folders).any(|folder| folder.join("libcuda.so.1").exists())
 }
 
-/// What the engine says of the GPU.
+/// What the engine finds, if it can compute on a GPU of that.
 fn probe(engine: &Path) -> Result<Value> {
     let mut command = Command::new(engine);
     let output = command.arg("--probe").stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("{} could not be started", engine.display()))?;
-    let line = String::from_utf8_lossy(&output.stdout);
-    match serde_json::from_str(line.trim()) {
-        Ok(probe) if output.status.success() => Ok(probe),
-        _ => bail!(
-            "{} finds no GPU to compute on: it ended with {} and said {:?}",
-            engine.display(),
-            output.status,
-            line.trim()
-        ),
+    if !output.status.success() {
+        bail!("{} --probe ended with {}", engine.display(), output.status);
     }
+    let line = String::from_utf8_lossy(&output.stdout);
+    let probe = serde_json::from_str(&line)
+        .with_context(|| format!("{} --probe said {line:?}", engine.display()))?;
+    if !has_usable_gpu(&probe) {
+        bail!("the engine finds no GPU that it can compute on, but {probe}");
+    }
+    Ok(probe)
 }
 
-/// The GPU's name and the driver's version, as the driver's own program says them.
-fn name_and_driver() -> Option<(String, String)> {
-    let query = ["--query-gpu=name,driver_version", "--format=csv,noheader"];
+/// Whether there is a GPU of compute capability 8.0 or later, and nothing that keeps it from use.
+fn has_usable_gpu(probe: &Value) -> bool {
+    let is_usable = |gpu: &Value| gpu["compute_capability"][0].as_u64() >= Some(8);
+    probe["problem"].is_null()
+        && probe["gpus"].as_array().is_some_and(|it| it.iter().any(is_usable))
+}
+
+/// The driver's version, as its own program says it.
+fn driver() -> Option<String> {
+    let query = ["--query-gpu=driver_version", "--format=csv,noheader"];
     let output = Command::new("nvidia-smi").args(query).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let (name, driver) = text.lines().next()?.rsplit_once(", ")?;
-    Some((name.to_owned(), driver.to_owned()))
+    Some(String::from_utf8(output.stdout).ok()?.lines().next()?.to_owned())
 }
 
 /// Parts that are run one after the other, whatever becomes of each.
@@ -122,10 +128,9 @@ impl Check {
     fn report(&mut self, toolkit: &Toolkit, meav: &Path, probe: &Value) -> Result<Value> {
         let suite = self.suite(toolkit)?;
         let benches: Vec<_> = BENCHES.iter().map(|bench| self.bench(meav, bench)).collect();
-        let (gpu, driver) = name_and_driver().unzip();
         Ok(json!({
-            "gpu": gpu,
-            "driver": driver,
+            "gpu": probe["gpus"][0]["name"],
+            "driver": driver(),
             "probe": probe,
             "suite": suite,
             "benches": benches,
@@ -147,7 +152,7 @@ impl Check {
             self.failed.push("no test was run".to_owned());
         }
         self.failed.extend(failed);
-        self.keep(part.result);
+        self.keep(part.result.context("the tests"));
         let seconds = part.duration.as_secs_f64();
         Ok(json!({ "passed": passed, "failed": n_failed, "seconds": seconds }))
     }
@@ -186,13 +191,16 @@ impl Check {
         let shown = shown(&command);
         writeln!(io::stderr(), "$ {shown}")?;
         let start = Instant::now();
-        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+        let output = command.stdin(Stdio::null()).output();
         let output = output.with_context(|| format!("{shown} could not be started"))?;
+        io::stderr().write_all(&output.stderr)?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        let last = told.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").trim();
         let result = match output.status.code() {
             Some(0) => Ok(()),
             // What `timeout` makes of one that it has stopped, by force if need be.
             Some(124 | 137) => Err(anyhow!("it was stopped after {limit} seconds")),
-            _ => Err(anyhow!("{shown} ended with {}", output.status)),
+            _ => Err(anyhow!("it ended with {} and said last: {last}", output.status)),
         };
         let duration = start.elapsed();
         Ok(Part { output: String::from_utf8_lossy(&output.stdout).into_owned(), duration, result })
@@ -226,6 +234,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn gpu_is_one_that_the_engine_is_built_for() {
+        let probe = |capabilities: &[[u32; 2]], problem: Option<&str>| {
+            let gpu =
+                |capability| json!({ "name": "NVIDIA H200", "compute_capability": capability });
+            let gpus: Vec<_> = capabilities.iter().map(gpu).collect();
+            json!({ "protocol": 1, "gpus": gpus, "problem": problem })
+        };
+        assert!(has_usable_gpu(&probe(&[[9, 0]], None)));
+        assert!(has_usable_gpu(&probe(&[[7, 5], [8, 0]], None)));
+        assert!(!has_usable_gpu(&probe(&[[7, 5]], None)));
+        assert!(!has_usable_gpu(&probe(&[], None)));
+        assert!(!has_usable_gpu(&probe(&[[9, 0]], Some("the driver is too old"))));
+        assert!(!has_usable_gpu(&json!({})));
+    }
+
+    #[test]
     fn tests_are_counted_over_all_programs() {
         let output = "\nrunning 3 tests\n\
                       test merge::gpu::dense ... ok\n\
@@ -255,7 +279,9 @@ mod tests {
         let hanging = run("echo begun; sleep 60");
         assert!(hanging.result.unwrap_err().to_string().contains("was stopped after"));
         assert_eq!(hanging.output, "begun\n");
-        assert!(run("exit 3").result.unwrap_err().to_string().contains('3'));
+        let failing = run("echo first >&2; echo 'no memory' >&2; echo >&2; exit 3");
+        let message = failing.result.unwrap_err().to_string();
+        assert_eq!(message, "it ended with exit status: 3 and said last: no memory");
         assert!(run("exit 0").result.is_ok());
     }
 }
