@@ -13,6 +13,7 @@ mod command;
 mod data;
 mod event;
 mod frame;
+mod gpu;
 mod judge;
 mod method;
 mod outcome;
@@ -37,6 +38,7 @@ pub use event::{
     Measure, MemoryUse, Reply, ReplyFigures, Stage, VectorInfo,
 };
 pub use frame::{FrameError, MAX_FRAME_BYTES, read_frame, write_frame};
+pub use gpu::{DeviceChoice, EngineChoice, EngineDevice, Gpu, GpuProbe, ParseDeviceError};
 pub use judge::{
     Judge, JudgeReport, JudgeSpec, JudgedAnswer, JudgedPair, JudgedRecipe, LevelDescription,
     Rubric, Secret,
@@ -62,4 +64,4 @@ pub use train::{
 };
 
 /// Incremented with every change that older peers can't read.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;

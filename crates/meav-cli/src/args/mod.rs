@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use meav_protocol::{Dtype, GgufForm, SeededKind, VectorTerm};
+use meav_protocol::{DeviceChoice, Dtype, GgufForm, SeededKind, VectorTerm};
 use uuid::Uuid;
 
 pub(crate) use data::DataCommand;
@@ -45,6 +45,9 @@ pub(crate) enum Command {
         /// What the plan's weights are rounded to
         #[arg(long, default_value = "bf16", requires = "plan")]
         dtype: Dtype,
+        /// Where the plan's model is to run: cpu, cuda, cuda:N, or auto
+        #[arg(long, value_name = "D", default_value_t, requires = "plan")]
+        device: DeviceChoice,
         /// Write the same for programs; `-` is standard output
         #[arg(long, value_name = "FILE")]
         json: Option<JsonTarget>,
@@ -76,7 +79,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "OUT")]
         out: PathBuf,
         #[command(flatten)]
-        threads: Threads,
+        compute: Compute,
     },
     /// Chat, in turns or with one prompt
     Chat(ChatArgs),
@@ -184,7 +187,7 @@ pub(crate) struct ChatArgs {
     #[arg(long, value_name = "FILE", requires = "prompt")]
     pub(crate) json: Option<JsonTarget>,
     #[command(flatten)]
-    pub(crate) threads: Threads,
+    pub(crate) compute: Compute,
 }
 
 #[derive(Subcommand)]
@@ -220,7 +223,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<JsonTarget>,
     #[command(flatten)]
-    pub(crate) threads: Threads,
+    pub(crate) compute: Compute,
 }
 
 /// Kinds of seeded vectors.
@@ -247,20 +250,22 @@ impl From<SeededArg> for SeededKind {
     }
 }
 
+/// Of commands that run no model.
 #[derive(Clone, Copy, clap::Args)]
 pub(crate) struct Threads {
     /// Threads to compute with [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
-    /// Where to compute
-    #[arg(long, value_enum, default_value = "cpu")]
-    device: Device,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Device {
-    /// The processor
-    Cpu,
+/// Of commands that run a model.
+#[derive(Clone, Copy, clap::Args)]
+pub(crate) struct Compute {
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+    /// Where to compute: cpu, cuda, cuda:N, or auto for a GPU if one can be used
+    #[arg(long, value_name = "D", default_value_t)]
+    pub(crate) device: DeviceChoice,
 }
 
 /// `F=λ`, split at the last `=`.
