@@ -188,7 +188,7 @@ fn open() -> String {
 #[cfg(test)]
 mod tests {
     use meav_protocol::{
-        DataProblem, LengthOnly, MeasureName, Method, RecipeStamp, Scope, Shares, StampTerm,
+        DataProblem, Dtype, LengthOnly, MeasureName, Method, RecipeStamp, Scope, Shares, StampTerm,
     };
     use serde_json::json;
 

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use meav_protocol::{
     Chat, ChatSummary, ComparedVector, Comparison, ComparisonCell, ComparisonPair, CompressReport,
-    Description, Dtype, EngineChoice, EngineDevice, Event, Fact, FileKind, FinishReason, Gpu, LoadedModel, LogProbShift, MemoryPlan,
-    MemoryUse, Message, Method, MissingPart, ModuleKind, OpenedRecipe, Place, PlanChange, PlanPart,
-    RecipeStamp, Reply, ReplyFigures, Role, Scope, SeparateReport, Setup, StampTerm, UserError,
-    VectorInfo, VectorTerm, WayOut,
+    Description, Dtype, EngineChoice, EngineDevice, Event, Fact, FileKind, FinishReason, Gpu,
+    LoadedModel, LogProbShift, MemoryPlan, MemoryUse, Message, Method, MissingPart, ModuleKind,
+    OpenedRecipe, Place, PlanChange, PlanPart, RecipeStamp, Reply, ReplyFigures, Role, Scope,
+    SeparateReport, Setup, StampTerm, UserError, VectorInfo, VectorTerm, WayOut,
 };
 use meav_ui::HostInfo;
 use uuid::Uuid;

@@ -373,6 +373,48 @@ mod tests {
     }
 
     #[test]
+    fn device_is_named_wherever_a_model_runs() {
+        let lines = [
+            "chat --model m",
+            "score --model m --data d",
+            "sweep --model m --vector v --data d --out o",
+            "train --model m --data d --out o",
+            "merge --model m --out o",
+            "judge --model m --data d",
+            "bench merge --model m",
+            "bench decode --model m",
+            "bench score --model m",
+            "bench train --model m",
+            "vector compress v --rank 2 --out o --model m --data d",
+            "info m --plan",
+        ];
+        let parse = |line: &str, more: &[&str]| {
+            let words = ["meav"].into_iter().chain(line.split_whitespace());
+            Args::try_parse_from(words.chain(more.iter().copied())).map(|args| args.command)
+        };
+        for line in lines {
+            assert!(parse(line, &[]).is_ok(), "{line}");
+            for good in ["auto", "cpu", "cuda", "cuda:1"] {
+                assert!(parse(line, &["--device", good]).is_ok(), "{line} {good}");
+            }
+            for bad in ["gpu", "cuda:", "cuda:x", "CPU"] {
+                assert!(parse(line, &["--device", bad]).is_err(), "{line} {bad}");
+            }
+        }
+        for (words, expected) in [
+            (&[][..], DeviceChoice::Auto),
+            (&["--device", "cpu"], DeviceChoice::Cpu),
+            (&["--device", "cuda:1", "--threads", "3"], DeviceChoice::Cuda(Some(1))),
+        ] {
+            let Ok(Command::Chat(args)) = parse(lines[0], words) else { panic!("{words:?}") };
+            assert_eq!(args.compute.device, expected);
+        }
+        for line in ["info m", "vector separate v --out o --other w", "data check d"] {
+            assert!(parse(line, &["--device", "cpu"]).is_err(), "{line} runs no model");
+        }
+    }
+
+    #[test]
     fn sizes_are_powers_of_ten() {
         assert_eq!(parse_size("5GB"), Ok(5_000_000_000));
         assert_eq!(parse_size(" 0.5 mb"), Ok(500_000));

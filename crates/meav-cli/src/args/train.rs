@@ -255,6 +255,12 @@ mod tests {
         assert_eq!(spec.model, Path::new("m"));
         assert_eq!(spec.data, [TrainData { file: "d.jsonl".into(), prefer: None }]);
         assert!(spec.out.is_some_and(|out| out.is_absolute() && out.ends_with("o")));
+        let dtype = |options: &[&str]| {
+            let args = parse(&[&FRESH[..], options].concat()).unwrap();
+            args.fresh(Dtype::Bf16).map(|spec| spec.dtype)
+        };
+        assert_eq!(dtype(&[]), Ok(Dtype::Bf16), "as suits the device");
+        assert_eq!(dtype(&["--dtype", "f32"]), Ok(Dtype::F32));
         let full = fresh(&["--method", "full"]).unwrap().settings;
         assert_eq!((full.method, full.learning_rate), (TrainMethod::Full, 1e-5));
         let full = fresh(&["--method", "full", "--lr", "3e-5"]).unwrap().settings;

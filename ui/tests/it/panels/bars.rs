@@ -119,7 +119,8 @@ fn reason_for_the_device_is_shown() {
     let built = "built without CUDA; `cargo xtask run --features cuda` builds it";
     let gpu = "CUDA 1 · NVIDIA H200, 139.1 of 143.8 GB free at its start: it is the only GPU that \
                can be used";
-    for (event, words) in [(on_cpu(built, false), format!("CPU: {built}")), (on_gpu(), gpu.into())] {
+    for (event, words) in [(on_cpu(built, false), format!("CPU: {built}")), (on_gpu(), gpu.into())]
+    {
         let mut window = Window::new();
         window.apply(event);
         window.apply(hello());
@@ -150,7 +151,8 @@ fn device_is_chosen_in_the_settings() {
     ] {
         harness.press(name);
         assert_eq!(harness.state_mut().settings().device, device);
-        assert_eq!(harness.state().effects.last(), Some(&Effect::UseDevice(device)));
+        let is_told = |effect: &&Effect| **effect == Effect::UseDevice(device);
+        assert_eq!(harness.state().effects.iter().filter(is_told).count(), 1, "{name}");
     }
 }
 

@@ -1,5 +1,7 @@
 use meav_protocol::{Dtype, Event, Fact, JobSpec, MergeSpec, Outcome, Stage, UserError};
-use meav_ui::{Action, ChatAction, DialogAction, Effect, Settings, SweepAction, SweepForm, UiCommand};
+use meav_ui::{
+    Action, ChatAction, DialogAction, Effect, Settings, SweepAction, SweepForm, UiCommand,
+};
 
 use crate::hands::{Hands as _, harness, seen};
 use crate::support::{MEDICAL, Window};
@@ -42,7 +44,8 @@ fn engine_lost_twice_within_moments_is_not_started_again_by_itself() {
 #[test]
 fn engine_that_leaves_the_gpu_says_why() {
     let mut window = Window::ready();
-    let told = |window: &mut Window| seen(window).contains("The engine runs on the CPU now: it crashed");
+    let told =
+        |window: &mut Window| seen(window).contains("The engine runs on the CPU now: it crashed");
     window.apply(on_cpu("it crashed", true));
     assert!(!told(&mut window), "it never was elsewhere");
     window.apply(on_gpu());
@@ -55,7 +58,8 @@ fn engine_that_leaves_the_gpu_says_why() {
 
 #[test]
 fn what_is_measured_and_trained_is_rounded_as_suits_the_device() {
-    let dtypes = |window: &Window| [window.model.sweep_form().dtype, window.model.train_form().dtype];
+    let dtypes =
+        |window: &Window| [window.model.sweep_form().dtype, window.model.train_form().dtype];
     let mut window = Window::ready();
     assert_eq!(dtypes(&window), [Dtype::F32; 2]);
     window.apply(on_gpu());
