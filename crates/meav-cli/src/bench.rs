@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use meav_protocol::{BenchSpec, Fact, JobSpec, Method, Setup};
 
 use crate::args::{
-    BenchArgs, BenchCommand, BenchScoreArgs, BenchTrainArgs, Contradiction, JsonTarget,
+    BenchArgs, BenchCommand, BenchScoreArgs, BenchTrainArgs, Contradiction, JsonTarget, SubjectArgs,
 };
 use crate::data::demo_data;
 use crate::failure::Failure;
@@ -13,32 +13,47 @@ use crate::terminal::{Terminal, print_table, write_json};
 pub(crate) fn bench(command: &BenchCommand) -> Result<(), Failure> {
     match command {
         BenchCommand::Merge { args, kind } => {
-            let spec = BenchSpec::Merge { setup: setup(args), seeded: (*kind).into() };
-            run(Terminal::with_model(args.compute)?, spec, args.json.as_ref())
+            let mut terminal = Terminal::with_model(args.compute)?;
+            let setup = setup(args, &mut terminal)?;
+            let spec = BenchSpec::Merge { setup, seeded: (*kind).into() };
+            run(terminal, spec, args.json.as_ref())
         }
         BenchCommand::Decode(args) => {
-            let spec = BenchSpec::Decode { setup: setup(args) };
-            run(Terminal::with_model(args.compute)?, spec, args.json.as_ref())
+            let mut terminal = Terminal::with_model(args.compute)?;
+            let spec = BenchSpec::Decode { setup: setup(args, &mut terminal)? };
+            run(terminal, spec, args.json.as_ref())
         }
         BenchCommand::Score(args) => score(args),
         BenchCommand::Train(args) => train(args),
     }
 }
 
-fn setup(args: &BenchArgs) -> Setup {
-    Setup {
-        model: args.model.clone(),
+/// The model that was named, or the folder of the one that is made.
+fn model(subject: &SubjectArgs, terminal: &mut Terminal) -> Result<PathBuf, Failure> {
+    match (&subject.model, subject.shape) {
+        (Some(model), _) => Ok(model.clone()),
+        (None, Some(shape)) => terminal.fact(JobSpec::SeedModel(shape), |fact| match fact {
+            Fact::Written { path, .. } => Some(path),
+            _ => None,
+        }),
+        (None, None) => unreachable!("one of them is asked for"),
+    }
+}
+
+fn setup(args: &BenchArgs, terminal: &mut Terminal) -> Result<Setup, Failure> {
+    Ok(Setup {
+        model: model(&args.subject, terminal)?,
         dtype: args.dtype,
         method: Method::default(),
         vectors: args.vectors.iter().cloned().map(Into::into).collect(),
-    }
+    })
 }
 
 fn score(args: &BenchScoreArgs) -> Result<(), Failure> {
     let mut terminal = Terminal::with_model(args.compute)?;
     let data = if args.data.is_empty() { test_data(&mut terminal)? } else { args.data.clone() };
     let setup = Setup {
-        model: args.model.clone(),
+        model: model(&args.subject, &mut terminal)?,
         dtype: args.dtype.unwrap_or(terminal.measuring_dtype()),
         method: Method::default(),
         vectors: args.vectors.iter().cloned().map(Into::into).collect(),
@@ -49,9 +64,9 @@ fn score(args: &BenchScoreArgs) -> Result<(), Failure> {
 fn train(args: &BenchTrainArgs) -> Result<(), Failure> {
     let refuse = |err: Contradiction| Failure::new(err.to_string(), "Leave that option out");
     let method = args.method.method().map_err(refuse)?;
-    let terminal = Terminal::with_model(args.compute)?;
+    let mut terminal = Terminal::with_model(args.compute)?;
     let spec = BenchSpec::Train {
-        model: args.model.clone(),
+        model: model(&args.subject, &mut terminal)?,
         method,
         dtype: args.dtype.unwrap_or(terminal.measuring_dtype()),
         checkpointing: !args.no_checkpointing,

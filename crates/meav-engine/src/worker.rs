@@ -170,6 +170,7 @@ impl Worker {
             JobSpec::Chat(turn) => jobs::chat(self, turn, &running),
             JobSpec::Describe { path } => jobs::describe(self, path, &running),
             JobSpec::FetchDemo => jobs::fetch_demo(&self.folders, &running),
+            JobSpec::SeedModel(shape) => jobs::seed_model(&self.folders, *shape, &running),
             JobSpec::ImportVector(import) => jobs::import_vector(self, import, &running),
             JobSpec::Merge(merge) => jobs::merge(self, merge, &running),
             JobSpec::ExtractVector(extract) => jobs::extract_vector(self, extract, &running),

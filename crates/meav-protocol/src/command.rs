@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,9 @@ pub enum JobSpec {
     },
     /// Brings the demo model into the local store; [`crate::Fact::Written`].
     FetchDemo,
+    /// Writes a model of this shape with seeded weights into the local store, to measure with;
+    /// [`crate::Fact::Written`] names the folder.
+    SeedModel(ModelShape),
     /// Turns an adapter into a vector file; [`crate::Fact::Written`].
     ImportVector(VectorImport),
     /// Takes a base model from an aligned one; [`crate::Fact::Written`].
@@ -512,6 +516,34 @@ pub enum BenchSpec {
         /// Tokens of a prompt with its response.
         tokens: usize,
     },
+}
+
+/// Shapes of well-known models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ModelShape {
+    /// Mistral 7B: 14.5 GB in `bf16`.
+    Mistral7b,
+    /// SmolLM2 135M, the demo model, with a head of its own: 0.3 GB in `bf16`.
+    Smollm2135m,
+}
+
+impl ModelShape {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Mistral7b, Self::Smollm2135m];
+
+    /// The name that it is asked for by.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mistral7b => "mistral-7b",
+            Self::Smollm2135m => "smollm2-135m",
+        }
+    }
+}
+
+impl fmt::Display for ModelShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Vectors that a measurement makes for itself, over all tensors of the model.

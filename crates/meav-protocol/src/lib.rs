@@ -26,8 +26,8 @@ mod train;
 pub use chat::{Chat, ChatHit, ChatSummary, Message, MessageState, Role};
 pub use command::{
     BenchSpec, ChatTurn, Command, Compression, ExportTarget, GgufForm, JobId, JobSpec, KeepIn,
-    MergeFormat, MergeSpec, Probe, SeededKind, VectorCompress, VectorExtract, VectorImport,
-    VectorSeparate,
+    MergeFormat, MergeSpec, ModelShape, Probe, SeededKind, VectorCompress, VectorExtract,
+    VectorImport, VectorSeparate,
 };
 pub use data::{
     DataProblem, DataRecord, DataReport, LeakageReport, LengthSummary, MeasureSummary, RecordPage,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use meav_protocol::{DeviceChoice, Dtype, GgufForm, SeededKind, VectorTerm};
+use meav_protocol::{DeviceChoice, Dtype, GgufForm, ModelShape, SeededKind, VectorTerm};
 use uuid::Uuid;
 
 pub(crate) use data::DataCommand;
@@ -208,11 +208,29 @@ pub(crate) enum BenchCommand {
     Train(BenchTrainArgs),
 }
 
-#[derive(clap::Args)]
-pub(crate) struct BenchArgs {
+/// What is measured.
+#[derive(Clone, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct SubjectArgs {
     /// A model folder, a GGUF file, or `demo`
     #[arg(long, value_name = "M")]
-    pub(crate) model: PathBuf,
+    pub(crate) model: Option<PathBuf>,
+    /// Seeded weights of this shape, made in the local store unless they are there
+    #[arg(long, value_name = "S", value_parser = parse_shape)]
+    pub(crate) shape: Option<ModelShape>,
+}
+
+fn parse_shape(text: &str) -> Result<ModelShape, String> {
+    ModelShape::ALL.into_iter().find(|shape| shape.as_str() == text).ok_or_else(|| {
+        let names = ModelShape::ALL.map(ModelShape::as_str).join(", ");
+        format!("there is no such shape, only {names}")
+    })
+}
+
+#[derive(clap::Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) subject: SubjectArgs,
     /// A vector, λ is not looked at; a merge adds seeded ones to make three
     #[arg(long = "vector", value_name = "F")]
     pub(crate) vectors: Vec<AnyVector>,

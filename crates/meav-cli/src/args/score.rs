@@ -4,7 +4,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use meav_protocol::{Dtype, InstructionTurn, Prompting};
 
-use super::{Compute, JsonTarget, RecipeArgs, WeightedVector};
+use super::{Compute, JsonTarget, RecipeArgs, SubjectArgs, WeightedVector};
 
 #[derive(clap::Args)]
 pub(crate) struct ScoreArgs {
@@ -96,9 +96,8 @@ impl PromptingArgs {
 
 #[derive(clap::Args)]
 pub(crate) struct BenchScoreArgs {
-    /// A model folder, a GGUF file, or `demo`
-    #[arg(long, value_name = "M")]
-    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) subject: SubjectArgs,
     /// A vector and its λ; repeat for several
     #[arg(long = "vector", value_name = "F=λ")]
     pub(crate) vectors: Vec<WeightedVector>,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use meav_protocol::{Dtype, TrainData, TrainSettings, TrainSpec};
 use uuid::Uuid;
 
-use super::{Compute, JsonTarget};
+use super::{Compute, JsonTarget, SubjectArgs};
 pub(crate) use overlay::Contradiction;
 use overlay::Overlay;
 use values::{
@@ -141,9 +141,8 @@ pub(crate) struct TrainMethodArgs {
 
 #[derive(clap::Args)]
 pub(crate) struct BenchTrainArgs {
-    /// A model folder, a GGUF file, or `demo`
-    #[arg(long, value_name = "M")]
-    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) subject: SubjectArgs,
     #[command(flatten)]
     pub(crate) method: TrainMethodArgs,
     /// Keep everything for the way back: faster, with far more memory

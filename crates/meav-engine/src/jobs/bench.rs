@@ -69,8 +69,7 @@ fn bench_score(
     running: &Running<'_>,
 ) -> Result<BenchReport, EngineError> {
     let mut measuring = Measuring::open(worker, setup, data, None, running)?;
-    let Measuring { loaded, method, terms, .. } = &mut measuring;
-    running.stage(Stage::Merging, |job| loaded.live.apply(*method, terms, job))?;
+    let mut merge_secs = running.stage(Stage::Merging, |job| merges(&mut measuring, job))?;
     let decoder = &measuring.loaded.decoder;
     let questions: Vec<&[Question]> = measuring.sets().iter().map(QuestionSet::questions).collect();
     let alone: Vec<Question> = questions
@@ -106,23 +105,44 @@ fn bench_score(
     let (together, alone_secs) = (median(&mut together_secs), median(&mut alone_secs));
     let tokens: usize = alone.iter().map(|it| it.prompt.len() + it.responses[0].len()).sum();
     let n_records: usize = questions.iter().map(|set| set.len()).sum();
-    let measure = |name: &str, value: f64, unit: &str| Measure {
-        name: name.to_owned(),
-        value,
-        unit: unit.to_owned(),
-    };
-    Ok(BenchReport {
-        name: format!("Scoring, {}, {}", measuring.loaded.files.name, setup.dtype),
-        measures: vec![
-            measure("records", n_records as f64, "records"),
-            measure("responses", alone.len() as f64, "responses"),
-            measure("tokens of prompts and responses", tokens as f64, "tokens"),
-            measure("together, prompts shared", together, "s"),
-            measure("one pass for each response", alone_secs, "s"),
-            measure("ratio", alone_secs / together, "x"),
-            measure("records per second", n_records as f64 / together, "records/s"),
-        ],
-    })
+    let mut measures = vec![
+        measure("records", n_records as f64, "records"),
+        measure("responses", alone.len() as f64, "responses"),
+        measure("tokens of prompts and responses", tokens as f64, "tokens"),
+        measure("together, prompts shared", together, "s"),
+        measure("one pass for each response", alone_secs, "s"),
+        measure("ratio", alone_secs / together, "x"),
+        measure("records per second", n_records as f64 / together, "records/s"),
+    ];
+    if !merge_secs.is_empty() {
+        let points = 60.0 / (median(&mut merge_secs) + together);
+        measures.push(measure("points of a sweep", points, "points/min"));
+    }
+    let loaded = &measuring.loaded;
+    let name =
+        format!("Scoring, {}, {}, {}", loaded.files.name, setup.dtype, loaded.compute.name());
+    Ok(BenchReport { name, measures })
+}
+
+/// Seconds that each of some changes of the vectors' λ takes, if there are vectors; the last one is that
+/// of the setup.
+fn merges(measuring: &mut Measuring, job: &JobCtx<'_>) -> Result<Vec<f64>, EngineError> {
+    let Measuring { loaded, method, terms, .. } = measuring;
+    let mut secs = Vec::new();
+    for round in (0..=SCORE_ROUNDS).rev() {
+        let move_by = |term: &Term| {
+            let coefficient = term.coefficient + 0.1 * round as f64;
+            Term { coefficient, ..term.clone() }
+        };
+        let moved: Vec<Term> = terms.iter().map(move_by).collect();
+        let start = Instant::now();
+        loaded.apply(*method, &moved, &job.without_progress())?;
+        // The first one finds nothing in its place.
+        if round < SCORE_ROUNDS && !terms.is_empty() {
+            secs.push(start.elapsed().as_secs_f64());
+        }
+    }
+    Ok(secs)
 }
 
 /// What both measurements start from.

@@ -36,6 +36,7 @@ impl Librarian {
             | JobSpec::Chat(_)
             | JobSpec::Describe { .. }
             | JobSpec::FetchDemo
+            | JobSpec::SeedModel(_)
             | JobSpec::ImportVector(_)
             | JobSpec::ExtractVector(_)
             | JobSpec::CompressVector(_)
