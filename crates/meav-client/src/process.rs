@@ -204,7 +204,7 @@ struct Losses {
 }
 
 /// A GPU is not to blame for the end of an engine that has lived this long.
-const LONG_LIFE: Duration = Duration::from_secs(60);
+const LONG_LIFE: Duration = Duration::from_mins(1);
 
 impl SharedLosses {
     fn note(&self, life: Duration, reason: &str) {
@@ -285,7 +285,7 @@ mod tests {
 
     /// A machine with a GPU on which every engine crashes.
     fn crashing() -> Fakes {
-        let json = serde_json::to_string(&probe(vec![gpu(1, "H200", 9)])).unwrap();
+        let json = probe(vec![gpu(1, "H200", 9)]);
         Fakes::with_cuda(&format!(
             "case $* in\n--probe) echo '{json}';;\n'--device cuda:1') kill -SEGV $$;;\nesac"
         ))
@@ -294,7 +294,7 @@ mod tests {
     /// What is said of an engine that ends at once, with the job that it was started for.
     fn tried(client: &mut Client) -> (EngineChoice, String) {
         let job = client.start(JobSpec::ListChats);
-        let next = || client.events().recv_timeout(Duration::from_secs(60)).unwrap();
+        let next = || client.events().recv_timeout(Duration::from_mins(1)).unwrap();
         let Event::EngineChosen(choice) = next() else { panic!("it is told first") };
         // Which of the two comes first depends on how far the request came.
         let mut ends = [next(), next()];
