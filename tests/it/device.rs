@@ -44,9 +44,8 @@ fn with_gpu() -> TempDir {
         gpus: vec![gpu],
         problem: None,
     };
-    let json = serde_json::to_string(&probe).unwrap();
     installed(&format!(
-        "case $* in\n--probe) echo '{json}';;\n'--device cuda:2') exec \"${{0%-cuda}}\";;\n\
+        "case $* in\n--probe) echo '{probe}';;\n'--device cuda:2') exec \"${{0%-cuda}}\";;\n\
          *) exit 9;;\nesac"
     ))
 }

@@ -285,7 +285,7 @@ mod tests {
 
     /// A machine with a GPU on which every engine crashes.
     fn crashing() -> Fakes {
-        let json = serde_json::to_string(&probe(vec![gpu(1, "H200", 9)])).unwrap();
+        let json = probe(vec![gpu(1, "H200", 9)]);
         Fakes::with_cuda(&format!(
             "case $* in\n--probe) echo '{json}';;\n'--device cuda:1') kill -SEGV $$;;\nesac"
         ))

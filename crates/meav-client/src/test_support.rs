@@ -65,6 +65,5 @@ pub(crate) fn probe(gpus: Vec<Gpu>) -> GpuProbe {
 
 /// Prints it, if that is what was asked for.
 pub(crate) fn prints(probe: &GpuProbe) -> String {
-    let json = serde_json::to_string(probe).expect("JSON");
-    format!("[ \"$*\" = --probe ] || exit 4\necho '{json}'")
+    format!("[ \"$*\" = --probe ] || exit 4\necho '{probe}'")
 }

@@ -21,6 +21,22 @@ pub struct GpuProbe {
     pub problem: Option<String>,
 }
 
+impl fmt::Display for GpuProbe {
+    /// The line that is printed, without its end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl FromStr for GpuProbe {
+    type Err = serde_json::Error;
+
+    /// Reads the line that is printed.
+    fn from_str(line: &str) -> Result<Self, Self::Err> {
+        serde_json::from_str(line)
+    }
+}
+
 /// A GPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -162,6 +178,18 @@ impl fmt::Display for EngineChoice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn probe_is_read_as_it_was_printed_and_of_another_build_as_far_as_it_is_known() {
+        let gpu = Gpu { index: 1, compute_capability: (9, 0), ..Gpu::default() };
+        let probe = GpuProbe { protocol: 6, gpus: vec![gpu], ..GpuProbe::default() };
+        assert_eq!(probe.to_string().parse::<GpuProbe>().unwrap(), probe);
+        assert_eq!(probe.to_string().lines().count(), 1);
+        let json = r#"{"gpus": [{"name": "A", "clock": 1}], "colour": "green"}"#;
+        let gpus = vec![Gpu { name: "A".to_owned(), ..Gpu::default() }];
+        assert_eq!(json.parse::<GpuProbe>().unwrap(), GpuProbe { gpus, ..GpuProbe::default() });
+        assert!("no JSON".parse::<GpuProbe>().is_err());
+    }
 
     #[test]
     fn devices_are_written_as_they_are_read() {
