@@ -38,16 +38,14 @@ pub(crate) fn sample(
     let [sharpness, top_p, min_p] = numbers.map(f32::to_bits);
     let penalty = (sampling.repeat_penalty as f32).to_bits();
     let top_k = u32::try_from(sampling.top_k).unwrap_or(0);
-    let launch = Launch::new(
-        Kernel { module: "sample", name: "sample" },
-        Grid::of_blocks([1, 1], THREADS),
-    )
-    .tensor(&token)
-    .tensor(&logits)
-    .tensor(&recent)
-    .value(n_recent as u32)
-    .value([sharpness, top_p, min_p, penalty, top_k, draw.to_bits()])
-    .value(n as u32);
+    let launch =
+        Launch::new(Kernel { module: "sample", name: "sample" }, Grid::of_blocks([1, 1], THREADS))
+            .tensor(&token)
+            .tensor(&logits)
+            .tensor(&recent)
+            .value(n_recent as u32)
+            .value([sharpness, top_p, min_p, penalty, top_k, draw.to_bits()])
+            .value(n as u32);
     // SAFETY: there are n logits, and recent tokens are below n.
     unsafe { launch.run(&logits) }?;
     Ok(token.to_vec1::<u32>()?[0])
