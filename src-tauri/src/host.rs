@@ -4,7 +4,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use egui::{Context, ViewportCommand};
-use meav_client::{Client, EngineProcess};
+use meav_client::{Client, EngineProcess, WantedDevice};
 use meav_protocol::Command;
 use meav_ui::{Action, Effect, HostInfo, Model};
 
@@ -19,6 +19,7 @@ use crate::{crash, dialogs};
 pub(crate) struct Host {
     model: Model,
     client: Client,
+    device: WantedDevice,
     inbox: Inbox,
     waiting: Receiver<Action>,
     settings: SettingsWriter,
@@ -55,12 +56,15 @@ impl Host {
             documents,
             problem,
         };
+        let device = WantedDevice::from(settings.device);
         let (model, effects) = Model::new(settings, info);
         let waker = inbox.waker().clone();
-        let client = Client::new(EngineProcess::beside_window(), move || waker.wake());
+        let engine = EngineProcess::beside_window(device.clone());
+        let client = Client::new(engine, move || waker.wake());
         let mut host = Self {
             model,
             client,
+            device,
             settings: SettingsWriter::start(home.settings(), inbox.clone())?,
             inbox,
             waiting,
@@ -158,6 +162,7 @@ impl Host {
             Effect::Send(command) => self.send(command, now),
             Effect::Pick(request) => dialogs::pick(request, frame, &self.inbox),
             Effect::SaveSettings(settings) => self.settings.save(settings),
+            Effect::UseDevice(device) => self.device.set(device),
             Effect::OpenGuide => self.shell.open_guide(ctx.theme()),
             Effect::Copy(text) => ctx.copy_text(text),
             Effect::Notify { title, body } => self.shell.notify(&title, &body),

@@ -236,9 +236,9 @@ struct Watched {
 
 impl Connect for Watched {
     fn connect(&mut self) -> Result<Connection, ConnectError> {
-        let Connection { reader, writer, handle } = self.engine.connect()?;
+        let Connection { reader, writer, handle, choice } = self.engine.connect()?;
         let handle = Box::new(WatchedHandle { handle, end: self.end.clone() });
-        Ok(Connection { reader, writer, handle })
+        Ok(Connection { reader, writer, handle, choice })
     }
 }
 

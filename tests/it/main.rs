@@ -5,6 +5,7 @@
 mod bad_input;
 mod chat;
 mod demo;
+mod device;
 mod disk;
 mod engine;
 mod fuzz_seeds;

@@ -71,6 +71,8 @@ impl Home {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(programs().join("meav"));
         command.args(arguments).env("MEAV_HOME", self.path()).current_dir(self.path());
+        // One for GPUs may be there, too, and it rounds otherwise.
+        command.env("MEAV_ENGINE", programs().join("meav-engine"));
         // Several tests run at once: engines with a thread per core would wait for each other.
         command.env("RAYON_NUM_THREADS", "1");
         command

@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 
-use meav_protocol::{Dtype, FileKind, MergeFormat, Method, PlanChange, RecipeStamp, UserError};
+use meav_protocol::{
+    DeviceChoice, Dtype, FileKind, MergeFormat, Method, PlanChange, RecipeStamp, UserError,
+};
 use uuid::Uuid;
 
 use crate::UiCommand;
@@ -71,6 +73,8 @@ pub enum Action {
     SetTheme(Theme),
     /// The size of everything; 1 is 100 %.
     SetTextScale(f32),
+    /// Where the engine computes, from its next start on.
+    SetDevice(DeviceChoice),
     /// Which keys send a message.
     SetSendKey(SendKey),
     /// Whether the desktop is told of the end of long jobs.

@@ -235,7 +235,7 @@ impl UiCommand {
             Self::ExportMerged => "Write the model as the knobs have made it, for other programs",
             Self::MemoryPlan => "What the model and its vectors take of the memory",
             Self::ExportAudit => "Write the log of recipes and exports as CSV or JSON",
-            Self::Settings => "Theme, text size, keys and notifications",
+            Self::Settings => "Theme, text size, keys, device and notifications",
             Self::Quit => "End MEAV Studio",
             Self::Base => "All λ to 0: the model exactly as it was made",
             Self::FlipSlots => "Two sets of coefficients to compare",

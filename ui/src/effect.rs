@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use meav_protocol::Command;
+use meav_protocol::{Command, DeviceChoice};
 
 use crate::{PathPurpose, Settings};
 
@@ -13,6 +13,8 @@ pub enum Effect {
     Pick(PickRequest),
     /// Keeps the settings where the next start finds them.
     SaveSettings(Box<Settings>),
+    /// Where the engine computes, from its next start on.
+    UseDevice(DeviceChoice),
     /// Shows the user guide in a window of its own.
     OpenGuide,
     /// Puts text on the clipboard.

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use meav_protocol::{Dtype, Method, SamplingSpec, Scope, TrainSpec};
+use meav_protocol::{DeviceChoice, Dtype, Method, SamplingSpec, Scope, TrainSpec};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
@@ -25,6 +25,9 @@ pub struct Settings {
     /// Which keys send a message.
     #[serde(deserialize_with = "known_or_default")]
     pub send_key: SendKey,
+    /// Where the engine computes.
+    #[serde(deserialize_with = "known_or_default")]
+    pub device: DeviceChoice,
     /// Whether the desktop is told when a long job ends behind the user's back.
     pub notifications: bool,
     /// What was opened last, the newest first.
@@ -61,6 +64,7 @@ impl Default for Settings {
             panels: Panels::default(),
             screen: Screen::default(),
             send_key: SendKey::default(),
+            device: DeviceChoice::default(),
             notifications: true,
             recent: Vec::new(),
             model: "demo".into(),

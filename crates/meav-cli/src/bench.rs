@@ -14,11 +14,11 @@ pub(crate) fn bench(command: &BenchCommand) -> Result<(), Failure> {
     match command {
         BenchCommand::Merge { args, kind } => {
             let spec = BenchSpec::Merge { setup: setup(args), seeded: (*kind).into() };
-            run(Terminal::new(args.threads)?, spec, args.json.as_ref())
+            run(Terminal::with_model(args.compute)?, spec, args.json.as_ref())
         }
         BenchCommand::Decode(args) => {
             let spec = BenchSpec::Decode { setup: setup(args) };
-            run(Terminal::new(args.threads)?, spec, args.json.as_ref())
+            run(Terminal::with_model(args.compute)?, spec, args.json.as_ref())
         }
         BenchCommand::Score(args) => score(args),
         BenchCommand::Train(args) => train(args),
@@ -35,11 +35,11 @@ fn setup(args: &BenchArgs) -> Setup {
 }
 
 fn score(args: &BenchScoreArgs) -> Result<(), Failure> {
-    let mut terminal = Terminal::new(args.threads)?;
+    let mut terminal = Terminal::with_model(args.compute)?;
     let data = if args.data.is_empty() { test_data(&mut terminal)? } else { args.data.clone() };
     let setup = Setup {
         model: args.model.clone(),
-        dtype: args.dtype,
+        dtype: args.dtype.unwrap_or(terminal.measuring_dtype()),
         method: Method::default(),
         vectors: args.vectors.iter().cloned().map(Into::into).collect(),
     };
@@ -48,15 +48,17 @@ fn score(args: &BenchScoreArgs) -> Result<(), Failure> {
 
 fn train(args: &BenchTrainArgs) -> Result<(), Failure> {
     let refuse = |err: Contradiction| Failure::new(err.to_string(), "Leave that option out");
+    let method = args.method.method().map_err(refuse)?;
+    let terminal = Terminal::with_model(args.compute)?;
     let spec = BenchSpec::Train {
         model: args.model.clone(),
-        method: args.method.method().map_err(refuse)?,
-        dtype: args.dtype,
+        method,
+        dtype: args.dtype.unwrap_or(terminal.measuring_dtype()),
         checkpointing: !args.no_checkpointing,
         pairs: args.pairs,
         tokens: args.tokens,
     };
-    run(Terminal::new(args.threads)?, spec, args.json.as_ref())
+    run(terminal, spec, args.json.as_ref())
 }
 
 fn test_data(terminal: &mut Terminal) -> Result<Vec<PathBuf>, Failure> {

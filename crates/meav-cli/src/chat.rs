@@ -13,7 +13,7 @@ use crate::terminal::{Terminal, write_json};
 
 /// `meav chat`.
 pub(crate) fn chat(args: &ChatArgs) -> Result<(), Failure> {
-    let mut terminal = Terminal::new(args.threads)?;
+    let mut terminal = Terminal::with_model(args.compute)?;
     let setup = recipe::setup(&mut terminal, &args.recipe, args.dtype, Dtype::Bf16)?;
     let mut session = Session {
         terminal,

@@ -54,8 +54,9 @@ fn judge_answers(args: &JudgeRunArgs) -> Result<(), Failure> {
     let hint = "Give one list of λ for each recipe";
     let recipes = args.recipes().map_err(|err| Failure::new(err, hint))?;
     let hint = "meav judge --help says what goes together";
-    let setup = args.setup().map_err(|err| Failure::new(err, hint))?;
-    let mut terminal = Terminal::new(args.threads)?;
+    let mut terminal = Terminal::with_model(args.compute)?;
+    let default_dtype = terminal.measuring_dtype();
+    let setup = args.setup(default_dtype).map_err(|err| Failure::new(err, hint))?;
     let rubric = rubric(&mut terminal, args)?;
     let levels: Vec<String> = rubric.names().into_iter().map(str::to_owned).collect();
     let hint = "An instruction is for a level that the judge knows";
@@ -69,7 +70,7 @@ fn judge_answers(args: &JudgeRunArgs) -> Result<(), Failure> {
         sampling: args.sampling(),
         max_tokens: args.max_tokens,
         rubric,
-        judge: args.judge(),
+        judge: args.judge(default_dtype),
         compares: args.compare,
     };
     let report = terminal.fact(JobSpec::Judge(Box::new(spec)), |fact| match fact {

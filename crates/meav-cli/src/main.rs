@@ -39,10 +39,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Info { path, plan: true, vectors, dtype, json } => {
+        Command::Info { path, plan: true, vectors, dtype, device, json } => {
             let vectors = vectors.into_iter().map(Into::into).collect();
             let setup = Setup { model: path, dtype, method: Method::default(), vectors };
-            plan::plan(setup, json.as_ref())
+            plan::plan(setup, device, json.as_ref())
         }
         Command::Info { path, json, .. } => {
             let mut terminal = Terminal::new(None)?;
@@ -67,8 +67,8 @@ fn run(command: Command) -> Result<(), Failure> {
             let setup = recipe::setup(&mut terminal, &recipe, dtype, Dtype::Bf16)?;
             terminal.run_written(JobSpec::SaveRecipe { setup, out: vector::target(out) })
         }
-        Command::Merge { recipe, dtype, gguf, max_shard_size, out, threads } => {
-            let mut terminal = Terminal::new(threads)?;
+        Command::Merge { recipe, dtype, gguf, max_shard_size, out, compute } => {
+            let mut terminal = Terminal::with_model(compute)?;
             let Setup { model, method, vectors, dtype: own_dtype } =
                 recipe::setup(&mut terminal, &recipe, dtype, Dtype::Bf16)?;
             // A recipe file says what it is rounded to, options leave it to the model.

@@ -1,12 +1,18 @@
-use meav_protocol::{Fact, JobSpec, MemoryPlan, Place, PlanPart, Setup};
+use meav_protocol::{DeviceChoice, Fact, JobSpec, MemoryPlan, Place, PlanPart, Setup};
 
-use crate::args::JsonTarget;
+use crate::args::{Compute, JsonTarget, Threads};
 use crate::failure::Failure;
 use crate::terminal::{Terminal, print_table, write_json};
 
 /// `meav info --plan`.
-pub(crate) fn plan(setup: Setup, json: Option<&JsonTarget>) -> Result<(), Failure> {
-    let plan = Terminal::new(None)?.fact(JobSpec::PlanMemory(setup), |fact| match fact {
+pub(crate) fn plan(
+    setup: Setup,
+    device: DeviceChoice,
+    json: Option<&JsonTarget>,
+) -> Result<(), Failure> {
+    let mut terminal =
+        Terminal::with_model(Compute { threads: Threads { threads: None }, device })?;
+    let plan = terminal.fact(JobSpec::PlanMemory(setup), |fact| match fact {
         Fact::Plan(plan) => Some(plan),
         _ => None,
     })?;

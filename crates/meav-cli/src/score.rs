@@ -2,7 +2,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use meav_protocol::{
-    DatasetScores, Dtype, Fact, JobSpec, MeasureSummary, Prompting, PromptingScores, ScoreKind,
+    DatasetScores, Fact, JobSpec, MeasureSummary, Prompting, PromptingScores, ScoreKind,
     ScoreReport, ScoreSpec,
 };
 
@@ -16,8 +16,9 @@ use crate::terminal::{
 
 /// `meav score`.
 pub(crate) fn score(args: ScoreArgs) -> Result<(), Failure> {
-    let mut terminal = Terminal::new(args.threads)?;
-    let setup = recipe::setup(&mut terminal, &args.recipe, args.dtype, Dtype::F32)?;
+    let mut terminal = Terminal::with_model(args.compute)?;
+    let default_dtype = terminal.measuring_dtype();
+    let setup = recipe::setup(&mut terminal, &args.recipe, args.dtype, default_dtype)?;
     let prompting = prompting(&mut terminal, &args.prompting, &args.data)?;
     let spec = ScoreSpec { setup, data: args.data, prompting };
     let mut found = None;
@@ -187,7 +188,7 @@ fn open() -> String {
 #[cfg(test)]
 mod tests {
     use meav_protocol::{
-        DataProblem, LengthOnly, MeasureName, Method, RecipeStamp, Scope, Shares, StampTerm,
+        DataProblem, Dtype, LengthOnly, MeasureName, Method, RecipeStamp, Scope, Shares, StampTerm,
     };
     use serde_json::json;
 

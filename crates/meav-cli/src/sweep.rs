@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use meav_protocol::{
-    Calibration, Fact, JobSpec, Outcome, Prompting, RunState, Sweep, SweepPoint, SweepSpec,
+    Calibration, Dtype, Fact, JobSpec, Outcome, Prompting, RunState, Sweep, SweepPoint, SweepSpec,
 };
 
 use crate::args::SweepArgs;
@@ -29,7 +29,7 @@ const MATRIX_ENDINGS: [&str; 4] = ["json", "csv", "md", "svg"];
 /// `meav sweep`.
 pub(crate) fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     make_folder(&args.out)?;
-    let mut terminal = Terminal::new(args.threads)?;
+    let mut terminal = Terminal::with_model(args.compute)?;
     let prompting = prompting(&mut terminal, &args.prompting, &args.data)?;
     let mut folders: Vec<PathBuf> = Vec::new();
     let mut sweeps = Vec::new();
@@ -73,7 +73,7 @@ fn sweep_vector(
     prompting: Option<&Prompting>,
     taken: &[PathBuf],
 ) -> Result<Swept, Failure> {
-    let mut spec = spec(args, &args.model, vector, prompting)?;
+    let mut spec = spec(args, &args.model, vector, prompting, terminal.measuring_dtype())?;
     if args.vectors.len() == 1 {
         refuse_other_sweep(&args.out, &spec)?;
         go_on(&mut spec, std::slice::from_ref(&args.out));
@@ -93,9 +93,11 @@ fn spec(
     model: &Path,
     vector: usize,
     prompting: Option<&Prompting>,
+    default_dtype: Dtype,
 ) -> Result<SweepSpec, Failure> {
     let hint = "meav sweep --help says what goes together";
-    args.spec(model, vector, prompting.cloned()).map_err(|err| Failure::new(err, hint))
+    let spec = args.spec(model, vector, prompting.cloned(), default_dtype);
+    spec.map_err(|err| Failure::new(err, hint))
 }
 
 /// The same on models for which the vector was not made, and all curves over each other.
@@ -112,7 +114,7 @@ fn sweep_siblings(
     for model in &args.transfer {
         let name = format!("transfer-{}", folder_name(&model_name(model), "model"));
         let own = free_folder(folder, &name, &taken);
-        let mut spec = spec(args, model, vector, prompting)?;
+        let mut spec = spec(args, model, vector, prompting, terminal.measuring_dtype())?;
         refuse_other_sweep(&own, &spec)?;
         go_on(&mut spec, std::slice::from_ref(&own));
         let Swept { folder, sweep, .. } = run(terminal, spec, &|_| own.clone())?;

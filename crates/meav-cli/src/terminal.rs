@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use meav_client::{Client, EngineProcess, Update};
-use meav_protocol::{DataProblem, Fact, JobSpec, Outcome, Stage};
+use meav_protocol::{
+    DataProblem, DeviceChoice, Dtype, EngineChoice, EngineDevice, Fact, JobSpec, Outcome, Stage,
+};
 use serde::Serialize;
 
-use crate::args::{JsonTarget, Threads};
+use crate::args::{Compute, JsonTarget, Threads};
 use crate::failure::{CANCELLED, Failure};
 
 /// An engine, and a person who watches it.
@@ -19,13 +21,23 @@ pub(crate) struct Terminal {
     client: Client,
     interrupted: Arc<AtomicBool>,
     running: Arc<AtomicBool>,
+    /// What the first engine computes on.
+    device: EngineDevice,
+    /// What was last said of the device.
+    said_of_device: Option<String>,
     /// What was last said not to be kept: each job says it again.
     unkept: Option<String>,
 }
 
 impl Terminal {
+    /// For jobs that run no model, and need no GPU therefore.
     pub(crate) fn new(threads: impl Into<Option<Threads>>) -> Result<Self, Failure> {
-        let threads = threads.into().and_then(|threads| threads.threads);
+        let threads = threads.into().unwrap_or(Threads { threads: None });
+        Self::with_model(Compute { threads, device: DeviceChoice::Cpu })
+    }
+
+    /// For jobs that run a model: chooses what to run it on.
+    pub(crate) fn with_model(compute: Compute) -> Result<Self, Failure> {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&interrupted);
         let running = Arc::new(AtomicBool::new(false));
@@ -38,8 +50,17 @@ impl Terminal {
         };
         ctrlc::set_handler(on_signal)
             .map_err(|err| Failure::new("Ctrl-C cannot be caught", err.to_string()))?;
-        let engine = EngineProcess::locate(threads.map(usize::from));
-        Ok(Self { client: Client::new(engine, || ()), interrupted, running, unkept: None })
+        let Compute { threads: Threads { threads }, device } = compute;
+        let mut engine = EngineProcess::locate(threads.map(usize::from), device);
+        let chosen = engine.choose().map_err(|err| Failure::Failed(err.to_user_error()))?;
+        let device = chosen.device;
+        let client = Client::new(engine, || ());
+        Ok(Self { client, device, said_of_device: None, interrupted, running, unkept: None })
+    }
+
+    /// What weights are rounded to that are measured or trained, unless told otherwise.
+    pub(crate) fn measuring_dtype(&self) -> Dtype {
+        self.device.measuring_dtype()
     }
 
     /// Runs a job; progress goes to standard error, facts to `on_fact`. Ctrl-C cancels it.
@@ -54,11 +75,15 @@ impl Terminal {
                     Update::Progress { stage, done, total } => bar.show(stage, done, total),
                     Update::Fact(Fact::Unkept(words)) => {
                         bar.clear();
-                        note_unkept(&mut self.unkept, words);
+                        note_new(&mut self.unkept, Some(words));
                     }
                     Update::Fact(fact) => {
                         bar.hear(&fact);
                         on_fact(fact);
+                    }
+                    Update::EngineChosen(choice) => {
+                        bar.clear();
+                        note_new(&mut self.said_of_device, device_words(&choice));
                     }
                 }
             });
@@ -161,10 +186,22 @@ fn say_note(note: &str) {
     let _gone = writeln!(io::stderr(), "note: {}", printable(note));
 }
 
-fn note_unkept(said: &mut Option<String>, words: String) {
-    if said.as_ref() != Some(&words) {
+/// Says what was not the last thing to be said.
+fn note_new(said: &mut Option<String>, words: Option<String>) {
+    if let Some(words) = words.filter(|words| said.as_ref() != Some(words)) {
         say_note(&words);
         *said = Some(words);
+    }
+}
+
+/// What is to be said of the device: nothing where there is nothing to choose from.
+fn device_words(choice: &EngineChoice) -> Option<String> {
+    match &choice.gpu {
+        Some(gpu) => {
+            let [free, total] = [gpu.free_bytes, gpu.total_bytes].map(|it| it as f64 / 1e9);
+            Some(format!("on {choice}, {free:.1} of {total:.1} GB free"))
+        }
+        None => choice.is_fallback.then(|| format!("on the {choice}: {}", choice.reason)),
     }
 }
 

@@ -26,10 +26,10 @@ pub(crate) fn train(args: &TrainArgs) -> Result<(), Failure> {
     let refuse = |err: Contradiction| Failure::new(err.to_string(), "Leave that option out");
     if args.resume {
         let spec = args.resumed(kept_spec(args.out.as_deref())?).map_err(refuse)?;
-        return run(&mut Terminal::new(args.threads)?, spec, args.json.as_ref());
+        return run(&mut Terminal::with_model(args.compute)?, spec, args.json.as_ref());
     }
-    let mut spec = args.fresh().map_err(refuse)?;
-    let mut terminal = Terminal::new(args.threads)?;
+    let mut terminal = Terminal::with_model(args.compute)?;
+    let mut spec = args.fresh(terminal.measuring_dtype()).map_err(refuse)?;
     if spec.domain.is_empty() {
         spec.domain = only_domain(&mut terminal, &spec.data)?;
     }

@@ -59,13 +59,16 @@ fn write(mut terminal: Terminal, spec: JobSpec) -> Result<(), Failure> {
 
 fn compress(args: CompressArgs) -> Result<(), Failure> {
     let how = args.how().map_err(|err| Failure::new(err, "See meav vector compress --help"))?;
-    let CompressArgs { vector, base, out, model, data, limit, json, threads, .. } = args;
+    let CompressArgs { vector, base, out, model, data, limit, json, compute, .. } = args;
     let base = base.or_else(|| model.clone());
     let probe = model.map(|model| Probe { model, data, limit });
     let spec = VectorCompress { vector, base, how, out: target(out), probe };
     let mut facts = Vec::new();
-    let outcome =
-        Terminal::new(threads)?.run(JobSpec::CompressVector(spec), |fact| facts.push(fact));
+    let mut terminal = match &spec.probe {
+        Some(_) => Terminal::with_model(compute)?,
+        None => Terminal::new(compute.threads)?,
+    };
+    let outcome = terminal.run(JobSpec::CompressVector(spec), |fact| facts.push(fact));
     for fact in &facts {
         if let Fact::Compressed(report) = fact {
             show(json.as_ref(), report, "Compressed", &compress_rows(report))?;

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use meav_protocol::{
-    Command, Event, Fact, FrameError, JobId, JobSpec, Outcome, PROTOCOL_VERSION, Stage, UserError,
-    read_frame, write_frame,
+    Command, EngineChoice, Event, Fact, FrameError, JobId, JobSpec, Outcome, PROTOCOL_VERSION,
+    Stage, UserError, read_frame, write_frame,
 };
 
 use crate::connection::{Connect, Connection};
@@ -53,6 +53,8 @@ pub enum Update {
     },
     /// See [`Event::Fact`].
     Fact(Fact),
+    /// See [`Event::EngineChosen`].
+    EngineChosen(EngineChoice),
 }
 
 impl Client {
@@ -131,6 +133,7 @@ impl Client {
                 Event::Progress { job_id, stage, done, total } if job_id == own => {
                     on_update(Update::Progress { stage, done, total });
                 }
+                Event::EngineChosen(choice) => on_update(Update::EngineChosen(choice)),
                 Event::Fact { job_id, fact } if job_id == own => on_update(Update::Fact(fact)),
                 Event::Finished { job_id, outcome } if job_id == own => return outcome,
                 _ => {}
@@ -229,7 +232,8 @@ fn supervise(mut connect: impl Connect, commands: &Receiver<Command>, inlet: &In
 
 /// Forwards an engine's events until it ends, then ends its jobs.
 fn listen(connection: Connection, inlet: &Inlet) -> (SharedLink, Box<dyn Write + Send>) {
-    let Connection { reader, writer, mut handle } = connection;
+    let Connection { reader, writer, mut handle, choice } = connection;
+    inlet.send(Event::EngineChosen(choice));
     let link = SharedLink::default();
     let (shared, inlet) = (Arc::clone(&link), inlet.clone());
     spawn("engine-events", move || {

@@ -1,7 +1,9 @@
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use meav_protocol::UserError;
+use meav_protocol::{DeviceChoice, EngineChoice, UserError};
+
+use crate::choice::NoGpu;
 
 /// Makes connections to engines; how is up to whoever implements it.
 pub trait Connect: Send {
@@ -21,6 +23,8 @@ pub struct Connection {
     pub writer: Box<dyn Write + Send>,
     /// What can be learned of its end.
     pub handle: Box<dyn EngineHandle>,
+    /// What it computes on, and why.
+    pub choice: EngineChoice,
 }
 
 /// The end of an engine that no longer speaks.
@@ -40,6 +44,9 @@ pub enum ConnectError {
     /// The program could not be started.
     #[error("cannot start {path:?}")]
     Start { path: PathBuf, source: io::Error },
+    /// A GPU was asked for.
+    #[error("{wanted} cannot be used")]
+    NoGpu { wanted: DeviceChoice, source: NoGpu },
 }
 
 impl ConnectError {
@@ -53,6 +60,10 @@ impl ConnectError {
             Self::Start { path, .. } => (
                 format!("The engine {} could not be started", path.display()),
                 "Check that it is a program for this machine",
+            ),
+            Self::NoGpu { wanted, source } => (
+                format!("The device {wanted} cannot be used: {source}"),
+                "Choose the device auto: it takes the CPU where no GPU can be used",
             ),
         };
         let source = std::error::Error::source(self).map(|err| format!(": {err}"));

@@ -83,6 +83,19 @@ pub fn device_memory(device: &Device) -> Result<Option<DeviceMemory>> {
     }
 }
 
+/// The most that tensors on a GPU have taken of its memory since this was last asked; `None` on the CPU.
+///
+/// # Errors
+///
+/// If the driver does not say.
+pub fn take_peak_bytes(device: &Device) -> Result<Option<u64>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => crate::kernels::peak_bytes(device).map(Some),
+        _ => Ok(None),
+    }
+}
+
 /// Does `work` with tensors where kernels take them, for tests: on the first GPU with the feature
 /// `cuda`, otherwise on the CPU as by [`emulate`](crate::emulate).
 ///

@@ -13,7 +13,9 @@ mod matrix;
 
 #[cfg(any(feature = "cuda", feature = "emulated"))]
 pub use device::on_gpu;
-pub use device::{DeviceMemory, Gpu, Survey, device_memory, gpu_name, open_gpu, survey};
+pub use device::{
+    DeviceMemory, Gpu, Survey, device_memory, gpu_name, open_gpu, survey, take_peak_bytes,
+};
 #[cfg(feature = "emulated")]
 pub use kernels::emulate;
 pub use kernels::{Grid, Kernel, Launch, Uploader, Word, is_gpu, is_on_gpu};

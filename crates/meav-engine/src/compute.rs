@@ -67,6 +67,14 @@ impl Compute {
         Some(MemoryUse { used_bytes, total_bytes: memory.total_bytes })
     }
 
+    /// The most that tensors on a GPU have taken since this was last asked.
+    pub(crate) fn take_peak_bytes(&self) -> Option<u64> {
+        meav_cuda::take_peak_bytes(&self.device).unwrap_or_else(|err| {
+            tracing::warn!("the GPU's memory: {err}");
+            None
+        })
+    }
+
     fn gpu_memory(&self) -> Option<meav_cuda::DeviceMemory> {
         // What was let go of is free only when everything before has been done.
         let memory =

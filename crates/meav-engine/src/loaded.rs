@@ -69,14 +69,12 @@ impl Worker {
             // Two models at once may be more than memory holds.
             self.unload(running.job_id);
             let vectors = self.planned_vectors(&setup.vectors);
-            let placed = match self.place(&files, setup.dtype, &vectors) {
-                Ok(placed) => placed,
-                Err(_) => {
-                    self.free_background(running);
-                    self.place(&files, setup.dtype, &vectors)?
-                }
-            };
-            self.loaded = Some(self.load(source, files, placed, running)?);
+            let mut placed = self.place(&files, setup.dtype, &vectors);
+            if placed.is_err() {
+                self.free_background(running);
+                placed = self.place(&files, setup.dtype, &vectors);
+            }
+            self.loaded = Some(self.load(source, files, placed?, running)?);
         }
         let load_secs = started.elapsed().as_secs_f64();
         let terms = self.read_vectors(&setup.vectors, running)?;

@@ -19,7 +19,7 @@ const OVERHEAD_BYTES: u64 = 256 << 20;
 const PLANNED_TOKENS: usize = 4096;
 
 /// What the driver and its libraries take of a GPU.
-const GPU_OVERHEAD_BYTES: u64 = 512 << 20;
+pub(crate) const GPU_OVERHEAD_BYTES: u64 = 512 << 20;
 
 /// A vector that is smaller is not worth compressing for the memory it takes.
 const WORTH_COMPRESSING_BYTES: u64 = 64 << 20;

@@ -20,7 +20,7 @@ const COEFFICIENTS: [f64; 5] = [-1.5, -1.0, 0.5, 1.0, 1.5];
 pub(crate) struct Questions {
     files: ModelFiles,
     placed: Placement,
-    questions: Vec<QuestionSet>,
+    sets: Vec<QuestionSet>,
 }
 
 /// A model in `f32`, and what it is asked.
@@ -64,14 +64,14 @@ impl Questions {
         }
         worker.unload(running.job_id);
         let placed = worker.place(&files, Dtype::F32, &[])?;
-        Ok(Self { files, placed, questions })
+        Ok(Self { files, placed, sets: questions })
     }
 }
 
 impl ProbeModel {
     /// Loads the model.
     pub(crate) fn load(questions: Questions, running: &Running<'_>) -> Result<Self, EngineError> {
-        let Questions { files, placed, questions } = questions;
+        let Questions { files, placed, sets: questions } = questions;
         let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
         let live = running.stage(Stage::Loading, |job| {
             let (device, residency) = (placed.compute.device(), placed.residency);

@@ -120,6 +120,10 @@ fn describe(err: &EngineError) -> Words {
              smaller batch, or choose the CPU; what was in force before still is",
         );
     }
+    by_kind(err)
+}
+
+fn by_kind(err: &EngineError) -> Words {
     match err {
         EngineError::Model(err) => model(err),
         EngineError::Vector(err) => vector(err),

@@ -4,15 +4,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Calibration, Chat, ChatHit, ChatSummary, Comparison, CompressReport, CrossDomain, DataProblem,
-    DataReport, Dtype, JobId, JudgeReport, LeakageReport, MemoryPlan, MessageState, OpenedRecipe,
-    Outcome, RecipeStamp, RecordPage, ScoreReport, SeparateReport, Sweep, SweepPoint, SweepSummary,
-    TrainEstimate, TrainRun, TrainStep, TrainSummary, TrainValidation,
+    DataReport, Dtype, EngineChoice, JobId, JudgeReport, LeakageReport, MemoryPlan, MessageState,
+    OpenedRecipe, Outcome, RecipeStamp, RecordPage, ScoreReport, SeparateReport, Sweep, SweepPoint,
+    SweepSummary, TrainEstimate, TrainRun, TrainStep, TrainSummary, TrainValidation,
 };
 use uuid::Uuid;
 
 /// What the engine tells its client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
+    /// An engine has been started; sent by the client, before anything that the engine says.
+    EngineChosen(EngineChoice),
     /// The first event of an engine.
     Hello {
         /// See [`crate::PROTOCOL_VERSION`].

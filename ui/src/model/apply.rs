@@ -1,6 +1,6 @@
 use meav_protocol::{
-    DataProblem, Description, Event, Fact, FileKind, JobId, LoadedModel, Outcome, Remedy, Setup,
-    Stage, UserError,
+    DataProblem, Description, EngineChoice, EngineDevice, Event, Fact, FileKind, JobId,
+    LoadedModel, Outcome, Remedy, Setup, Stage, UserError,
 };
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,10 @@ impl Model {
             self.trainings.unopened.clear();
         }
         let mut effects = match event {
+            Event::EngineChosen(choice) => {
+                self.take_engine(choice, now);
+                Vec::new()
+            }
             Event::Hello { version, device, log, .. } => {
                 self.engine = EngineState::Running { version, device, log };
                 Vec::new()
@@ -59,6 +63,22 @@ impl Model {
         effects.extend(self.follow_knobs(now));
         effects.extend(self.follow_demo_data(now));
         effects
+    }
+
+    /// What is measured or trained is rounded as suits the device, unless something else was chosen.
+    fn take_engine(&mut self, choice: EngineChoice, now: f64) {
+        let before = self.engine_choice.as_ref().map(|it| it.device).unwrap_or_default();
+        let (old, new) = (before.measuring_dtype(), choice.device.measuring_dtype());
+        for dtype in [&mut self.sweeps.form.dtype, &mut self.trainings.form.dtype] {
+            if *dtype == old {
+                *dtype = new;
+            }
+        }
+        if choice.is_fallback && before != EngineDevice::Cpu {
+            let text = format!("The engine runs on the CPU now: {}", choice.reason);
+            self.notices.info(text, now);
+        }
+        self.engine_choice = Some(choice);
     }
 
     fn lose_engine(&mut self, reason: String, now: f64) {

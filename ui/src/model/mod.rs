@@ -25,7 +25,7 @@ mod weights;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use meav_protocol::{FileKind, JobSpec, Sweep, TrainRun, UserError};
+use meav_protocol::{EngineChoice, FileKind, JobSpec, Sweep, TrainRun, UserError};
 
 pub(crate) use conversation::{Answer, Conversation};
 pub(crate) use data::{Data, SplitDialog};
@@ -142,6 +142,8 @@ pub struct Model {
     pub(crate) host: HostInfo,
     pub(crate) settings: Settings,
     pub(crate) engine: EngineState,
+    /// What the engine that was started last computes on, and why.
+    pub(crate) engine_choice: Option<EngineChoice>,
     pub(crate) jobs: Jobs,
     pub(crate) weights: Weights,
     pub(crate) conversation: Conversation,
@@ -195,6 +197,7 @@ impl Model {
             kept: (settings.clone(), 0.0),
             settings,
             engine: EngineState::Starting,
+            engine_choice: None,
             jobs: Jobs::default(),
             weights,
             conversation: Conversation::new(),

@@ -1,10 +1,11 @@
 use egui::{Button, RichText, Ui};
 use egui_material_icons::icons as symbols;
-use meav_protocol::{Dtype, FileKind};
+use meav_protocol::{Dtype, EngineChoice, FileKind};
 
 use super::design_tokens::{GRID, ICON, Tokens};
 use super::parts::{
-    bytes, clock, command_ui, icon_button, named, one_line, recipe_text, symbol_button, weak,
+    bytes, choice_text, clock, command_ui, icon_button, named, one_line, recipe_text,
+    symbol_button, weak,
 };
 use crate::action::Action;
 use crate::command::{Menu, UiCommand};
@@ -211,6 +212,7 @@ fn device_text(view: &ModelBarView<'_>) -> Option<String> {
 pub(super) struct StatusView<'a> {
     jobs: Vec<&'a Job>,
     engine: &'a EngineState,
+    choice: Option<&'a EngineChoice>,
     /// The figures of the last answer.
     last: Option<&'a meav_protocol::ReplyFigures>,
     now: f64,
@@ -222,6 +224,7 @@ impl<'a> StatusView<'a> {
         Self {
             jobs: model.jobs.iter().filter(|job| job.is_noticeable(now)).collect(),
             engine: &model.engine,
+            choice: model.engine_choice.as_ref(),
             last: branch.iter().rev().find_map(|message| message.figures.as_ref()),
             now,
         }
@@ -234,7 +237,7 @@ pub(super) fn status_bar_ui(ui: &mut Ui, view: &StatusView<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     ui.horizontal(|ui| {
         ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-            engine_ui(ui, view.engine);
+            engine_ui(ui, view.engine, view.choice);
             if let Some(figures) = view.last {
                 ui.separator();
                 weak(
@@ -281,7 +284,7 @@ fn job_ui(ui: &mut Ui, job: &Job, now: f64) -> Option<Action> {
     is_clicked.then_some(Action::CancelJob(job.id))
 }
 
-fn engine_ui(ui: &mut Ui, engine: &EngineState) {
+fn engine_ui(ui: &mut Ui, engine: &EngineState, choice: Option<&EngineChoice>) {
     let tokens = Tokens::of(ui.visuals());
     let (icon, color, text, tip) = match engine {
         EngineState::Starting => {
@@ -289,7 +292,9 @@ fn engine_ui(ui: &mut Ui, engine: &EngineState) {
         }
         EngineState::Running { version, device, log } => {
             let log = log.as_ref().map(|log| format!("\nLog: {}", log.display()));
-            let tip = format!("Version {version} on {device}{}", log.unwrap_or_default());
+            let choice = choice.map(|choice| format!("\n{}", choice_text(choice)));
+            let tip = [choice, log].map(Option::unwrap_or_default).concat();
+            let tip = format!("Version {version} on {device}{tip}");
             (symbols::ICON_CHECK_CIRCLE, tokens.good, "Engine ready", tip)
         }
         EngineState::Lost { reason } => {

@@ -1,8 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use egui::{Button, Id, Key, Modal, Response, RichText, ScrollArea, TextEdit, Ui};
-use egui_material_icons::icons as symbols;
-use meav_protocol::FileKind;
+use meav_protocol::{EngineChoice, FileKind};
 
 use super::calibration::{forget_training_ui, sweep_dialog_ui};
 use super::data_panel::data_words;
@@ -10,20 +9,22 @@ use super::design_tokens::{GRID, Tokens};
 use super::export_options::{advanced_ui, format_ui};
 use super::form_dialog::{FormView, form_ui};
 use super::palette::palette_ui;
-use super::parts::{group_ui, icon_button, is_new, named, primary_button, user_error_ui, weak};
+use super::parts::{choice_text, is_new, named, primary_button, user_error_ui, weak};
 use super::plan_dialog::plan_ui;
 use super::recipe_dialog::recipe_dialog_ui;
 use super::scope_dialog::scope_ui;
+use super::settings_dialog::settings_ui;
 use super::split_dialog::split_ui;
 use crate::action::{Action, DialogAction, PathPurpose};
 use crate::model::{Dialog, EngineState, Job, Model, PathDialog, Weights};
-use crate::settings::{Recent, SendKey, Settings, Theme};
+use crate::settings::{Recent, Settings};
 
 /// What the open dialog shows.
 pub(super) struct DialogView<'a> {
     dialog: &'a Dialog,
     settings: &'a Settings,
     engine: &'a EngineState,
+    choice: Option<&'a EngineChoice>,
     version: &'static str,
     /// Whether the system has dialogs; otherwise why not.
     system_dialogs: Result<(), &'a str>,
@@ -44,6 +45,7 @@ impl<'a> DialogView<'a> {
             dialog: model.dialog.as_ref()?,
             settings: &model.settings,
             engine: &model.engine,
+            choice: model.engine_choice.as_ref(),
             version: model.host.version,
             system_dialogs: model.host.dialogs.as_ref().copied().map_err(String::as_str),
             has_tray: model.host.has_tray,
@@ -338,57 +340,6 @@ fn preset_ui(ui: &mut Ui, text: &str, is_new: bool) -> Vec<Action> {
     actions
 }
 
-fn settings_ui(ui: &mut Ui, settings: &Settings) -> Vec<Action> {
-    let mut actions = Vec::new();
-    ui.heading("Settings");
-    ui.add_space(2.0 * GRID);
-    egui::Grid::new("settings").num_columns(2).spacing([6.0 * GRID, 2.0 * GRID]).show(ui, |ui| {
-        ui.label("Theme");
-        group_ui(ui, "Theme", |ui| {
-            for (theme, name) in
-                [(Theme::System, "System"), (Theme::Light, "Light"), (Theme::Dark, "Dark")]
-            {
-                if ui.selectable_label(settings.theme == theme, name).clicked() {
-                    actions.push(Action::SetTheme(theme));
-                }
-            }
-        });
-        ui.end_row();
-        ui.label("Size of everything");
-        ui.horizontal(|ui| actions.extend(size_ui(ui, settings.text_scale)));
-        ui.end_row();
-        ui.label("Send a message with");
-        group_ui(ui, "Send a message with", |ui| {
-            for (key, name) in [(SendKey::Enter, "Enter"), (SendKey::CtrlEnter, "Ctrl+Enter")] {
-                if ui.selectable_label(settings.send_key == key, name).clicked() {
-                    actions.push(Action::SetSendKey(key));
-                }
-            }
-        });
-        ui.end_row();
-        ui.label("Notifications");
-        let mut is_on = settings.notifications;
-        if ui.checkbox(&mut is_on, "when a long job ends behind my back").changed() {
-            actions.push(Action::SetNotifications(is_on));
-        }
-        ui.end_row();
-    });
-    actions.extend(done_ui(ui));
-    actions
-}
-
-fn size_ui(ui: &mut Ui, scale: f32) -> Vec<Action> {
-    let mut actions = Vec::new();
-    if icon_button(ui, symbols::ICON_REMOVE, "Smaller").clicked() {
-        actions.push(Action::SetTextScale(scale - 0.1));
-    }
-    ui.label(format!("{:.0} %", scale * 100.0));
-    if icon_button(ui, symbols::ICON_ADD, "Larger").clicked() {
-        actions.push(Action::SetTextScale(scale + 0.1));
-    }
-    actions
-}
-
 pub(super) fn done_ui(ui: &mut Ui) -> Option<Action> {
     ui.add_space(2.0 * GRID);
     let is_clicked = at_the_right(ui, |ui| primary_button(ui, "Done").clicked());
@@ -406,6 +357,9 @@ fn about_ui(ui: &mut Ui, view: &DialogView<'_>) -> Vec<Action> {
     match view.engine {
         EngineState::Running { version, device, log } => {
             weak(ui, format!("Engine {version} on {device}"));
+            if let Some(choice) = view.choice {
+                weak(ui, choice_text(choice));
+            }
             if let Some(log) = log {
                 weak(ui, format!("Its log: {}", log.display()));
             }

@@ -33,6 +33,7 @@ mod pick_list;
 mod plan_dialog;
 mod recipe_dialog;
 mod scope_dialog;
+mod settings_dialog;
 mod split_dialog;
 mod sweep_panel;
 mod sweep_plot;

@@ -6,7 +6,7 @@ use egui::{
     vec2,
 };
 use egui_material_icons::{MaterialIcon, icons as symbols};
-use meav_protocol::{Method, RecipeStamp, Remedy, UserError};
+use meav_protocol::{EngineChoice, Method, RecipeStamp, Remedy, UserError};
 
 use super::design_tokens::{GRID, ICON, ROW, Tokens};
 use crate::action::{Action, DialogAction};
@@ -111,6 +111,15 @@ pub(crate) fn primary_button(ui: &mut Ui, text: &str) -> Response {
     let tokens = Tokens::of(ui.visuals());
     let face = RichText::new(text).color(tokens.on_accent).strong();
     ui.add(Button::new(face).fill(tokens.accent))
+}
+
+/// What an engine computes on, and why.
+pub(super) fn choice_text(choice: &EngineChoice) -> String {
+    let free = choice.gpu.as_ref().map(|gpu| {
+        let [free, total] = [gpu.free_bytes, gpu.total_bytes].map(|bytes| bytes as f64 / 1e9);
+        format!(", {free:.1} of {total:.1} GB free at its start")
+    });
+    format!("{choice}{}: {}", free.unwrap_or_default(), choice.reason)
 }
 
 /// Text that is read last.

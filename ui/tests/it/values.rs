@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use meav_protocol::{
     Chat, ChatSummary, ComparedVector, Comparison, ComparisonCell, ComparisonPair, CompressReport,
-    Description, Dtype, Event, Fact, FileKind, FinishReason, LoadedModel, LogProbShift, MemoryPlan,
-    MemoryUse, Message, Method, MissingPart, ModuleKind, OpenedRecipe, Place, PlanChange, PlanPart,
-    RecipeStamp, Reply, ReplyFigures, Role, Scope, SeparateReport, Setup, StampTerm, UserError,
-    VectorInfo, VectorTerm, WayOut,
+    Description, Dtype, EngineChoice, EngineDevice, Event, Fact, FileKind, FinishReason, Gpu,
+    LoadedModel, LogProbShift, MemoryPlan, MemoryUse, Message, Method, MissingPart, ModuleKind,
+    OpenedRecipe, Place, PlanChange, PlanPart, RecipeStamp, Reply, ReplyFigures, Role, Scope,
+    SeparateReport, Setup, StampTerm, UserError, VectorInfo, VectorTerm, WayOut,
 };
 use meav_ui::HostInfo;
 use uuid::Uuid;
@@ -34,6 +34,29 @@ pub(crate) fn hello() -> Event {
         device: "CPU, 2 threads".to_owned(),
         log: Some("/home/me/logs/engine.log".into()),
     }
+}
+
+/// The engine has a GPU.
+pub(crate) fn on_gpu() -> Event {
+    let gpu = Gpu {
+        index: 1,
+        name: "NVIDIA H200".to_owned(),
+        compute_capability: (9, 0),
+        total_bytes: 143_800_000_000,
+        free_bytes: 139_100_000_000,
+    };
+    Event::EngineChosen(EngineChoice {
+        device: EngineDevice::Cuda(1),
+        gpu: Some(gpu),
+        reason: "it is the only GPU that can be used".to_owned(),
+        is_fallback: false,
+    })
+}
+
+/// The engine has none.
+pub(crate) fn on_cpu(reason: &str, is_fallback: bool) -> Event {
+    let reason = reason.to_owned();
+    Event::EngineChosen(EngineChoice { device: EngineDevice::Cpu, gpu: None, reason, is_fallback })
 }
 
 pub(crate) fn lost(reason: &str) -> Event {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use clap::Subcommand;
 use meav_protocol::{Dtype, Judge, Method, SamplingSpec, Setup, VectorTerm};
 
-use super::{CombiningArgs, JsonTarget, PromptingArgs, Threads, parse_coefficient};
+use super::{CombiningArgs, Compute, JsonTarget, PromptingArgs, parse_coefficient};
 
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -73,9 +73,9 @@ pub(crate) struct JudgeRunArgs {
     /// What the judge is told, in place of the built-in words
     #[arg(long, value_name = "FILE.json")]
     pub(crate) rubric: Option<PathBuf>,
-    /// What the weights are rounded to: f32 or bf16
-    #[arg(long, default_value = "f32")]
-    dtype: Dtype,
+    /// What the weights are rounded to: f32 or bf16 [default: f32, bf16 on a GPU]
+    #[arg(long)]
+    dtype: Option<Dtype>,
     /// Write the judgement for programs, each answer in it; `-` is standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<JsonTarget>,
@@ -84,7 +84,7 @@ pub(crate) struct JudgeRunArgs {
     #[arg(long, value_name = "FILE", value_parser = parse_out)]
     pub(crate) out: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) threads: Threads,
+    pub(crate) compute: Compute,
 }
 
 /// Why neither model nor data can be missing where there is no other command.
@@ -96,12 +96,12 @@ impl JudgeRunArgs {
     /// # Errors
     ///
     /// A sentence, if the options of the method or of where vectors act can't be meant.
-    pub(crate) fn setup(&self) -> Result<Setup, String> {
+    pub(crate) fn setup(&self, default_dtype: Dtype) -> Result<Setup, String> {
         let vectors = self.vectors.iter().map(|file| VectorTerm::new(file, 0.0)).collect();
         Ok(Setup {
             method: self.combining.method()?,
             vectors: self.combining.scoped(vectors)?,
-            ..self.base(self.model())
+            ..self.base(self.model(), default_dtype)
         })
     }
 
@@ -115,9 +115,10 @@ impl JudgeRunArgs {
         data
     }
 
-    fn base(&self, model: &Path) -> Setup {
+    fn base(&self, model: &Path, default_dtype: Dtype) -> Setup {
         let (method, vectors) = (Method::default(), Vec::new());
-        Setup { model: model.to_owned(), dtype: self.dtype, method, vectors }
+        let dtype = self.dtype.unwrap_or(default_dtype);
+        Setup { model: model.to_owned(), dtype, method, vectors }
     }
 
     /// The λ of each vector, one list for each recipe; without vectors, the base model is one.
@@ -153,12 +154,12 @@ impl JudgeRunArgs {
         }
     }
 
-    pub(crate) fn judge(&self) -> Judge {
+    pub(crate) fn judge(&self, default_dtype: Dtype) -> Judge {
         if let (Some(address), Some(model)) = (&self.endpoint, &self.endpoint_model) {
             return Judge::Endpoint { address: address.clone(), model: model.clone() };
         }
         let model = self.judge_model.as_deref().unwrap_or_else(|| self.model());
-        Judge::Local(self.base(model))
+        Judge::Local(self.base(model, default_dtype))
     }
 }
 
@@ -231,20 +232,20 @@ mod tests {
         let with = |options: &[&'static str]| run(&[&vectors, options].concat());
         let options = ["--method", "dare", "--drop", "0.25", "--layers", "b=0-9"];
         let args = with(&options).unwrap();
-        let setup = args.setup().unwrap();
+        let setup = args.setup(Dtype::F32).unwrap();
         assert_eq!(setup.method, Method::Dare { drop: 0.25, seed: 0 });
         let layers: Vec<_> = setup.vectors.iter().map(|it| it.scope.layers.clone()).collect();
         assert_eq!(layers, [vec![], vec![[0, 9]]]);
-        let Judge::Local(judge) = args.judge() else { panic!("the base judges") };
+        let Judge::Local(judge) = args.judge(Dtype::F32) else { panic!("the base judges") };
         assert_eq!(judge.method, Method::default());
         for bad in [["--density", "0.3"], ["--layers", "c=0-9"]] {
-            assert!(with(&bad).unwrap().setup().is_err(), "{bad:?}");
+            assert!(with(&bad).unwrap().setup(Dtype::F32).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn judge_is_the_base_another_model_or_a_server() {
-        let judge = |options: &[&str]| run(options).map(|args| args.judge());
+        let judge = |options: &[&str]| run(options).map(|args| args.judge(Dtype::F32));
         let local = |options: &[&str]| match judge(options) {
             Ok(Judge::Local(setup)) => setup,
             other => panic!("{other:?}"),

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use meav_protocol::{Dtype, GgufForm, SeededKind, VectorTerm};
+use meav_protocol::{DeviceChoice, Dtype, GgufForm, SeededKind, VectorTerm};
 use uuid::Uuid;
 
 pub(crate) use data::DataCommand;
@@ -45,6 +45,9 @@ pub(crate) enum Command {
         /// What the plan's weights are rounded to
         #[arg(long, default_value = "bf16", requires = "plan")]
         dtype: Dtype,
+        /// Where the plan's model is to run: cpu, cuda, cuda:N, or auto
+        #[arg(long, value_name = "D", default_value_t, requires = "plan")]
+        device: DeviceChoice,
         /// Write the same for programs; `-` is standard output
         #[arg(long, value_name = "FILE")]
         json: Option<JsonTarget>,
@@ -76,7 +79,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "OUT")]
         out: PathBuf,
         #[command(flatten)]
-        threads: Threads,
+        compute: Compute,
     },
     /// Chat, in turns or with one prompt
     Chat(ChatArgs),
@@ -184,7 +187,7 @@ pub(crate) struct ChatArgs {
     #[arg(long, value_name = "FILE", requires = "prompt")]
     pub(crate) json: Option<JsonTarget>,
     #[command(flatten)]
-    pub(crate) threads: Threads,
+    pub(crate) compute: Compute,
 }
 
 #[derive(Subcommand)]
@@ -220,7 +223,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<JsonTarget>,
     #[command(flatten)]
-    pub(crate) threads: Threads,
+    pub(crate) compute: Compute,
 }
 
 /// Kinds of seeded vectors.
@@ -247,20 +250,22 @@ impl From<SeededArg> for SeededKind {
     }
 }
 
+/// Of commands that run no model.
 #[derive(Clone, Copy, clap::Args)]
 pub(crate) struct Threads {
     /// Threads to compute with [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
-    /// Where to compute
-    #[arg(long, value_enum, default_value = "cpu")]
-    device: Device,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Device {
-    /// The processor
-    Cpu,
+/// Of commands that run a model.
+#[derive(Clone, Copy, clap::Args)]
+pub(crate) struct Compute {
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+    /// Where to compute: cpu, cuda, cuda:N, or auto for a GPU if one can be used
+    #[arg(long, value_name = "D", default_value_t)]
+    pub(crate) device: DeviceChoice,
 }
 
 /// `F=λ`, split at the last `=`.
@@ -365,6 +370,48 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn device_is_named_wherever_a_model_runs() {
+        let lines = [
+            "chat --model m",
+            "score --model m --data d",
+            "sweep --model m --vector v --data d --out o",
+            "train --model m --data d --out o",
+            "merge --model m --out o",
+            "judge --model m --data d",
+            "bench merge --model m",
+            "bench decode --model m",
+            "bench score --model m",
+            "bench train --model m",
+            "vector compress v --rank 2 --out o --model m --data d",
+            "info m --plan",
+        ];
+        let parse = |line: &str, more: &[&str]| {
+            let words = ["meav"].into_iter().chain(line.split_whitespace());
+            Args::try_parse_from(words.chain(more.iter().copied())).map(|args| args.command)
+        };
+        for line in lines {
+            assert!(parse(line, &[]).is_ok(), "{line}");
+            for good in ["auto", "cpu", "cuda", "cuda:1"] {
+                assert!(parse(line, &["--device", good]).is_ok(), "{line} {good}");
+            }
+            for bad in ["gpu", "cuda:", "cuda:x", "CPU"] {
+                assert!(parse(line, &["--device", bad]).is_err(), "{line} {bad}");
+            }
+        }
+        for (words, expected) in [
+            (&[][..], DeviceChoice::Auto),
+            (&["--device", "cpu"], DeviceChoice::Cpu),
+            (&["--device", "cuda:1", "--threads", "3"], DeviceChoice::Cuda(Some(1))),
+        ] {
+            let Ok(Command::Chat(args)) = parse(lines[0], words) else { panic!("{words:?}") };
+            assert_eq!(args.compute.device, expected);
+        }
+        for line in ["info m", "vector separate v --out o --other w", "data check d"] {
+            assert!(parse(line, &["--device", "cpu"]).is_err(), "{line} runs no model");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use meav_protocol::{Dtype, InstructionTurn, Prompting};
 
-use super::{JsonTarget, RecipeArgs, Threads, WeightedVector};
+use super::{Compute, JsonTarget, RecipeArgs, WeightedVector};
 
 #[derive(clap::Args)]
 pub(crate) struct ScoreArgs {
@@ -15,14 +15,15 @@ pub(crate) struct ScoreArgs {
     pub(crate) data: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) prompting: PromptingArgs,
-    /// What the weights are rounded to: f32 or bf16 [default: f32, or as the recipe says]
+    /// What the weights are rounded to: f32 or bf16 [default: as the recipe says, or
+    /// f32, bf16 on a GPU]
     #[arg(long)]
     pub(crate) dtype: Option<Dtype>,
     /// Write the scores for programs, each record's among them; `-` is standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<JsonTarget>,
     #[command(flatten)]
-    pub(crate) threads: Threads,
+    pub(crate) compute: Compute,
 }
 
 /// The baseline that moves a model by words.
@@ -104,14 +105,14 @@ pub(crate) struct BenchScoreArgs {
     /// Preference records; repeat for several [default: the test data of the demo]
     #[arg(long, value_name = "F")]
     pub(crate) data: Vec<PathBuf>,
-    /// What the weights are rounded to: f32 or bf16
-    #[arg(long, default_value = "f32")]
-    pub(crate) dtype: Dtype,
+    /// What the weights are rounded to: f32 or bf16 [default: f32, bf16 on a GPU]
+    #[arg(long)]
+    pub(crate) dtype: Option<Dtype>,
     /// Write the figures for programs; `-` is standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<JsonTarget>,
     #[command(flatten)]
-    pub(crate) threads: Threads,
+    pub(crate) compute: Compute,
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use meav_protocol::{Dtype, LambdaRange, Prompting, Setup, SweepSpec, VectorTerm};
 use uuid::Uuid;
 
-use super::{CombiningArgs, PromptingArgs, Threads, WeightedVector};
+use super::{CombiningArgs, Compute, PromptingArgs, WeightedVector};
 
 #[derive(clap::Args)]
 pub(crate) struct SweepArgs {
@@ -39,11 +39,11 @@ pub(crate) struct SweepArgs {
     /// vectors, each has a folder in it
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// What the weights are rounded to: f32 or bf16
-    #[arg(long, default_value = "f32")]
-    dtype: Dtype,
+    /// What the weights are rounded to: f32 or bf16 [default: f32, bf16 on a GPU]
+    #[arg(long)]
+    dtype: Option<Dtype>,
     #[command(flatten)]
-    pub(crate) threads: Threads,
+    pub(crate) compute: Compute,
 }
 
 impl SweepArgs {
@@ -57,6 +57,7 @@ impl SweepArgs {
         model: &Path,
         vector: usize,
         prompting: Option<Prompting>,
+        default_dtype: Dtype,
     ) -> Result<SweepSpec, String> {
         let swept = self.vectors.iter().map(|file| VectorTerm::new(file, 0.0));
         let held = self.held.iter().cloned().map(Into::into);
@@ -65,7 +66,7 @@ impl SweepArgs {
         let swept = terms.swap_remove(vector);
         let setup = Setup {
             model: model.to_owned(),
-            dtype: self.dtype,
+            dtype: self.dtype.unwrap_or(default_dtype),
             method: self.combining.method()?,
             vectors: std::iter::once(swept).chain(held).collect(),
         };
@@ -124,14 +125,14 @@ mod tests {
     #[test]
     fn swept_vector_goes_before_those_that_are_held() {
         let args = parse(&["--with", "legal=-0.5", "--with", "c=1", "--fresh"]).unwrap();
-        let spec = args.spec(Path::new("m2"), 0, None).unwrap();
+        let spec = args.spec(Path::new("m2"), 0, None, Dtype::Bf16).unwrap();
         let expected = [
             VectorTerm::new("v=1", 0.0),
             VectorTerm::new("legal", -0.5),
             VectorTerm::new("c", 1.0),
         ];
         assert_eq!(spec.setup.vectors, expected);
-        assert_eq!((spec.swept, spec.reuse, spec.setup.dtype), (0, false, Dtype::F32));
+        assert_eq!((spec.swept, spec.reuse, spec.setup.dtype), (0, false, Dtype::Bf16));
         assert_eq!(spec.setup.model, Path::new("m2"));
     }
 
@@ -140,7 +141,7 @@ mod tests {
         let options = ["--vector", "w", "--with", "legal=1", "--method", "ties", "--layers"];
         let spec = |layers: &str, vector| {
             let options = [&options[..], &[layers, "--modules", "mlp"]].concat();
-            parse(&options)?.spec(Path::new("m"), vector, None)
+            parse(&options)?.spec(Path::new("m"), vector, None, Dtype::F32)
         };
         let layers = |spec: &SweepSpec| {
             let vectors = spec.setup.vectors.iter();
@@ -154,6 +155,8 @@ mod tests {
         assert_eq!(second.setup.vectors[1].scope.modules, [ModuleKind::Mlp]);
         assert_eq!(second.setup.method, Method::Ties { density: 0.2 });
         assert!(spec("x=0", 0).is_err(), "there is no such vector");
-        assert!(parse(&["--drop", "0.5"]).unwrap().spec(Path::new("m"), 0, None).is_err());
+        let drop = parse(&["--drop", "0.5", "--dtype", "f32"]).unwrap();
+        assert_eq!(drop.dtype, Some(Dtype::F32));
+        assert!(drop.spec(Path::new("m"), 0, None, Dtype::F32).is_err());
     }
 }

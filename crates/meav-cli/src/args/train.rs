@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use meav_protocol::{Dtype, TrainData, TrainSettings, TrainSpec};
 use uuid::Uuid;
 
-use super::{JsonTarget, Threads};
+use super::{Compute, JsonTarget};
 pub(crate) use overlay::Contradiction;
 use overlay::Overlay;
 use values::{
@@ -32,7 +32,8 @@ pub(crate) struct TrainArgs {
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingsArgs,
-    /// What the model computes with: f32, or bf16 with f32 master copies [default: f32]
+    /// What the model computes with: f32, or bf16 with f32 master copies [default: f32, bf16 on
+    /// a GPU]
     #[arg(long)]
     dtype: Option<Dtype>,
     /// Go on from the newest checkpoint in the folder, with the settings of that run
@@ -45,7 +46,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<JsonTarget>,
     #[command(flatten)]
-    pub(crate) threads: Threads,
+    pub(crate) compute: Compute,
 }
 
 #[derive(clap::Args)]
@@ -154,14 +155,15 @@ pub(crate) struct BenchTrainArgs {
     /// Tokens of a prompt with its response
     #[arg(long, value_name = "N", default_value = "256", value_parser = parse_count)]
     pub(crate) tokens: usize,
-    /// What the model computes with: f32, or bf16 with f32 master copies
-    #[arg(long, default_value = "f32")]
-    pub(crate) dtype: Dtype,
+    /// What the model computes with: f32, or bf16 with f32 master copies [default: f32, bf16 on
+    /// a GPU]
+    #[arg(long)]
+    pub(crate) dtype: Option<Dtype>,
     /// Write the figures for programs; `-` is standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<JsonTarget>,
     #[command(flatten)]
-    pub(crate) threads: Threads,
+    pub(crate) compute: Compute,
 }
 
 impl TrainArgs {
@@ -170,7 +172,7 @@ impl TrainArgs {
     /// # Errors
     ///
     /// [`Contradiction`] between two options.
-    pub(crate) fn fresh(&self) -> Result<TrainSpec, Contradiction> {
+    pub(crate) fn fresh(&self, default_dtype: Dtype) -> Result<TrainSpec, Contradiction> {
         let mut spec = TrainSpec {
             run: Uuid::now_v7(),
             model: PathBuf::new(),
@@ -178,7 +180,7 @@ impl TrainArgs {
             domain: String::new(),
             out: self.out.as_deref().map(absolute),
             resume: false,
-            dtype: Dtype::F32,
+            dtype: default_dtype,
             settings: TrainSettings::default(),
         };
         self.lay_over(&mut spec, false)?;
@@ -242,7 +244,7 @@ mod tests {
     const FRESH: [&str; 6] = ["--model", "m", "--data", "d.jsonl", "--out", "o"];
 
     fn fresh(options: &[&str]) -> Result<TrainSpec, String> {
-        parse(&[&FRESH[..], options].concat())?.fresh().map_err(|err| err.to_string())
+        parse(&[&FRESH[..], options].concat())?.fresh(Dtype::F32).map_err(|err| err.to_string())
     }
 
     #[test]
@@ -253,6 +255,12 @@ mod tests {
         assert_eq!(spec.model, Path::new("m"));
         assert_eq!(spec.data, [TrainData { file: "d.jsonl".into(), prefer: None }]);
         assert!(spec.out.is_some_and(|out| out.is_absolute() && out.ends_with("o")));
+        let dtype = |options: &[&str]| {
+            let args = parse(&[&FRESH[..], options].concat()).unwrap();
+            args.fresh(Dtype::Bf16).map(|spec| spec.dtype)
+        };
+        assert_eq!(dtype(&[]), Ok(Dtype::Bf16), "as suits the device");
+        assert_eq!(dtype(&["--dtype", "f32"]), Ok(Dtype::F32));
         let full = fresh(&["--method", "full"]).unwrap().settings;
         assert_eq!((full.method, full.learning_rate), (TrainMethod::Full, 1e-5));
         let full = fresh(&["--method", "full", "--lr", "3e-5"]).unwrap().settings;

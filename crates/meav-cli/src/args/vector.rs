@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 use meav_protocol::{Compression, Dtype};
 
-use super::{Json, JsonTarget, Threads};
+use super::{Compute, Json, JsonTarget, Threads};
 
 #[derive(Subcommand)]
 pub(crate) enum VectorCommand {
@@ -129,7 +129,7 @@ pub(crate) struct CompressArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<JsonTarget>,
     #[command(flatten)]
-    pub(crate) threads: Threads,
+    pub(crate) compute: Compute,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]

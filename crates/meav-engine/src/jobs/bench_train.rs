@@ -1,12 +1,13 @@
 use std::path::Path;
 use std::time::Instant;
 
-use meav_model::Question;
-use meav_protocol::{BenchReport, Dtype, Stage, TrainMethod, TrainSettings};
+use meav_model::{ModelError, Question};
+use meav_protocol::{BenchReport, Dtype, Measure, Stage, TrainMethod, TrainSettings};
 use meav_train::{Pair, PairSet, Reference, Trainer, reference_log_probs};
 use meav_weights::{peak_memory_bytes, reset_peak_memory};
 
 use super::bench::{measure, median};
+use crate::compute::Compute;
 use crate::error::EngineError;
 use crate::training::{Base, Demand, make_room};
 use crate::worker::{Running, Worker};
@@ -38,7 +39,7 @@ pub(super) fn bench_train(
     subject: TrainSubject<'_>,
     running: &Running<'_>,
 ) -> Result<BenchReport, EngineError> {
-    let is_reset = reset_peak_memory();
+    let meter = MemoryMeter::start(&worker.compute);
     let TrainSubject { model, method, dtype, checkpointing, tokens, .. } = subject;
     let settings = settings(subject);
     let base = Base::open(worker, model, dtype, running)?;
@@ -56,6 +57,7 @@ pub(super) fn bench_train(
             job.tick(step, WARM_UP + STEPS)?;
             let start = Instant::now();
             trainer.step(&quiet)?;
+            base.compute.device().synchronize().map_err(ModelError::from)?;
             if step >= WARM_UP {
                 steps.push(start.elapsed().as_secs_f64());
             }
@@ -70,21 +72,46 @@ pub(super) fn bench_train(
         measure("each response with its prompt", read / step_secs, "tokens/s"),
         measure("trained elements", elements as f64 / 1e6, "M"),
     ];
-    measures.extend(peak_memory_bytes().map(|peak| {
-        let since = if is_reset { "peak memory" } else { "peak memory since the engine began" };
-        measure(since, peak as f64 / 1e9, "GB")
-    }));
+    measures.extend(meter.measure(&base.compute));
     let method = match method {
         TrainMethod::Full => "all weights".to_owned(),
         TrainMethod::Lora { rank, .. } => format!("factors of rank {rank}"),
     };
     let kept = if checkpointing { "layers computed again" } else { "everything kept" };
-    let threads = rayon::current_num_threads();
     let name = format!(
-        "Training of {}, {method}, {dtype}, {kept}, {} pairs of {tokens} tokens, {threads} threads",
-        base.files.name, subject.pairs
+        "Training of {}, {method}, {dtype}, {kept}, {} pairs of {tokens} tokens, {}",
+        base.files.name,
+        subject.pairs,
+        base.compute.name()
     );
     Ok(BenchReport { name, measures })
+}
+
+/// The most memory that is taken from here on.
+struct MemoryMeter {
+    is_reset: bool,
+}
+
+impl MemoryMeter {
+    fn start(compute: &Compute) -> Self {
+        let is_reset = if compute.is_gpu() {
+            compute.take_peak_bytes().is_some()
+        } else {
+            reset_peak_memory()
+        };
+        Self { is_reset }
+    }
+
+    /// Of the process, or of tensors on the GPU.
+    fn measure(&self, compute: &Compute) -> Option<Measure> {
+        let peak = if compute.is_gpu() { compute.take_peak_bytes() } else { peak_memory_bytes() }?;
+        let name = match (compute.is_gpu(), self.is_reset) {
+            (true, _) => "peak memory of tensors on the GPU",
+            (false, true) => "peak memory",
+            (false, false) => "peak memory since the engine began",
+        };
+        Some(measure(name, peak as f64 / 1e9, "GB"))
+    }
 }
 
 /// One step an epoch.

@@ -5,7 +5,8 @@ use std::path::Path;
 use meav_model::Config;
 use meav_protocol::{Dtype, OptimizerState, TrainCounts, TrainMethod, TrainSettings};
 use meav_train::{
-    Pair, PairSet, longest_batch, memory_estimate, total_steps, trainable_parameters,
+    Pair, PairSet, gpu_memory_estimate, longest_batch, memory_estimate, total_steps,
+    trainable_parameters,
 };
 use meav_weights::process_anonymous_bytes;
 
@@ -13,6 +14,7 @@ use super::base::Base;
 use crate::convert::weights_dtype;
 use crate::disk::check_disk;
 use crate::error::EngineError;
+use crate::plan::GPU_OVERHEAD_BYTES;
 use crate::worker::{Running, Worker};
 
 /// Room for the program itself, and for what the allocator keeps.
@@ -49,6 +51,8 @@ pub(crate) struct Demand<'a> {
     config: &'a Config,
     settings: &'a TrainSettings,
     dtype: Dtype,
+    /// Whether it is a GPU's memory.
+    is_on_gpu: bool,
     pairs: Vec<&'a Pair>,
     /// What can be changed to save memory, the one that changes the result least first.
     savings: &'static [Saving],
@@ -57,8 +61,9 @@ pub(crate) struct Demand<'a> {
 impl<'a> Demand<'a> {
     pub(crate) fn new(base: &'a Base, pairs: &'a PairSet, settings: &'a TrainSettings) -> Self {
         let (config, dtype) = (&base.files.config, base.dtype);
+        let is_on_gpu = base.compute.is_gpu();
         let pairs = pairs.train.iter().chain(&pairs.validation).collect();
-        Self { config, settings, dtype, pairs, savings: &SAVINGS }
+        Self { config, settings, dtype, is_on_gpu, pairs, savings: &SAVINGS }
     }
 
     /// Of a run that must come to the curve that it was begun with.
@@ -75,8 +80,13 @@ impl<'a> Demand<'a> {
         let lengths: Vec<usize> =
             self.pairs.iter().map(|pair| cut_len(pair, settings.max_length)).collect();
         let tokens = longest_batch(&lengths, settings.batch);
-        let bytes = memory_estimate(self.config, settings, weights_dtype(dtype), tokens);
-        bytes.saturating_add(OVERHEAD_BYTES)
+        let (config, dtype) = (self.config, weights_dtype(dtype));
+        let (bytes, overhead) = if self.is_on_gpu {
+            (gpu_memory_estimate(config, settings, dtype, tokens).gpu, GPU_OVERHEAD_BYTES)
+        } else {
+            (memory_estimate(config, settings, dtype, tokens), OVERHEAD_BYTES)
+        };
+        bytes.saturating_add(overhead)
     }
 
     /// What would fit into `available` bytes, in a sentence.
@@ -369,7 +379,14 @@ mod tests {
     fn with_demand<T>(settings: &TrainSettings, run: impl FnOnce(&Demand<'_>) -> T) -> T {
         let (config, pairs) = (config(), pairs());
         let pairs = pairs.iter().collect();
-        run(&Demand { config: &config, settings, dtype: Dtype::F32, pairs, savings: &SAVINGS })
+        run(&Demand {
+            config: &config,
+            settings,
+            dtype: Dtype::F32,
+            is_on_gpu: false,
+            pairs,
+            savings: &SAVINGS,
+        })
     }
 
     #[test]
@@ -453,8 +470,14 @@ mod tests {
         let of = |settings: &TrainSettings, available| {
             let (config, pairs) = (config(), pairs());
             let pairs = pairs.iter().collect();
-            let demand =
-                Demand { config: &config, settings, dtype: Dtype::F32, pairs, savings: &SAVINGS };
+            let demand = Demand {
+                config: &config,
+                settings,
+                dtype: Dtype::F32,
+                is_on_gpu: false,
+                pairs,
+                savings: &SAVINGS,
+            };
             demand.of_begun_run().what_fits(available)
         };
         let offered = of(&costly(), small);

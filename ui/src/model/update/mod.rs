@@ -94,6 +94,10 @@ impl Model {
             }
             Action::SetTheme(theme) => self.settings.theme = theme,
             Action::SetTextScale(scale) => self.set_text_scale(scale),
+            Action::SetDevice(device) => {
+                self.settings.device = device;
+                return vec![Effect::UseDevice(device)];
+            }
             Action::SetSendKey(key) => self.settings.send_key = key,
             Action::SetNotifications(is_on) => self.settings.notifications = is_on,
             Action::HostFailed(err) => self.notices.error(err),

@@ -1,11 +1,11 @@
 use egui::accesskit::Role;
 use egui_kittest::kittest::Queryable as _;
-use meav_protocol::{Dtype, Event, FileKind, JobSpec, Outcome, Stage};
+use meav_protocol::{DeviceChoice, Dtype, Event, FileKind, JobSpec, Outcome, Stage};
 use meav_ui::{Action, Effect, Menu, Settings, UiCommand};
 
 use crate::hands::{Hands as _, harness, harness_of};
 use crate::support::{Window, settings};
-use crate::values::{hello, lost};
+use crate::values::{hello, lost, on_cpu, on_gpu};
 
 #[test]
 fn menus_have_every_command() {
@@ -112,6 +112,48 @@ fn engine_tells_how_it_is() {
     harness.run();
     assert!(harness.shows("Engine stopped"));
     assert!(harness.mentions("It is being started again"));
+}
+
+#[test]
+fn reason_for_the_device_is_shown() {
+    let built = "built without CUDA; `cargo xtask run --features cuda` builds it";
+    let gpu = "CUDA 1 · NVIDIA H200, 139.1 of 143.8 GB free at its start: it is the only GPU that \
+               can be used";
+    for (event, words) in [(on_cpu(built, false), format!("CPU: {built}")), (on_gpu(), gpu.into())]
+    {
+        let mut window = Window::new();
+        window.apply(event);
+        window.apply(hello());
+        let mut harness = harness(window);
+        assert!(!harness.mentions(&words));
+        let at = harness.get_by_label("Engine ready").rect().center();
+        harness.hover_at(at);
+        harness.run_steps(60);
+        assert!(harness.mentions(&words), "in the tooltip: {words}");
+        harness.hover_at(egui::Pos2::ZERO);
+        harness.run_steps(60);
+        assert!(!harness.mentions(&words));
+        harness.state_mut().command(UiCommand::About);
+        harness.run();
+        assert!(harness.shows(&words), "in the dialog: {words}");
+    }
+}
+
+#[test]
+fn device_is_chosen_in_the_settings() {
+    let mut window = Window::ready();
+    window.command(UiCommand::Settings);
+    let mut harness = harness(window);
+    for (name, device) in [
+        ("GPU", DeviceChoice::Cuda(None)),
+        ("CPU", DeviceChoice::Cpu),
+        ("Auto", DeviceChoice::Auto),
+    ] {
+        harness.press(name);
+        assert_eq!(harness.state_mut().settings().device, device);
+        let is_told = |effect: &&Effect| **effect == Effect::UseDevice(device);
+        assert_eq!(harness.state().effects.iter().filter(is_told).count(), 1, "{name}");
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
 use meav_protocol::{Dtype, Event, Fact, JobSpec, MergeSpec, Outcome, Stage, UserError};
-use meav_ui::{Action, ChatAction, DialogAction, Effect, Settings, UiCommand};
+use meav_ui::{
+    Action, ChatAction, DialogAction, Effect, Settings, SweepAction, SweepForm, UiCommand,
+};
 
-use crate::hands::{Hands as _, harness};
+use crate::hands::{Hands as _, harness, seen};
 use crate::support::{MEDICAL, Window};
-use crate::values::{hello, lost, reply};
+use crate::values::{hello, lost, on_cpu, on_gpu, reply};
 
 fn engine_stopped() -> UserError {
     UserError::new("The engine stopped", "Try again")
@@ -37,6 +39,39 @@ fn engine_lost_twice_within_moments_is_not_started_again_by_itself() {
     assert_eq!(window.take_prepares(), []);
     window.update(Action::Retry);
     assert_eq!(window.take_prepares().len(), 1);
+}
+
+#[test]
+fn engine_that_leaves_the_gpu_says_why() {
+    let mut window = Window::ready();
+    let told =
+        |window: &mut Window| seen(window).contains("The engine runs on the CPU now: it crashed");
+    window.apply(on_cpu("it crashed", true));
+    assert!(!told(&mut window), "it never was elsewhere");
+    window.apply(on_gpu());
+    window.apply(on_cpu("it crashed", false));
+    assert!(!told(&mut window), "it was told to");
+    window.apply(on_gpu());
+    window.apply(on_cpu("it crashed", true));
+    assert!(told(&mut window));
+}
+
+#[test]
+fn what_is_measured_and_trained_is_rounded_as_suits_the_device() {
+    let dtypes =
+        |window: &Window| [window.model.sweep_form().dtype, window.model.train_form().dtype];
+    let mut window = Window::ready();
+    assert_eq!(dtypes(&window), [Dtype::F32; 2]);
+    window.apply(on_gpu());
+    assert_eq!(dtypes(&window), [Dtype::Bf16; 2]);
+    assert_eq!(window.settings().dtype, Dtype::Bf16);
+    let sweep = SweepForm { dtype: Dtype::F32, ..window.model.sweep_form().clone() };
+    window.update(Action::Sweep(SweepAction::SetForm(Box::new(sweep))));
+    window.apply(on_gpu());
+    assert_eq!(dtypes(&window), [Dtype::F32, Dtype::Bf16], "what was chosen stays");
+    window.apply(on_cpu("it crashed", true));
+    assert_eq!(dtypes(&window), [Dtype::F32; 2]);
+    assert_eq!(window.settings().dtype, Dtype::Bf16, "the chat's is the user's");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use meav_protocol::{Dtype, Method, ModuleKind, Scope};
+use meav_protocol::{DeviceChoice, Dtype, Method, ModuleKind, Scope};
 use meav_ui::{
     Action, ChatAction, Effect, KnobSettings, Panels, Preset, Recent, SamplingSettings, Screen,
     SendKey, Settings, Slot, Theme, UiCommand,
@@ -22,6 +22,7 @@ fn unusual() -> Settings {
         panels: Panels { knobs: false, chats: true, details: false },
         screen: Screen::Vectors,
         send_key: SendKey::CtrlEnter,
+        device: DeviceChoice::Cuda(Some(1)),
         notifications: false,
         recent: vec![Recent { path: "/models/big.gguf".into(), is_model: true }],
         model: "/models/big.gguf".into(),
@@ -51,6 +52,17 @@ fn settings_come_back_as_they_were() {
         let json = serde_json::to_string(&settings).unwrap();
         assert_eq!(serde_json::from_str::<Settings>(&json).unwrap(), settings);
     }
+}
+
+#[test]
+fn device_is_kept_and_the_host_is_told() {
+    let mut window = Window::ready();
+    window.update(Action::SetDevice(DeviceChoice::Cpu));
+    assert_eq!(window.settings().device, DeviceChoice::Cpu);
+    assert!(window.effects.contains(&Effect::UseDevice(DeviceChoice::Cpu)));
+    let odd = r#"{ "device": { "Cuda": "all of them" }, "text_scale": 1.5 }"#;
+    let read: Settings = serde_json::from_str(odd).unwrap();
+    assert_eq!((read.device, read.text_scale), (DeviceChoice::Auto, 1.5));
 }
 
 #[test]

@@ -382,7 +382,7 @@ impl Storm {
                 Event::Fact { job_id, .. }
                 | Event::Progress { job_id, .. }
                 | Event::Finished { job_id, .. } => Some(job_id),
-                Event::Hello { .. } | Event::EngineLost { .. } => None,
+                Event::EngineChosen(_) | Event::Hello { .. } | Event::EngineLost { .. } => None,
             };
             let is_stale = job.is_some_and(|job| !self.running.contains_key(job));
             if let Event::Finished { job_id, .. } = &event {

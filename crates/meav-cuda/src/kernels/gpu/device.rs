@@ -1,4 +1,6 @@
 use candle_core::cuda_backend::WrapErr as _;
+use candle_core::cuda_backend::cudarc::driver::result::mem_pool;
+use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute as Attribute;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, result, sys};
 use candle_core::{CudaDevice, Device, Result};
 
@@ -47,13 +49,55 @@ pub(crate) fn open(index: usize) -> Result<Device> {
         // SAFETY: all that is computed with its tensors is asked of this one stream, and copies wait
         // for it by events of their own.
         unsafe { device.disable_event_tracking() };
+        // Otherwise each wait gives back to the system what the next token needs again.
+        Pool::of(device)?.set(Attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX)?;
     }
     Ok(device)
 }
 
+/// What its tensors are allocated from.
+struct Pool(sys::CUmemoryPool);
+
+impl Pool {
+    fn of(device: &CudaDevice) -> Result<Self> {
+        let stream = device.cuda_stream();
+        stream.context().bind_to_thread().w()?;
+        let mut pool = std::ptr::null_mut();
+        // SAFETY: it writes one handle, which lives as long as the driver.
+        unsafe { sys::cuDeviceGetDefaultMemPool(&raw mut pool, stream.context().cu_device()) }
+            .result()
+            .w()?;
+        Ok(Self(pool))
+    }
+
+    /// One of the attributes that are 64 bits.
+    fn get(&self, attribute: Attribute) -> Result<u64> {
+        let mut value = 0_u64;
+        // SAFETY: the pool lives as long as the driver; the attribute has this type.
+        unsafe { mem_pool::get_attribute(self.0, attribute, (&raw mut value).cast()) }.w()?;
+        Ok(value)
+    }
+
+    fn set(&self, attribute: Attribute, mut value: u64) -> Result<()> {
+        // SAFETY: likewise.
+        unsafe { mem_pool::set_attribute(self.0, attribute, (&raw mut value).cast()) }.w()
+    }
+}
+
 pub(crate) fn memory(device: &CudaDevice) -> Result<DeviceMemory> {
     let (free_bytes, total_bytes) = device.cuda_stream().context().mem_get_info().w()?;
-    Ok(DeviceMemory { free_bytes: free_bytes as u64, total_bytes: total_bytes as u64 })
+    let pool = Pool::of(device)?;
+    let reserved = pool.get(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?;
+    let used = pool.get(Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?;
+    let free_bytes = free_bytes as u64 + reserved.saturating_sub(used);
+    Ok(DeviceMemory { free_bytes, total_bytes: total_bytes as u64 })
+}
+
+pub(crate) fn peak_bytes(device: &CudaDevice) -> Result<u64> {
+    let pool = Pool::of(device)?;
+    let peak = pool.get(Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?;
+    pool.set(Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0)?;
+    Ok(peak)
 }
 
 pub(crate) fn name(device: &CudaDevice) -> Result<String> {

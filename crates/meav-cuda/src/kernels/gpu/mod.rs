@@ -13,7 +13,7 @@ use candle_core::{CudaDevice, CudaStorage, DType, Result};
 
 use crate::{Grid, Kernel, Matrix};
 
-pub(crate) use device::{memory, name, open, survey};
+pub(crate) use device::{memory, name, open, peak_bytes, survey};
 pub(super) use upload::Pinned;
 
 /// What nvcc made of each source.
