@@ -100,10 +100,12 @@ pub(super) fn multiply(
     adds: bool,
 ) -> Result<()> {
     let ([m, k], [_, n]) = (a.shape(), b.shape());
-    let operation = |it: Matrix<'_>| match it.is_transposed {
-        false => sys::cublasOperation_t::CUBLAS_OP_N,
-        true => sys::cublasOperation_t::CUBLAS_OP_T,
+    let operation = |it: Matrix<'_>| {
+        let [plain, transposed] =
+            [sys::cublasOperation_t::CUBLAS_OP_N, sys::cublasOperation_t::CUBLAS_OP_T];
+        if it.is_transposed { transposed } else { plain }
     };
+    let size = |n: usize| i32::try_from(n).map_err(candle_core::Error::wrap);
     let kind = |it: Matrix<'_>| match it.tensor.dtype() {
         DType::F16 => sys::cudaDataType_t::CUDA_R_16F,
         DType::BF16 => sys::cudaDataType_t::CUDA_R_16BF,
@@ -115,6 +117,7 @@ pub(super) fn multiply(
     };
     let (alpha, beta) = (1.0_f32, if adds { 1.0_f32 } else { 0.0 });
     let [alpha, beta] = [&alpha, &beta].map(|it| std::ptr::from_ref(it).cast());
+    device.cuda_stream().context().bind_to_thread().w()?;
     // SAFETY: the matrices lie within their tensors, as `crate::multiply` has made sure, and these live
     // until the product is asked for; what frees them later is asked of the same stream.
     unsafe {
@@ -122,20 +125,20 @@ pub(super) fn multiply(
             *device.cublas_handle().handle(),
             operation(b),
             operation(a),
-            n as i32,
-            m as i32,
-            k as i32,
+            size(n)?,
+            size(m)?,
+            size(k)?,
             alpha,
             address(b)?,
             kind(b),
-            b.row_stride as i32,
+            size(b.row_stride)?,
             address(a)?,
             kind(a),
-            a.row_stride as i32,
+            size(a.row_stride)?,
             beta,
             address(to)?,
             kind(to),
-            to.row_stride as i32,
+            size(to.row_stride)?,
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
             sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
         )
