@@ -106,9 +106,14 @@ inline void run_block() {
         thread.has_ended = false;
         thread.top = fresh_stack(thread.stack);
     }
+    // A GPU promises no order: what depends on one is to be seen.
+    static bool is_backwards = false;
+    is_backwards = !is_backwards;
+    size_t n = block.threads.size();
     for (bool goes_on = true; goes_on;) {
         goes_on = false;
-        for (size_t i = 0; i < block.threads.size(); ++i) {
+        for (size_t place = 0; place < n; ++place) {
+            size_t i = is_backwards ? n - 1 - place : place;
             if (!block.threads[i].has_ended) {
                 block.current = i;
                 meav_switch_stacks(&block.scheduler, block.threads[i].top);

@@ -36,8 +36,7 @@ fn run() -> io::Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let device = match arguments.as_slice() {
         ["--probe"] => {
-            let found = serde_json::to_string(&probe_gpus()).map_err(io::Error::other)?;
-            return writeln!(io::stdout(), "{found}");
+            return writeln!(io::stdout(), "{}", probe_gpus());
         }
         ["--device", device] => device.parse().map_err(io::Error::other)?,
         [] => EngineDevice::Cpu,

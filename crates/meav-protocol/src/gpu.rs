@@ -24,7 +24,7 @@ pub struct GpuProbe {
 impl fmt::Display for GpuProbe {
     /// The line that is printed, without its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+        f.write_str(&serde_json::to_string(self).map_err(|_err| fmt::Error)?)
     }
 }
 

@@ -48,9 +48,9 @@ const CANDLE: [&str; 6] =
 /// Only the window, its contents and what drives it in tests may know what draws it.
 const EGUI: [&str; 3] = ["meav-ui", "meav-studio", "meav-tests"];
 
-/// Only formats on disk and the protocol are serialised; engine, client, command, app, test support
-/// and set-up write or read them.
-const SERDE: [&str; 14] = [
+/// Only formats on disk and the protocol are serialised; engine, command, app, test support and
+/// set-up write or read them.
+const SERDE: [&str; 13] = [
     "meav-train",
     "meav-data",
     "meav-eval",
@@ -59,7 +59,6 @@ const SERDE: [&str; 14] = [
     "meav-model",
     "meav-protocol",
     "meav-engine",
-    "meav-client",
     "meav-cli",
     "meav-ui",
     "meav-studio",
