@@ -24,27 +24,41 @@ extern "C" __global__ void append_to_cache(float* keys, float* values, const flo
 
 // A softmax that is not whole yet: its maximum, the sum of its weights, and a lane's part of the sum of
 // weighted values.
+template <int LANE_DIMS>
 struct Partial {
     float max, sum, values[LANE_DIMS];
 };
 
-// Takes another key and its value in.
-__device__ inline void take(Partial& partial, float score, const float* value, int head_dim) {
-    float max = fmaxf(partial.max, score);
-    float shrink = expf(partial.max - max), weight = expf(score - max);
-    partial.sum = partial.sum * shrink + weight;
+// Keys that a warp takes at once: one would wait for the other.
+const int KEYS = 4;
+
+// Takes more keys and their values in.
+template <int LANE_DIMS>
+__device__ void take(Partial<LANE_DIMS>& partial, const float (&scores)[KEYS], const float* const (&values)[KEYS], int head_dim) {
+    float max = partial.max, weights[KEYS];
+    for (int k = 0; k < KEYS; ++k) max = fmaxf(max, scores[k]);
+    float shrink = expf(partial.max - max);
+    partial.sum *= shrink;
+    for (int k = 0; k < KEYS; ++k) {
+        weights[k] = expf(scores[k] - max);
+        partial.sum += weights[k];
+    }
     for (int i = 0; i < LANE_DIMS; ++i) {
         int at = threadIdx.x % WARP_SIZE + i * WARP_SIZE;
-        if (at < head_dim) partial.values[i] = fmaf(weight, value[at], partial.values[i] * shrink);
+        if (at >= head_dim) continue;
+        float value = partial.values[i] * shrink;
+        for (int k = 0; k < KEYS; ++k) value = fmaf(weights[k], values[k][at], value);
+        partial.values[i] = value;
     }
     partial.max = max;
 }
 
 // One block of `warps` warps for a query of one head: a grid of (heads, T). The warps take keys in turns
 // and put together what they found. The result is (T, heads D).
-extern "C" __global__ void attention(float* out, const float* qkv, const float* keys, const float* values, const float* cos,
-                                     const float* sin, const Queries* blocks, const int* block_of_row, const int* slots,
-                                     Heads heads, Rule rule, int capacity) {
+template <int LANE_DIMS>
+__device__ void attend(float* out, const float* qkv, const float* keys, const float* values, const float* cos,
+                       const float* sin, const Queries* blocks, const int* block_of_row, const int* slots, Heads heads,
+                       Rule rule, int capacity) {
     DYNAMIC_SHARED(float, shared);
     int head = blockIdx.x, row = blockIdx.y, dim = heads.head_dim;
     int warp = threadIdx.x / WARP_SIZE, n_warps = blockDim.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
@@ -59,16 +73,25 @@ extern "C" __global__ void attention(float* out, const float* qkv, const float* 
         query[i] = at < dim ? rotated(from, at, cos + angle, sin + angle, heads.rotary_half) : 0.0f;
     }
     uint64_t start = (uint64_t)(head / (heads.group())) * capacity;
-    Partial partial = {-INFINITY, 0.0f, {}};
+    Partial<LANE_DIMS> partial = {-INFINITY, 0.0f, {}};
     int passed = 0;
     for (int range = own.slots_begin; range < own.slots_end; ++range) {
         int from_slot = slots[2 * range], n = slots[2 * range + 1] - from_slot;
         int begin = first > passed ? first - passed : 0, stop = end - passed < n ? end - passed : n;
         // Keys are dealt out by their positions, so that no warp goes short where ranges are.
         int shift = (begin + passed) % n_warps;
-        for (int i = begin + (warp - shift + n_warps) % n_warps; i < stop; i += n_warps) {
-            uint64_t at = (start + from_slot + i) * dim;
-            take(partial, bent(dot(query, keys + at, dim), rule), values + at, dim);
+        for (int i = begin + (warp - shift + n_warps) % n_warps; i < stop; i += KEYS * n_warps) {
+            float scores[KEYS];
+            const float* own_values[KEYS];
+            for (int k = 0; k < KEYS; ++k) {
+                // What is not there weighs nothing.
+                bool is_there = i + k * n_warps < stop;
+                uint64_t at = (start + from_slot + (is_there ? i + k * n_warps : i)) * dim;
+                float score = bent(dot(query, keys + at, dim), rule);
+                scores[k] = is_there ? score : -INFINITY;
+                own_values[k] = values + at;
+            }
+            take(partial, scores, own_values, dim);
         }
         passed += n;
     }
@@ -97,4 +120,7 @@ extern "C" __global__ void attention(float* out, const float* qkv, const float* 
 }
 
 KERNEL(append_to_cache)
-KERNEL(attention)
+FOR_HEADS(attention, attend,
+          (float* out, const float* qkv, const float* keys, const float* values, const float* cos, const float* sin,
+           const Queries* blocks, const int* block_of_row, const int* slots, Heads heads, Rule rule, int capacity),
+          (out, qkv, keys, values, cos, sin, blocks, block_of_row, slots, heads, rule, capacity))

@@ -49,10 +49,10 @@ __device__ float over_warps(float value, float* shared, Combine combine) {
 
 // dQ turned back, into the queries' columns of d_qkv, and each query's stats, (T, heads): a block of
 // whole warps for a query of one head, a grid of (heads, T).
-extern "C" __global__ void attention_backward_queries(float* d_qkv, Stats* stats, const float* queries, const float* keys,
-                                                      const float* values, const float* d_out, const float* cos,
-                                                      const float* sin, const Queries* blocks, const int* block_of_row,
-                                                      const int* slots, Heads heads, Rule rule, int capacity) {
+template <int LANE_DIMS>
+__device__ void queries_backward(float* d_qkv, Stats* stats, const float* queries, const float* keys, const float* values,
+                                 const float* d_out, const float* cos, const float* sin, const Queries* blocks,
+                                 const int* block_of_row, const int* slots, Heads heads, Rule rule, int capacity) {
     DYNAMIC_SHARED(float, shared);
     int head = blockIdx.x, row = blockIdx.y, dim = heads.head_dim;
     int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE, n_warps = blockDim.x / WARP_SIZE;
@@ -121,10 +121,10 @@ __device__ inline int index_of(int place, Queries queries, const int* slots) {
 
 // dK, turned back, and dV of one place, into their columns of d_qkv: a block of whole warps, a grid of
 // (kv_heads, T). The warps take queries in turns, each its own sums, added up in the order of the warps.
-extern "C" __global__ void attention_backward_keys(float* d_qkv, const Stats* stats, const float* queries, const float* keys,
-                                                   const float* values, const float* d_out, const float* cos,
-                                                   const float* sin, const Queries* blocks, int n_blocks, const int* slots,
-                                                   Heads heads, Rule rule, int capacity) {
+template <int LANE_DIMS>
+__device__ void keys_backward(float* d_qkv, const Stats* stats, const float* queries, const float* keys, const float* values,
+                              const float* d_out, const float* cos, const float* sin, const Queries* blocks, int n_blocks,
+                              const int* slots, Heads heads, Rule rule, int capacity) {
     DYNAMIC_SHARED(float, shared);
     int kv_head = blockIdx.x, place = blockIdx.y, dim = heads.head_dim, group = heads.group();
     int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE, n_warps = blockDim.x / WARP_SIZE;
@@ -181,5 +181,13 @@ extern "C" __global__ void attention_backward_keys(float* d_qkv, const Stats* st
 }
 
 KERNEL(rotate_queries)
-KERNEL(attention_backward_queries)
-KERNEL(attention_backward_keys)
+FOR_HEADS(attention_backward_queries, queries_backward,
+          (float* d_qkv, Stats* stats, const float* queries, const float* keys, const float* values, const float* d_out,
+           const float* cos, const float* sin, const Queries* blocks, const int* block_of_row, const int* slots, Heads heads,
+           Rule rule, int capacity),
+          (d_qkv, stats, queries, keys, values, d_out, cos, sin, blocks, block_of_row, slots, heads, rule, capacity))
+FOR_HEADS(attention_backward_keys, keys_backward,
+          (float* d_qkv, const Stats* stats, const float* queries, const float* keys, const float* values, const float* d_out,
+           const float* cos, const float* sin, const Queries* blocks, int n_blocks, const int* slots, Heads heads, Rule rule,
+           int capacity),
+          (d_qkv, stats, queries, keys, values, d_out, cos, sin, blocks, n_blocks, slots, heads, rule, capacity))

@@ -35,9 +35,6 @@ struct Queries {
     }
 };
 
-// Elements of a head that one lane holds, at most: heads have up to 256.
-const int LANE_DIMS = 8;
-
 // Element i together with i + half; the rest stays.
 __device__ inline float rotated(const float* from, int i, const float* cos, const float* sin, int half) {
     if (i < half) return from[i] * cos[i] - from[i + half] * sin[i];
@@ -63,8 +60,9 @@ __device__ inline float bent_slope(float value, Rule rule) {
     return rule.scale * (1.0f - part * part);
 }
 
-// The lanes' parts of a product of two heads' elements, added up.
-__device__ inline float dot(const float* own, const float* values, int dim) {
+// The lanes' parts of a product of two heads' elements, added up; a lane holds up to LANE_DIMS of them.
+template <int LANE_DIMS>
+__device__ float dot(const float (&own)[LANE_DIMS], const float* values, int dim) {
     float sum = 0.0f;
     for (int i = 0; i < LANE_DIMS; ++i) {
         int at = threadIdx.x % WARP_SIZE + i * WARP_SIZE;
@@ -72,3 +70,12 @@ __device__ inline float dot(const float* own, const float* values, int dim) {
     }
     return warp_sum(sum);
 }
+
+// Kernels for heads of up to 64, 128 and 256 elements.
+#define FOR_HEADS(name, work, PARAMETERS, ARGUMENTS) \
+    extern "C" __global__ void name##_64 PARAMETERS { work<2> ARGUMENTS; } \
+    KERNEL(name##_64) \
+    extern "C" __global__ void name##_128 PARAMETERS { work<4> ARGUMENTS; } \
+    KERNEL(name##_128) \
+    extern "C" __global__ void name##_256 PARAMETERS { work<8> ARGUMENTS; } \
+    KERNEL(name##_256)

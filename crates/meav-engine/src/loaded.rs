@@ -100,6 +100,7 @@ impl Worker {
             vectors: terms.iter().map(|term| self.vector_info(loaded, &term.vector)).collect(),
             load_secs,
             merge_secs: merging.elapsed().as_secs_f64(),
+            device: loaded.compute.name().to_owned(),
             memory: loaded.compute.memory_use(),
             notes: loaded.notes(&terms),
         })));

@@ -89,12 +89,9 @@ pub(crate) fn place(subject: Subject<'_>, compute: &Compute, freed: u64) -> Plac
         let (compute, residency) = (compute.clone(), Residency::ALL);
         return Placement { compute, residency, plan, note: None };
     }
-    for residency in RESIDENCIES {
-        let plan = subject.plan(Some(residency), available);
-        if plan.fits() && fits_in_memory(&plan) {
-            let compute = compute.clone();
-            return Placement { compute, residency, plan, note: streaming_note(residency) };
-        }
+    if let Some((residency, plan)) = fit_on_gpu(subject, available) {
+        let (compute, note) = (compute.clone(), streaming_note(residency));
+        return Placement { compute, residency, plan, note };
     }
     let least = subject.plan(Some(RESIDENCIES[RESIDENCIES.len() - 1]), available);
     let note = format!(
@@ -105,6 +102,12 @@ pub(crate) fn place(subject: Subject<'_>, compute: &Compute, freed: u64) -> Plac
     );
     let plan = subject.plan(None, available_memory_bytes());
     Placement { compute: Compute::cpu(), residency: Residency::ALL, plan, note: Some(note) }
+}
+
+/// As much as fits into what is available of a GPU's memory, if the live weights do.
+fn fit_on_gpu(subject: Subject<'_>, available: Option<u64>) -> Option<(Residency, MemoryPlan)> {
+    let plans = RESIDENCIES.map(|residency| (residency, subject.plan(Some(residency), available)));
+    plans.into_iter().find(|(_, plan)| plan.fits() && fits_in_memory(plan))
 }
 
 /// Whether there is room for what stays in memory beside the GPU.
@@ -337,7 +340,40 @@ pub(crate) fn planned_vector(
 
 #[cfg(test)]
 mod tests {
+    use meav_test_support::{TINY, tiny_model};
+
     use super::*;
+
+    /// What is freed of a GPU brings back first the base, then the vectors.
+    #[test]
+    fn what_a_gpu_has_no_room_for_stays_out_of_it() {
+        let folder = tiny_model(&TINY).in_temp_dir();
+        let files = ModelFiles::open(folder.path()).unwrap();
+        let header = VectorHeader {
+            domain: "legal".to_owned(),
+            kind: VectorKind::Dense,
+            file_bytes: 3 << 20,
+            memory_bytes: 0,
+        };
+        let vectors = [PlannedVector { file: PathBuf::from("legal"), header }];
+        let subject = Subject { files: &files, dtype: Dtype::Bf16, vectors: &vectors };
+        let needed = RESIDENCIES.map(|it| subject.plan(Some(it), None).needed_bytes);
+        assert!(needed[0] > needed[1] && needed[1] > needed[2], "{needed:?}");
+        let places = |plan: &MemoryPlan| -> Vec<Place> {
+            plan.parts.iter().map(|part| part.place).collect()
+        };
+        let [gpu, file] = [Place::Gpu, Place::MappedFile];
+        for (available, expected) in [
+            (needed[0], Some((RESIDENCIES[0], vec![gpu; 5]))),
+            (needed[0] - 1, Some((RESIDENCIES[1], vec![gpu, gpu, file, gpu, gpu]))),
+            (needed[1] - 1, Some((RESIDENCIES[2], vec![file, gpu, file, gpu, gpu]))),
+            (needed[2] - 1, None),
+        ] {
+            let found = fit_on_gpu(subject, Some(available));
+            let found = found.map(|(residency, plan)| (residency, places(&plan)));
+            assert_eq!(found, expected, "{available}");
+        }
+    }
 
     #[test]
     fn cache_of_any_configuration_has_a_size() {

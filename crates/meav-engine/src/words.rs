@@ -776,6 +776,20 @@ mod tests {
     }
 
     #[test]
+    fn gpu_that_is_out_of_memory_is_told_of_in_words() {
+        let of = |text: &str| {
+            let source = candle_core::Error::Msg(text.to_owned());
+            failed(VectorError::Tensor { name: "w".to_owned(), source }.into())
+        };
+        let err = of("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+        assert_eq!(err.summary, "The GPU is out of memory");
+        assert!(err.hint.unwrap().contains("choose the CPU"));
+        assert!(err.detail.contains("CUDA_ERROR_OUT_OF_MEMORY"));
+        let other = of("DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"an illegal access\")");
+        assert_ne!(other.summary, "The GPU is out of memory");
+    }
+
+    #[test]
     fn only_a_missing_demo_model_can_be_fetched() {
         let missing = failed(EngineError::NoDemo { path: "demo.gguf".into() });
         assert_eq!(missing.remedy, Some(Remedy::FetchDemo));

@@ -248,6 +248,8 @@ pub struct LoadedModel {
     pub load_secs: f64,
     /// What moving the weights took.
     pub merge_secs: f64,
+    /// What it runs on: `CPU, 2 threads`, `CUDA 0 · NVIDIA H200`.
+    pub device: String,
     /// What is taken of the device's memory, if that is known.
     pub memory: Option<MemoryUse>,
     /// What the user should know, e.g. that a vector was made for another base.

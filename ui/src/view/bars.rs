@@ -201,7 +201,10 @@ fn device_ui(ui: &mut Ui, text: &str) -> Option<Action> {
 
 fn device_text(view: &ModelBarView<'_>) -> Option<String> {
     let EngineState::Running { device, .. } = view.engine else { return None };
-    let memory = view.weights.held.as_ref().and_then(|loaded| loaded.memory);
+    let held = view.weights.held.as_ref();
+    // A model that a GPU has no room for runs on the processor.
+    let device = held.map_or(device, |loaded| &loaded.device);
+    let memory = held.and_then(|loaded| loaded.memory);
     let memory = memory.map(|memory| {
         format!(" · {:.1}/{} memory", memory.used_bytes as f64 / 1e9, bytes(memory.total_bytes))
     });

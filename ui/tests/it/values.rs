@@ -162,6 +162,7 @@ pub(crate) fn loaded(setup: &Setup) -> LoadedModel {
             .collect(),
         load_secs: 0.4,
         merge_secs: 0.032,
+        device: "CPU, 2 threads".to_owned(),
         memory: Some(MemoryUse { used_bytes: 900_000_000, total_bytes: 25_000_000_000 }),
         notes: Vec::new(),
     }

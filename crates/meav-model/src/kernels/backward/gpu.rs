@@ -8,8 +8,8 @@ use meav_cuda::{Grid, Launch, Matrix, multiply};
 use crate::Activation;
 use crate::kernels::attention::{AttentionRule, HeadLayout, Sequences};
 use crate::kernels::gpu::{
-    ATTENTION_WARPS, ROW_THREADS, Seen, Turns, WARP, cache_capacity, check_head_dim, kernel,
-    kernel_for, room,
+    ATTENTION_WARPS, ROW_THREADS, Seen, Turns, WARP, cache_capacity, kernel, kernel_for,
+    kernel_for_heads, room,
 };
 use crate::kernels::norm::NormRule;
 
@@ -164,7 +164,17 @@ pub(super) fn attention_backward(
     const STATS: usize = 3;
     let heads = rule.heads;
     let (n_rows, row_len) = qkv.dims2()?;
-    check_head_dim(heads)?;
+    let kernel_named = |names| kernel_for_heads(heads, "attention_backward", names);
+    let of_queries = kernel_named([
+        "attention_backward_queries_64",
+        "attention_backward_queries_128",
+        "attention_backward_queries_256",
+    ])?;
+    let of_keys = kernel_named([
+        "attention_backward_keys_64",
+        "attention_backward_keys_128",
+        "attention_backward_keys_256",
+    ])?;
     let capacity = cache_capacity(keys, values, heads)?;
     let turns = Turns::of(sequences.angles, n_rows, qkv)?;
     let seen = Seen::of(&rule, sequences, n_rows, capacity, qkv)?;
@@ -183,7 +193,7 @@ pub(super) fn attention_backward(
     let (dqkv, stats) = (room((n_rows, row_len), qkv)?, room((n_rows, heads.n_heads, STATS), qkv)?);
     let shared = ATTENTION_WARPS * heads.head_dim * size_of::<f32>();
     let grid = Grid::of_blocks([heads.n_heads, n_rows], ATTENTION_WARPS * WARP).sharing(shared);
-    let launch = Launch::new(kernel("attention_backward", "attention_backward_queries"), grid)
+    let launch = Launch::new(of_queries, grid)
         .tensor(&dqkv)
         .tensor(&stats)
         .tensor(&queries)
@@ -202,24 +212,21 @@ pub(super) fn attention_backward(
     unsafe { launch.run(qkv) }?;
 
     let grid = Grid::of_blocks([heads.n_kv_heads, n_rows], ATTENTION_WARPS * WARP);
-    let launch = Launch::new(
-        kernel("attention_backward", "attention_backward_keys"),
-        grid.sharing(2 * shared),
-    )
-    .tensor(&dqkv)
-    .tensor(&stats)
-    .tensor(&queries)
-    .tensor(keys)
-    .tensor(values)
-    .tensor(dout)
-    .tensor(&turns.cos)
-    .tensor(&turns.sin)
-    .tensor(&seen.blocks)
-    .value(seen.n_blocks as i32)
-    .tensor(&seen.slots)
-    .value(words)
-    .value(rule.words())
-    .value(capacity as i32);
+    let launch = Launch::new(of_keys, grid.sharing(2 * shared))
+        .tensor(&dqkv)
+        .tensor(&stats)
+        .tensor(&queries)
+        .tensor(keys)
+        .tensor(values)
+        .tensor(dout)
+        .tensor(&turns.cos)
+        .tensor(&turns.sin)
+        .tensor(&seen.blocks)
+        .value(seen.n_blocks as i32)
+        .tensor(&seen.slots)
+        .value(words)
+        .value(rule.words())
+        .value(capacity as i32);
     // SAFETY: likewise; the token of each row is at the place of its number.
     unsafe { launch.run(qkv) }?;
     Ok(dqkv)

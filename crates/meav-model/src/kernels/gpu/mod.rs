@@ -310,6 +310,12 @@ pub(super) fn cache_capacity(keys: &Tensor, values: &Tensor, heads: HeadLayout) 
 /// Warps that share a query's keys.
 pub(super) const ATTENTION_WARPS: usize = 4;
 
+/// As many where there are so few queries that they would leave most of a GPU idle.
+const LONELY_WARPS: usize = 16;
+
+/// Heads of queries from which on a GPU is busy.
+const MANY_HEADS: usize = 512;
+
 pub(super) fn attention(
     qkv: &Tensor,
     keys: &Tensor,
@@ -319,14 +325,17 @@ pub(super) fn attention(
 ) -> Result<Tensor> {
     let heads = rule.heads;
     let n_rows = heads.rows_of(qkv)?;
-    check_head_dim(heads)?;
+    let names = ["attention_64", "attention_128", "attention_256"];
+    let kernel = kernel_for_heads(heads, "attention", names)?;
     let capacity = cache_capacity(keys, values, heads)?;
     let turns = Turns::of(sequences.angles, n_rows, qkv)?;
     let seen = Seen::of(&rule, sequences, n_rows, capacity, qkv)?;
     let out = room((n_rows, heads.n_heads * heads.head_dim), qkv)?;
-    let shared = ATTENTION_WARPS * (2 + heads.head_dim) * size_of::<f32>();
-    let grid = Grid::of_blocks([heads.n_heads, n_rows], ATTENTION_WARPS * WARP).sharing(shared);
-    let launch = Launch::new(kernel("attention", "attention"), grid)
+    let is_lonely = heads.n_heads * n_rows < MANY_HEADS;
+    let n_warps = if is_lonely { LONELY_WARPS } else { ATTENTION_WARPS };
+    let shared = n_warps * (2 + heads.head_dim) * size_of::<f32>();
+    let grid = Grid::of_blocks([heads.n_heads, n_rows], n_warps * WARP).sharing(shared);
+    let launch = Launch::new(kernel, grid)
         .tensor(&out)
         .tensor(qkv)
         .tensor(keys)
@@ -344,13 +353,19 @@ pub(super) fn attention(
     Ok(out)
 }
 
-/// What a warp's lanes hold of a head.
-pub(super) fn check_head_dim(heads: HeadLayout) -> Result<()> {
-    const MAX_HEAD_DIM: usize = 256;
-    if heads.head_dim > MAX_HEAD_DIM {
-        candle_core::bail!("heads of {} elements are not for the GPU", heads.head_dim);
-    }
-    Ok(())
+/// The kernel for heads of this size, out of those for up to 64, 128 and 256 elements.
+pub(super) fn kernel_for_heads(
+    heads: HeadLayout,
+    module: &'static str,
+    names: [&'static str; 3],
+) -> Result<Kernel> {
+    let name = match heads.head_dim {
+        0..=64 => names[0],
+        65..=128 => names[1],
+        129..=256 => names[2],
+        n => candle_core::bail!("heads of {n} elements are not for the GPU"),
+    };
+    Ok(kernel(module, name))
 }
 
 pub(super) fn token_log_probs(logits: &Tensor, targets: &[Target]) -> Result<Vec<f32>> {
