@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// Real architectures and virtual ones. What runs on a GPU without code of its own is compiled by the
-/// driver from the virtual one, 8.0, when it is first loaded.
-const TARGETS: [&str; 2] = ["arch=compute_80,code=compute_80", "arch=compute_90,code=sm_90"];
+/// Real architectures, that of all 8.x and 9.0, and a virtual one: for later GPUs the driver compiles
+/// that when it is first loaded, which takes seconds.
+const TARGETS: [&str; 3] =
+    ["arch=compute_80,code=sm_80", "arch=compute_80,code=compute_80", "arch=compute_90,code=sm_90"];
 
 fn main() {
     println!("cargo::rerun-if-changed=cuda");

@@ -8,10 +8,10 @@
 #include "heads.cuh"
 
 // Turns the new keys and puts them and the new values behind what the cache, (kv_heads, capacity, D),
-// holds: a grid of (kv_heads, T).
+// holds: a grid of (T, kv_heads).
 extern "C" __global__ void append_to_cache(float* keys, float* values, const float* qkv, const float* cos, const float* sin,
                                            Heads heads, int position, int capacity) {
-    int head = blockIdx.x, row = blockIdx.y, dim = heads.head_dim, half = heads.rotary_half;
+    int row = blockIdx.x, head = blockIdx.y, dim = heads.head_dim, half = heads.rotary_half;
     const float* own = qkv + (uint64_t)row * heads.row_len();
     const float* key = own + (heads.n_heads + head) * dim;
     const float* value = own + (heads.n_heads + heads.n_kv_heads + head) * dim;
@@ -53,14 +53,14 @@ __device__ void take(Partial<LANE_DIMS>& partial, const float (&scores)[KEYS], c
     partial.max = max;
 }
 
-// One block of `warps` warps for a query of one head: a grid of (heads, T). The warps take keys in turns
+// One block of `warps` warps for a query of one head: a grid of (T, heads). The warps take keys in turns
 // and put together what they found. The result is (T, heads D).
 template <int LANE_DIMS>
 __device__ void attend(float* out, const float* qkv, const float* keys, const float* values, const float* cos,
                        const float* sin, const Queries* blocks, const int* block_of_row, const int* slots, Heads heads,
                        Rule rule, int capacity) {
     DYNAMIC_SHARED(float, shared);
-    int head = blockIdx.x, row = blockIdx.y, dim = heads.head_dim;
+    int row = blockIdx.x, head = blockIdx.y, dim = heads.head_dim;
     int warp = threadIdx.x / WARP_SIZE, n_warps = blockDim.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
     Queries own = blocks[block_of_row[row]];
     int first = own.first(row, rule), end = own.end(row);

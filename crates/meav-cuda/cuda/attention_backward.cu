@@ -13,11 +13,11 @@ struct Stats {
     float max, inverse, along;
 };
 
-// Queries, turned, as (T, heads, D): a grid of (heads, T).
+// Queries, turned, as (T, heads, D): a grid of (T, heads).
 extern "C" __global__ void rotate_queries(float* queries, const float* qkv, const float* cos, const float* sin, Heads heads) {
-    uint64_t row = blockIdx.y, angle = row * heads.rotary_half;
-    const float* from = qkv + row * heads.row_len() + (uint64_t)blockIdx.x * heads.head_dim;
-    float* to = queries + (row * heads.n_heads + blockIdx.x) * heads.head_dim;
+    uint64_t row = blockIdx.x, angle = row * heads.rotary_half;
+    const float* from = qkv + row * heads.row_len() + (uint64_t)blockIdx.y * heads.head_dim;
+    float* to = queries + (row * heads.n_heads + blockIdx.y) * heads.head_dim;
     for (int i = threadIdx.x; i < heads.head_dim; i += blockDim.x)
         to[i] = rotated(from, i, cos + angle, sin + angle, heads.rotary_half);
 }
@@ -48,13 +48,13 @@ __device__ float over_warps(float value, float* shared, Combine combine) {
 }
 
 // dQ turned back, into the queries' columns of d_qkv, and each query's stats, (T, heads): a block of
-// whole warps for a query of one head, a grid of (heads, T).
+// whole warps for a query of one head, a grid of (T, heads).
 template <int LANE_DIMS>
 __device__ void queries_backward(float* d_qkv, Stats* stats, const float* queries, const float* keys, const float* values,
                                  const float* d_out, const float* cos, const float* sin, const Queries* blocks,
                                  const int* block_of_row, const int* slots, Heads heads, Rule rule, int capacity) {
     DYNAMIC_SHARED(float, shared);
-    int head = blockIdx.x, row = blockIdx.y, dim = heads.head_dim;
+    int row = blockIdx.x, head = blockIdx.y, dim = heads.head_dim;
     int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE, n_warps = blockDim.x / WARP_SIZE;
     Queries own = blocks[block_of_row[row]];
     uint64_t query_at = ((uint64_t)row * heads.n_heads + head) * dim;
@@ -120,13 +120,13 @@ __device__ inline int index_of(int place, Queries queries, const int* slots) {
 }
 
 // dK, turned back, and dV of one place, into their columns of d_qkv: a block of whole warps, a grid of
-// (kv_heads, T). The warps take queries in turns, each its own sums, added up in the order of the warps.
+// (T, kv_heads). The warps take queries in turns, each its own sums, added up in the order of the warps.
 template <int LANE_DIMS>
 __device__ void keys_backward(float* d_qkv, const Stats* stats, const float* queries, const float* keys, const float* values,
                               const float* d_out, const float* cos, const float* sin, const Queries* blocks, int n_blocks,
                               const int* slots, Heads heads, Rule rule, int capacity) {
     DYNAMIC_SHARED(float, shared);
-    int kv_head = blockIdx.x, place = blockIdx.y, dim = heads.head_dim, group = heads.group();
+    int place = blockIdx.x, kv_head = blockIdx.y, dim = heads.head_dim, group = heads.group();
     int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE, n_warps = blockDim.x / WARP_SIZE;
     uint64_t own_at = ((uint64_t)kv_head * capacity + place) * dim;
     float key[LANE_DIMS], value[LANE_DIMS], d_key[LANE_DIMS] = {}, d_value[LANE_DIMS] = {};

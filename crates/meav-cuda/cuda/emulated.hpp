@@ -20,6 +20,7 @@
 #define __restrict__ __restrict
 #define __grid_constant__
 #define UNROLL
+#define UNROLL_BY(n)
 // One block runs at a time, so what its threads share can be there once for all.
 #define __shared__ static
 #define __launch_bounds__(...)

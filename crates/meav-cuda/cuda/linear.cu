@@ -18,10 +18,9 @@ struct alignas(sizeof(T) * CHUNK > 16 ? 16 : sizeof(T) * CHUNK) Chunk {
     T values[CHUNK];
 };
 
-// y (T, n_out) = x (T, n_in) W^T + bias, T up to MAX_ROWS: a warp for each output. `n_in` is a multiple
-// of CHUNK; `bias` may be null.
+// y (T, n_out) = x (T, n_in) W^T, T up to MAX_ROWS: a warp for each output. `n_in` is a multiple of CHUNK.
 template <typename T, int N>
-__device__ void multiply(float* y, const float* x, const T* weight, const float* bias, int n_in, int n_out, int out) {
+__device__ void multiply(float* y, const float* x, const T* weight, int n_in, int n_out, int out) {
     int lane = threadIdx.x % WARP_SIZE;
     float sums[N] = {};
     for (int i = lane * CHUNK; i < n_in; i += WARP_SIZE * CHUNK) {
@@ -33,37 +32,37 @@ __device__ void multiply(float* y, const float* x, const T* weight, const float*
     }
     for (int row = 0; row < N; ++row) {
         float sum = warp_sum(sums[row]);
-        if (lane == 0) y[(uint64_t)row * n_out + out] = bias == nullptr ? sum : sum + bias[out];
+        if (lane == 0) y[(uint64_t)row * n_out + out] = sum;
     }
 }
 
 template <typename T>
-__device__ void multiply_rows(float* y, const float* x, const T* weight, int n_out, int own, int out, const float* bias,
-                              int n_rows, int n_in) {
+__device__ void multiply_rows(float* y, const float* x, const T* weight, int n_out, int own, int out, int n_rows,
+                              int n_in) {
     weight += (uint64_t)own * n_in;
     switch (n_rows) {
-    case 1: multiply<T, 1>(y, x, weight, bias, n_in, n_out, out); break;
-    case 2: multiply<T, 2>(y, x, weight, bias, n_in, n_out, out); break;
-    case 3: multiply<T, 3>(y, x, weight, bias, n_in, n_out, out); break;
-    case 4: multiply<T, 4>(y, x, weight, bias, n_in, n_out, out); break;
-    case 5: multiply<T, 5>(y, x, weight, bias, n_in, n_out, out); break;
-    case 6: multiply<T, 6>(y, x, weight, bias, n_in, n_out, out); break;
-    case 7: multiply<T, 7>(y, x, weight, bias, n_in, n_out, out); break;
-    default: multiply<T, MAX_ROWS>(y, x, weight, bias, n_in, n_out, out);
+    case 1: multiply<T, 1>(y, x, weight, n_in, n_out, out); break;
+    case 2: multiply<T, 2>(y, x, weight, n_in, n_out, out); break;
+    case 3: multiply<T, 3>(y, x, weight, n_in, n_out, out); break;
+    case 4: multiply<T, 4>(y, x, weight, n_in, n_out, out); break;
+    case 5: multiply<T, 5>(y, x, weight, n_in, n_out, out); break;
+    case 6: multiply<T, 6>(y, x, weight, n_in, n_out, out); break;
+    case 7: multiply<T, 7>(y, x, weight, n_in, n_out, out); break;
+    default: multiply<T, MAX_ROWS>(y, x, weight, n_in, n_out, out);
     }
 }
 
 // Weights (ends[i] - ends[i - 1], n_in), of which there are `n`.
 #define LINEAR(name, T) \
     extern "C" __global__ void name(float* y, const float* x, const T* a, const T* b, const T* c, const T* d, Ends ends, \
-                                    const float* bias, int n, int n_rows, int n_in) { \
+                                    int n, int n_rows, int n_in) { \
         int out = blockIdx.x * (blockDim.x / WARP_SIZE) + threadIdx.x / WARP_SIZE, n_out = ends.at[n - 1]; \
         if (out >= n_out) return; \
         int panel = 0; \
         while (out >= ends.at[panel]) ++panel; \
         const T* weight = panel == 0 ? a : panel == 1 ? b : panel == 2 ? c : d; \
         int own = panel == 0 ? out : out - ends.at[panel - 1]; \
-        multiply_rows<T>(y, x, weight, n_out, own, out, bias, n_rows, n_in); \
+        multiply_rows<T>(y, x, weight, n_out, own, out, n_rows, n_in); \
     } \
     KERNEL(name)
 
@@ -71,10 +70,14 @@ LINEAR(linear_f32, float)
 LINEAR(linear_f16, f16)
 LINEAR(linear_bf16, bf16)
 
-// y (T, n) += bias (n,)
-extern "C" __global__ void add_bias(float* y, const float* bias, uint64_t n_rows, int n) {
-    uint64_t at = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (at < n_rows * n) y[at] += bias[at % n];
-}
+// Columns from `start` on of y, (T, row_len), += bias, (n,): a grid of (T, columns) threads.
+#define ADD_BIAS(name, T) \
+    extern "C" __global__ void name(float* y, const T* bias, int row_len, int start, int n) { \
+        int i = blockIdx.y * blockDim.x + threadIdx.x; \
+        if (i < n) y[(uint64_t)blockIdx.x * row_len + start + i] += widen(bias[i]); \
+    } \
+    KERNEL(name)
 
-KERNEL(add_bias)
+ADD_BIAS(add_bias_f32, float)
+ADD_BIAS(add_bias_f16, f16)
+ADD_BIAS(add_bias_bf16, bf16)

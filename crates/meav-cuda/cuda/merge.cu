@@ -260,17 +260,22 @@ __device__ void merge(Out* out, const Base* base, const Addend* addends, int n, 
     }
 }
 
-// All elements of dense deltas, wherever a row ends: bound by memory alone.
+// All elements of dense deltas and whole aligned tensors, wherever a row ends: bound by memory alone.
 template <typename Base, typename Out>
 __device__ void merge_flat(Out* out, const Base* base, const Addend* addends, int n, uint64_t n_elements) {
     uint64_t at = ((uint64_t)blockIdx.x * blockDim.x + threadIdx.x) * WIDTH;
     if (at >= n_elements) return;
     int width = n_elements - at < WIDTH ? (int)(n_elements - at) : WIDTH;
-    float sums[WIDTH], values[WIDTH];
-    load(base + at, width, width == WIDTH, sums);
+    float sums[WIDTH], own[WIDTH], values[WIDTH];
+    load(base + at, width, width == WIDTH, own);
+    for (int i = 0; i < WIDTH; ++i) sums[i] = own[i];
     for (int index = 0; index < n; ++index) {
-        load_any(addends[index].values, addends[index].type, at, width, width == WIDTH, values);
-        for (int i = 0; i < WIDTH; ++i) sums[i] = fmaf(addends[index].factor, values[i], sums[i]);
+        const Addend& addend = addends[index];
+        load_any(addend.values, addend.type, at, width, width == WIDTH, values);
+        for (int i = 0; i < WIDTH; ++i) {
+            float value = addend.kind == ALIGNED ? values[i] - own[i] : values[i];
+            sums[i] = fmaf(addend.factor, value, sums[i]);
+        }
     }
     store(sums, width, width == WIDTH, out + at);
 }

@@ -14,13 +14,13 @@ __device__ void norm_row(float* y, const float* x, const T* weight, float offset
     for (int i = threadIdx.x; i < n; i += blockDim.x) to[i] = from[i] * scale * (widen(weight[i]) + offset);
 }
 
-// Queries and keys of qkv (T, row_len) head by head, in place: a grid of (heads + kv_heads, T) warps.
+// Queries and keys of qkv (T, row_len) head by head, in place: a grid of (T, heads + kv_heads) warps.
 template <typename T>
 __device__ void norm_head(float* qkv, const T* q_weight, const T* k_weight, float offset, float eps, int n_heads,
                           int head_dim, int row_len) {
-    int head = blockIdx.x;
+    int head = blockIdx.y;
     const T* weight = head < n_heads ? q_weight : k_weight;
-    float* values = qkv + (uint64_t)blockIdx.y * row_len + (uint64_t)head * head_dim;
+    float* values = qkv + (uint64_t)blockIdx.x * row_len + (uint64_t)head * head_dim;
     float sum = 0.0f;
     for (int i = threadIdx.x; i < head_dim; i += WARP_SIZE) sum = fmaf(values[i], values[i], sum);
     float scale = 1.0f / sqrtf(warp_sum(sum) / head_dim + eps);

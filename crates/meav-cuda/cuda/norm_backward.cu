@@ -9,10 +9,10 @@ struct Parts {
     int row_len, start, count, dim;
 };
 
-// Turns dy into dx, in place: a grid of (count, T) blocks of whole warps.
+// Turns dy into dx, in place: a grid of (T, count) blocks of whole warps.
 template <typename T>
 __device__ void backward(float* dy, const float* x, const T* weight, float offset, float eps, Parts parts) {
-    uint64_t at = (uint64_t)blockIdx.y * parts.row_len + parts.start + (uint64_t)blockIdx.x * parts.dim;
+    uint64_t at = (uint64_t)blockIdx.x * parts.row_len + parts.start + (uint64_t)blockIdx.y * parts.dim;
     float squares = 0.0f, along = 0.0f;
     for (int i = threadIdx.x; i < parts.dim; i += blockDim.x) {
         squares = fmaf(x[at + i], x[at + i], squares);
@@ -37,8 +37,8 @@ BACKWARD(norm_backward_bf16, bf16)
 // What each part adds to the weight's gradient, r x dy, a row for each, (T count, dim): the same grid,
 // before dx is written over dy.
 extern "C" __global__ void norm_weight_parts(float* d_weights, const float* dy, const float* x, float eps, Parts parts) {
-    uint64_t at = (uint64_t)blockIdx.y * parts.row_len + parts.start + (uint64_t)blockIdx.x * parts.dim;
-    float* to = d_weights + ((uint64_t)blockIdx.y * parts.count + blockIdx.x) * parts.dim;
+    uint64_t at = (uint64_t)blockIdx.x * parts.row_len + parts.start + (uint64_t)blockIdx.y * parts.dim;
+    float* to = d_weights + ((uint64_t)blockIdx.x * parts.count + blockIdx.y) * parts.dim;
     float squares = 0.0f;
     for (int i = threadIdx.x; i < parts.dim; i += blockDim.x) squares = fmaf(x[at + i], x[at + i], squares);
     float scale = 1.0f / sqrtf(block_sum(squares) / parts.dim + eps);

@@ -11,6 +11,8 @@
 typedef __half f16;
 #define KERNEL(name)
 #define UNROLL _Pragma("unroll")
+#define UNROLL_BY(n) _Pragma(UNROLL_TEXT(unroll n))
+#define UNROLL_TEXT(text) #text
 #define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) unsigned char name##_bytes[]; \
     type* name = reinterpret_cast<type*>(name##_bytes)
 #else

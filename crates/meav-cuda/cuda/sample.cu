@@ -16,6 +16,8 @@ struct Sampling {
 
 const int SAMPLE_THREADS = 1024;
 
+const uint32_t NO_TOKEN = 0xffffffffu;
+
 // The bits of 1: weights, the likeliest token's being 1, are none above.
 const uint32_t ONE_BITS = 0x3f800000u;
 
@@ -23,8 +25,8 @@ const uint32_t ONE_BITS = 0x3f800000u;
 template <typename Each>
 __device__ float sum_from(const float* weights, int n, float lowest, Each each) {
     float sum = 0.0f;
-    for (int i = threadIdx.x; i < n; i += blockDim.x)
-        if (weights[i] >= lowest) sum += each(weights[i]);
+    UNROLL_BY(8) for (int i = threadIdx.x; i < n; i += blockDim.x)
+        sum += weights[i] >= lowest ? each(weights[i]) : 0.0f;
     return block_sum(sum);
 }
 
@@ -51,17 +53,25 @@ __device__ inline uint32_t likeliest(const float* logits, int n, float max) {
     return first < (float)n ? (uint32_t)first : 0u;
 }
 
-// One block; `logits`, (n,), are written over. `recent` has no token twice.
-extern "C" __global__ void sample(uint32_t* token, float* logits, const uint32_t* recent, int n_recent, Sampling sampling, int n) {
+// One block; `logits`, (n,), are written over. `recent` has no token twice. Where logits are no numbers
+// there is no token, NO_TOKEN.
+extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS) sample(uint32_t* token, float* logits, const uint32_t* recent, int n_recent, Sampling sampling, int n) {
     __shared__ float sums[SAMPLE_THREADS];
     for (int i = threadIdx.x; i < n_recent; i += blockDim.x) {
         float logit = logits[recent[i]];
         logits[recent[i]] = logit >= 0.0f ? logit / sampling.penalty : logit * sampling.penalty;
     }
     __syncthreads();
-    float max = -INFINITY;
-    for (int i = threadIdx.x; i < n; i += blockDim.x) max = fmaxf(max, logits[i]);
+    float max = -INFINITY, n_bad = 0.0f;
+    for (int i = threadIdx.x; i < n; i += blockDim.x) {
+        max = fmaxf(max, logits[i]);
+        n_bad += isnan(logits[i]) ? 1.0f : 0.0f;
+    }
     max = block_max(max);
+    if (block_sum(n_bad) > 0.0f || isinf(max)) {
+        if (threadIdx.x == 0) *token = NO_TOKEN;
+        return;
+    }
     if (sampling.sharpness == 0.0f) {
         uint32_t first = likeliest(logits, n, max);
         if (threadIdx.x == 0) *token = first;

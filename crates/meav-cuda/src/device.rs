@@ -1,4 +1,4 @@
-use candle_core::{Device, Result};
+use candle_core::{Device, Result, Tensor};
 
 /// The driver and the GPUs that it knows.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +80,36 @@ pub fn device_memory(device: &Device) -> Result<Option<DeviceMemory>> {
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => crate::kernels::memory(device).map(Some),
         _ => Ok(None),
+    }
+}
+
+/// Copies a tensor's elements over another's of as many bytes, at the speed of the device's memory.
+///
+/// # Errors
+///
+/// Where sizes differ, or both are not on one GPU.
+pub fn copy_on_device(from: &Tensor, to: &Tensor) -> Result<()> {
+    let bytes = |it: &Tensor| it.elem_count() * it.dtype().size_in_bytes();
+    if bytes(from) != bytes(to) || !from.device().same_device(to.device()) {
+        candle_core::bail!("{:?} is not copied to {:?}", from.shape(), to.shape());
+    }
+    match to.device() {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => crate::kernels::copy(device, from, to),
+        device => candle_core::bail!("nothing is copied like that on {device:?}"),
+    }
+}
+
+/// Gives memory that tensors on a GPU have left back to the system, for other programs.
+///
+/// # Errors
+///
+/// If the driver refuses, as it does after a failure of the GPU.
+pub fn trim_memory(device: &Device) -> Result<()> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => crate::kernels::trim(device),
+        _ => Ok(()),
     }
 }
 

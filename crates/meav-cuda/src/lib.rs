@@ -14,7 +14,8 @@ mod matrix;
 #[cfg(any(feature = "cuda", feature = "emulated"))]
 pub use device::on_gpu;
 pub use device::{
-    DeviceMemory, Gpu, Survey, device_memory, gpu_name, open_gpu, survey, take_peak_bytes,
+    DeviceMemory, Gpu, Survey, copy_on_device, device_memory, gpu_name, open_gpu, survey,
+    take_peak_bytes, trim_memory,
 };
 #[cfg(feature = "emulated")]
 pub use kernels::emulate;

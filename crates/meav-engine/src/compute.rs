@@ -50,7 +50,8 @@ impl Compute {
     /// Bytes of its memory that nobody holds, if that is known.
     pub(crate) fn available_bytes(&self) -> Option<u64> {
         if self.is_gpu() {
-            self.gpu_memory().map(|it| it.free_bytes)
+            // A GPU that does not say has nothing.
+            Some(self.gpu_memory().map_or(0, |it| it.free_bytes))
         } else {
             available_memory_bytes()
         }
@@ -65,6 +66,18 @@ impl Compute {
         let memory = self.gpu_memory()?;
         let used_bytes = memory.total_bytes.saturating_sub(memory.free_bytes);
         Some(MemoryUse { used_bytes, total_bytes: memory.total_bytes })
+    }
+
+    /// Gives what was let go of back to the system. `false` where a GPU does not work any more: after some
+    /// failures it refuses everything until the process ends.
+    pub(crate) fn trim(&self) -> bool {
+        match meav_cuda::trim_memory(&self.device) {
+            Ok(()) => true,
+            Err(err) => {
+                tracing::error!("the GPU: {}", first_line(&err));
+                false
+            }
+        }
     }
 
     /// The most that tensors on a GPU have taken since this was last asked.

@@ -43,6 +43,9 @@ pub(crate) enum EngineError {
     /// The processor can't compute in this dtype.
     #[error("models run in f32 or bf16 on the CPU, not in f16")]
     HalfOnCpu,
+    /// The GPU refuses everything from now on.
+    #[error("the GPU does not work any more: {message}")]
+    GpuFailed { message: String },
     /// The model with its vectors is larger than what is free.
     #[error("{needed} bytes of memory are needed, {available} are free")]
     OutOfMemory { needed: u64, available: u64, parts: Vec<PlanPart>, fits_in_bf16: bool },

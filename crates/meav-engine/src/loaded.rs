@@ -156,12 +156,25 @@ impl Worker {
         placed: Placement,
         running: &Running<'_>,
     ) -> Result<Loaded, EngineError> {
-        let Placement { compute, residency, note: placement, .. } = placed;
+        let Placement { compute, residency, note: mut placement, .. } = placed;
         let dtype = weights_dtype(source.2);
         let base = self.fingerprint(&files.checkpoint, &source.1, running)?;
         let weights = running.stage(Stage::Loading, |job| files.load_weights(job))?;
         let live = running.stage(Stage::Loading, |job| {
-            LiveWeights::with_residency(weights, dtype, compute.device(), residency, job)
+            let load = |residency| {
+                let weights = weights.clone();
+                LiveWeights::with_residency(weights, dtype, compute.device(), residency, job)
+            };
+            match load(residency) {
+                // Others may have taken what was free.
+                Err(err) if is_out_of_gpu_memory(&err) && residency.base => {
+                    compute.trim();
+                    let least = Residency { base: false, vectors: false };
+                    placement = streaming_note(least);
+                    load(least)
+                }
+                result => result,
+            }
         })?;
         let decoder = Decoder::new(&files.config, live.tensors())?;
         let template = match &files.chat_template {
@@ -375,6 +388,7 @@ impl Loaded {
         match self.live.apply(method, terms, job) {
             Err(err) if is_out_of_gpu_memory(&err) && self.live.residency().vectors => {
                 self.keep_vectors_out();
+                self.compute.trim();
                 self.live.apply(method, terms, job)
             }
             result => result,

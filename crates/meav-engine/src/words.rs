@@ -135,9 +135,7 @@ fn by_kind(err: &EngineError) -> Words {
             format!("The demo model is not there yet, {} does not exist", path.display()),
             "Run `meav model fetch demo`",
         ),
-        EngineError::HalfOnCpu => {
-            words("Models do not run in f16 on the CPU", "Choose bf16 or f32")
-        }
+        EngineError::GpuFailed { .. } | EngineError::HalfOnCpu => device(err),
         EngineError::OutOfMemory { .. } | EngineError::DiskFull { .. } => room(err),
         EngineError::WouldReplace { path } => words(
             format!("{} is there already", path.display()),
@@ -200,6 +198,18 @@ fn by_kind(err: &EngineError) -> Words {
             words("Internal error", format!("Please report it{}", log.unwrap_or_default()))
         }
         EngineError::Cancelled(_) => ("Cancelled".to_owned(), None),
+    }
+}
+
+/// What the device does not do.
+fn device(err: &EngineError) -> Words {
+    match err {
+        EngineError::GpuFailed { .. } => words(
+            "The GPU has failed",
+            "The engine begins again with the next job; if that fails too, compute on the CPU (Settings, \
+             or --device cpu)",
+        ),
+        _ => words("Models do not run in f16 on the CPU", "Choose bf16 or f32"),
     }
 }
 

@@ -125,14 +125,35 @@ impl Worker {
                 // Whatever it was doing to the weights, it did not finish.
                 self.unload(job_id);
             }
+            let (result, goes_on) = self.look_after_gpu(&spec, result);
             if let Err(err) = &result {
                 tracing::info!(?job_id, "{err:?}");
             }
             if done.send(Input::Done(job_id, into_outcome(result))).is_err() {
                 return;
             }
+            if !goes_on {
+                // The client starts another engine with its next job.
+                let _gone = done.send(Input::Closed);
+                break;
+            }
         }
         self.let_trainings_go();
+    }
+
+    /// Gives memory back that a GPU is not asked for at the next turn of a knob, and looks whether it still
+    /// works: after some failures it refuses everything as long as the process lives.
+    fn look_after_gpu(
+        &self,
+        spec: &JobSpec,
+        result: Result<(), EngineError>,
+    ) -> (Result<(), EngineError>, bool) {
+        let keeps_memory = matches!(spec, JobSpec::Prepare(_) | JobSpec::Chat(_));
+        if !self.compute.is_gpu() || (keeps_memory && result.is_ok()) || self.compute.trim() {
+            return (result, true);
+        }
+        let message = result.err().map(|err| source_chain(&err));
+        (Err(EngineError::GpuFailed { message: message.unwrap_or_default() }), false)
     }
 
     /// What a job that was interrupted had been asked for, if it goes on.

@@ -166,10 +166,12 @@ impl LiveWeights {
             resident.retain(is_named);
         }
         let mut merger = Merger { base, live, cuts, resident: resident.as_mut() };
-        let report = merger.replace(&before, &after, job)?;
+        let report = merger.replace(&before, &after, job);
         if let Some(resident) = resident {
-            resident.retain(|vector| terms.iter().any(|it| it.vector.fingerprint == *vector));
+            let kept = if report.is_ok() { terms } else { &applied[..] };
+            resident.retain(|vector| kept.iter().any(|it| it.vector.fingerprint == *vector));
         }
+        let report = report?;
         if let Method::Ties { density } = method {
             cuts.retain(|(.., bits), _| *bits == density.to_bits());
         }
@@ -208,7 +210,8 @@ impl Merger<'_> {
                 }
                 Err(err) => {
                     // The same sums as before give the same bits as before.
-                    for name in &changed[..index] {
+                    // The last one may have been written before it failed.
+                    for name in &changed[..=index] {
                         self.recompute(name, before, true)?;
                     }
                     return Err(err);

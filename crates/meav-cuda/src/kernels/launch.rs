@@ -96,15 +96,6 @@ impl<'a> Launch<'a> {
         self
     }
 
-    /// As [`Launch::tensor`], or the null pointer.
-    #[must_use]
-    pub fn tensor_or_null(self, tensor: Option<&'a Tensor>) -> Self {
-        match tensor {
-            Some(tensor) => self.tensor(tensor),
-            None => self.value(0_u64),
-        }
-    }
-
     /// Adds a number, or an array of numbers for a struct that is laid out like one.
     #[must_use]
     pub fn value<T: NoUninit>(mut self, value: T) -> Self {

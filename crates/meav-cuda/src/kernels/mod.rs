@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Layout, Result, Storage, Tensor};
 pub use emulated::emulate;
 
 #[cfg(feature = "cuda")]
-pub(crate) use gpu::{memory, name, open, peak_bytes, survey};
+pub(crate) use gpu::{copy, memory, name, open, peak_bytes, survey, trim};
 pub use launch::{Grid, Kernel, Launch, Word};
 pub use upload::Uploader;
 

@@ -395,7 +395,7 @@ impl Copy {
                     .for_each(|(to, from)| to.copy_from_slice(from));
             }
             Self::Gpu { from, to } => {
-                to.slice_set(from, 0, 0)?;
+                meav_cuda::copy_on_device(from, to)?;
                 to.device().synchronize()?;
             }
         }

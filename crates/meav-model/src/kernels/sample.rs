@@ -12,7 +12,7 @@ use crate::Sampling;
 ///
 /// # Errors
 ///
-/// If the GPU refuses.
+/// If the logits are no numbers, or the GPU refuses.
 pub(crate) fn sample(
     logits: &Tensor,
     sampling: &Sampling,
@@ -21,6 +21,8 @@ pub(crate) fn sample(
 ) -> Result<u32> {
     /// Threads of its one block.
     const THREADS: usize = 1024;
+    /// As in `sample.cu`.
+    const NO_TOKEN: u32 = u32::MAX;
     /// Lower temperatures always take the likeliest token, as on the CPU.
     const LOWEST_TEMPERATURE: f64 = 1e-6;
     let n = logits.elem_count();
@@ -48,5 +50,9 @@ pub(crate) fn sample(
             .value(n as u32);
     // SAFETY: there are n logits, and recent tokens are below n.
     unsafe { launch.run(&logits) }?;
-    Ok(token.to_vec1::<u32>()?[0])
+    let token = token.to_vec1::<u32>()?[0];
+    if token == NO_TOKEN {
+        candle_core::bail!("the model's logits are no numbers");
+    }
+    Ok(token)
 }

@@ -194,7 +194,8 @@ pub(crate) fn merge_on_gpu(
     words.resize(MAX_ADDENDS * ADDEND_WORDS, Word::Number(0));
     let row_len = out.dims().last().copied().unwrap_or(1);
     let n_rows = n / row_len;
-    let is_dense = addends.iter().all(|(_, delta)| delta.kind == Kind::Dense);
+    let is_dense =
+        addends.iter().all(|(_, delta)| matches!(delta.kind, Kind::Dense | Kind::Aligned));
     let name = match selection {
         Selection::All if is_dense => "merge_dense",
         Selection::All => "merge_all",

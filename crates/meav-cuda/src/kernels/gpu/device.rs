@@ -93,6 +93,13 @@ pub(crate) fn memory(device: &CudaDevice) -> Result<DeviceMemory> {
     Ok(DeviceMemory { free_bytes, total_bytes: total_bytes as u64 })
 }
 
+pub(crate) fn trim(device: &CudaDevice) -> Result<()> {
+    device.cuda_stream().synchronize().w()?;
+    let pool = Pool::of(device)?;
+    // SAFETY: the pool lives as long as the driver.
+    unsafe { mem_pool::trim_to(pool.0, 0) }.w()
+}
+
 pub(crate) fn peak_bytes(device: &CudaDevice) -> Result<u64> {
     let pool = Pool::of(device)?;
     let peak = pool.get(Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?;

@@ -3,17 +3,17 @@ mod upload;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::cuda_backend::cudarc::cublas::{result as cublas, sys};
-use candle_core::cuda_backend::cudarc::driver::{CudaFunction, DevicePtr as _, result};
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, DevicePtr as _, result};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaStorageSlice, WrapErr as _};
-use candle_core::{CudaDevice, CudaStorage, DType, Result};
+use candle_core::{CudaDevice, CudaStorage, DType, Result, Tensor};
 
 use crate::{Grid, Kernel, Matrix};
 
-pub(crate) use device::{memory, name, open, peak_bytes, survey};
+pub(crate) use device::{memory, name, open, peak_bytes, survey, trim};
 pub(super) use upload::Pinned;
 
 /// What nvcc made of each source.
@@ -32,26 +32,47 @@ const MODULES: [(&str, &[u8]); 12] = [
     ("train", include_bytes!(concat!(env!("OUT_DIR"), "/train.fatbin"))),
 ];
 
-/// A device's context and a kernel.
-type Key = (usize, Kernel);
+/// What has been loaded, by the context of a device and the name of a module or a kernel.
+#[derive(Default)]
+struct Loaded {
+    modules: HashMap<(usize, &'static str), Arc<CudaModule>>,
+    functions: HashMap<(usize, Kernel), CudaFunction>,
+}
 
 /// The kernel's function in this context, loaded when it is first asked for.
 fn function(device: &CudaDevice, kernel: Kernel) -> Result<CudaFunction> {
-    static LOADED: OnceLock<Mutex<HashMap<Key, CudaFunction>>> = OnceLock::new();
+    static LOADED: OnceLock<Mutex<Loaded>> = OnceLock::new();
     let loaded = LOADED.get_or_init(Mutex::default);
     let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
     let stream = device.cuda_stream();
-    let key = (stream.context().cu_ctx() as usize, kernel);
-    if let Some(function) = loaded.get(&key) {
+    let context = stream.context().cu_ctx() as usize;
+    if let Some(function) = loaded.functions.get(&(context, kernel)) {
         return Ok(function.clone());
     }
-    let Some((_, image)) = MODULES.iter().find(|(name, _)| *name == kernel.module) else {
-        candle_core::bail!("there is no {kernel:?}");
+    let module = match loaded.modules.get(&(context, kernel.module)) {
+        Some(module) => Arc::clone(module),
+        None => {
+            let Some((_, image)) = MODULES.iter().find(|(name, _)| *name == kernel.module) else {
+                candle_core::bail!("there is no {kernel:?}");
+            };
+            let module = stream.context().load_module(Ptx::from_binary(image.to_vec())).w()?;
+            loaded.modules.insert((context, kernel.module), Arc::clone(&module));
+            module
+        }
     };
-    let module = stream.context().load_module(Ptx::from_binary(image.to_vec())).w()?;
     let function = module.load_function(kernel.name).w()?;
-    loaded.insert(key, function.clone());
+    loaded.functions.insert((context, kernel), function.clone());
     Ok(function)
+}
+
+/// Copies as many bytes as `to` has within the memory of the GPU.
+pub(crate) fn copy(device: &CudaDevice, from: &Tensor, to: &Tensor) -> Result<()> {
+    let (from_address, to_address) = (super::address(from)?, super::address(to)?);
+    let bytes = to.elem_count() * to.dtype().size_in_bytes();
+    let stream = device.cuda_stream();
+    stream.context().bind_to_thread().w()?;
+    // SAFETY: both have as many bytes, as `crate::copy_on_device` has made sure, and belong to the stream.
+    unsafe { result::memcpy_dtod_async(to_address, from_address, bytes, stream.cu_stream()) }.w()
 }
 
 pub(super) fn address(storage: &CudaStorage) -> Result<u64> {

@@ -55,6 +55,16 @@ impl Pinned {
 
     /// Copies `bytes` to `address`, memory that belongs to the device's stream, which waits for them.
     pub(in crate::kernels) fn copy(&mut self, bytes: &[u8], address: u64) -> Result<()> {
+        let copied = self.try_copy(bytes, address);
+        if copied.is_err() {
+            // The memory may be let go of: nothing must be on its way to it any more.
+            // SAFETY: the stream lives as long as this.
+            let _failed_already = unsafe { stream::synchronize(self.copies) };
+        }
+        copied
+    }
+
+    fn try_copy(&mut self, bytes: &[u8], address: u64) -> Result<()> {
         const NO_FLAGS: sys::CUevent_wait_flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
         let own = self.device.cuda_stream();
         own.context().bind_to_thread().w()?;

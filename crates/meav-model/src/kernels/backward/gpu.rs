@@ -37,7 +37,7 @@ impl Parts {
     ) -> Result<()> {
         let n_rows = x.dim(0)?;
         let threads = if self.count == 1 { ROW_THREADS } else { WARP };
-        let grid = Grid::of_blocks([self.count, n_rows], threads);
+        let grid = Grid::of_blocks([n_rows, self.count], threads);
         if let Some(dweight) = dweight {
             if dweight.dims() != [self.dim] {
                 candle_core::bail!("a norm's gradient is {:?}", dweight.shape());
@@ -179,7 +179,7 @@ pub(super) fn attention_backward(
     let turns = Turns::of(sequences.angles, n_rows, qkv)?;
     let seen = Seen::of(&rule, sequences, n_rows, capacity, qkv)?;
     let queries = room((n_rows, heads.n_heads * heads.head_dim), qkv)?;
-    let grid = Grid::of_blocks([heads.n_heads, n_rows], WARP);
+    let grid = Grid::of_blocks([n_rows, heads.n_heads], WARP);
     let words = heads.words(sequences.angles);
     let launch = Launch::new(kernel("attention_backward", "rotate_queries"), grid)
         .tensor(&queries)
@@ -192,7 +192,7 @@ pub(super) fn attention_backward(
 
     let (dqkv, stats) = (room((n_rows, row_len), qkv)?, room((n_rows, heads.n_heads, STATS), qkv)?);
     let shared = ATTENTION_WARPS * heads.head_dim * size_of::<f32>();
-    let grid = Grid::of_blocks([heads.n_heads, n_rows], ATTENTION_WARPS * WARP).sharing(shared);
+    let grid = Grid::of_blocks([n_rows, heads.n_heads], ATTENTION_WARPS * WARP).sharing(shared);
     let launch = Launch::new(of_queries, grid)
         .tensor(&dqkv)
         .tensor(&stats)
@@ -211,7 +211,7 @@ pub(super) fn attention_backward(
     // SAFETY: places lie in the cache and rows in qkv, as was looked at.
     unsafe { launch.run(qkv) }?;
 
-    let grid = Grid::of_blocks([heads.n_kv_heads, n_rows], ATTENTION_WARPS * WARP);
+    let grid = Grid::of_blocks([n_rows, heads.n_kv_heads], ATTENTION_WARPS * WARP);
     let launch = Launch::new(of_keys, grid.sharing(2 * shared))
         .tensor(&dqkv)
         .tensor(&stats)

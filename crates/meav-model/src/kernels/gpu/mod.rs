@@ -84,7 +84,7 @@ pub(super) fn norm_heads(
         candle_core::bail!("{:?} and {:?} norm {heads:?}", q_weight, k_weight);
     }
     let names = ["head_norm_f32", "head_norm_f16", "head_norm_bf16"];
-    let grid = Grid::of_blocks([heads.n_heads + heads.n_kv_heads, n_rows], WARP);
+    let grid = Grid::of_blocks([n_rows, heads.n_heads + heads.n_kv_heads], WARP);
     let launch = Launch::new(kernel_for(dtype, "norm", names)?, grid)
         .tensor(qkv)
         .tensor(q_weight)
@@ -172,51 +172,50 @@ pub(super) fn linear(x: &Tensor, weights: &[Tensor], biases: &[Tensor]) -> Resul
     }
     let Some(n_out) = ends.last().copied() else { candle_core::bail!("there are no weights") };
     let y = room((n_rows, n_out), x)?;
-    let bias = bias(biases, n_out)?;
     let is_narrow =
         n_rows <= MAX_VECTOR_ROWS && n_in.is_multiple_of(CHUNK) && weights.len() <= MAX_PANELS;
     if is_narrow {
-        multiply_vectors(&y, x, weights, &ends, bias.as_ref())?;
-        return Ok(y);
+        multiply_vectors(&y, x, weights, &ends)?;
+    } else {
+        let x = x.to_dtype(weights[0].dtype())?;
+        for (weight, end) in weights.iter().zip(&ends) {
+            let n = weight.dim(0)?;
+            let to = Matrix::of(&y)?.columns(end - n, n);
+            multiply(Matrix::of(&x)?, Matrix::of(weight)?.transposed(), to, false)?;
+        }
     }
-    let x = x.to_dtype(weights[0].dtype())?;
-    for (weight, end) in weights.iter().zip(&ends) {
-        let n = weight.dim(0)?;
-        let to = Matrix::of(&y)?.columns(end - n, n);
-        multiply(Matrix::of(&x)?, Matrix::of(weight)?.transposed(), to, false)?;
-    }
-    if let Some(bias) = &bias {
-        let grid = Grid::of_elements(y.elem_count());
-        let launch = Launch::new(kernel("linear", "add_bias"), grid)
-            .tensor(&y)
-            .tensor(bias)
-            .value(n_rows as u64)
-            .value(n_out as i32);
-        // SAFETY: y is (T, n), the bias (n,).
-        unsafe { launch.run(&y) }?;
-    }
+    add_biases(&y, biases)?;
     Ok(y)
 }
 
-fn bias(biases: &[Tensor], n_out: usize) -> Result<Option<Tensor>> {
-    if biases.is_empty() {
-        return Ok(None);
+/// Adds biases that stand side by side, as they are: they move with the knobs.
+fn add_biases(y: &Tensor, biases: &[Tensor]) -> Result<()> {
+    let (n_rows, row_len) = y.dims2()?;
+    let mut start = 0;
+    for bias in biases {
+        let n = bias.dims1()?;
+        if start + n > row_len {
+            candle_core::bail!("biases for more than {row_len} outputs");
+        }
+        let names = ["add_bias_f32", "add_bias_f16", "add_bias_bf16"];
+        let grid = Grid::of_blocks([n_rows, n.div_ceil(ROW_THREADS)], ROW_THREADS);
+        let launch = Launch::new(kernel_for(bias.dtype(), "linear", names)?, grid)
+            .tensor(y)
+            .tensor(bias)
+            .value(row_len as i32)
+            .value(start as i32)
+            .value(n as i32);
+        // SAFETY: y has these columns.
+        unsafe { launch.run(y) }?;
+        start += n;
     }
-    let biases = biases.iter().map(|it| it.to_dtype(DType::F32)).collect::<Result<Vec<_>>>()?;
-    let bias = Tensor::cat(&biases, 0)?;
-    if bias.dims() != [n_out] {
-        candle_core::bail!("{:?} biases for {n_out} outputs", bias.dims());
+    if !biases.is_empty() && start != row_len {
+        candle_core::bail!("{start} biases for {row_len} outputs");
     }
-    Ok(Some(bias))
+    Ok(())
 }
 
-fn multiply_vectors(
-    y: &Tensor,
-    x: &Tensor,
-    weights: &[Tensor],
-    ends: &[usize],
-    bias: Option<&Tensor>,
-) -> Result<()> {
+fn multiply_vectors(y: &Tensor, x: &Tensor, weights: &[Tensor], ends: &[usize]) -> Result<()> {
     /// Outputs of a block, each by a warp.
     const OUTPUTS: usize = 4;
     let (n_rows, n_in) = x.dims2()?;
@@ -237,11 +236,10 @@ fn multiply_vectors(
         .tensor(panel(2))
         .tensor(panel(3))
         .value(panel_ends)
-        .tensor_or_null(bias)
         .value(weights.len() as i32)
         .value(n_rows as i32)
         .value(n_in as i32);
-    // SAFETY: x is (T, in), each weight (outᵢ, in), y (T, Σ outᵢ), the bias as long as a row of y.
+    // SAFETY: x is (T, in), each weight (outᵢ, in), y (T, Σ outᵢ).
     unsafe { launch.run(x) }
 }
 
@@ -283,7 +281,7 @@ pub(super) fn append_to_cache(
         candle_core::bail!("the cache holds {capacity} positions");
     }
     let turns = Turns::of(angles, n_rows, qkv)?;
-    let grid = Grid::of_blocks([heads.n_kv_heads, n_rows], WARP);
+    let grid = Grid::of_blocks([n_rows, heads.n_kv_heads], WARP);
     let launch = Launch::new(kernel("attention", "append_to_cache"), grid)
         .tensor(keys)
         .tensor(values)
@@ -334,7 +332,7 @@ pub(super) fn attention(
     let is_lonely = heads.n_heads * n_rows < MANY_HEADS;
     let n_warps = if is_lonely { LONELY_WARPS } else { ATTENTION_WARPS };
     let shared = n_warps * (2 + heads.head_dim) * size_of::<f32>();
-    let grid = Grid::of_blocks([heads.n_heads, n_rows], n_warps * WARP).sharing(shared);
+    let grid = Grid::of_blocks([n_rows, heads.n_heads], n_warps * WARP).sharing(shared);
     let launch = Launch::new(kernel, grid)
         .tensor(&out)
         .tensor(qkv)
