@@ -10,11 +10,13 @@ mod device;
 #[expect(unsafe_code, reason = "kernels take addresses")]
 mod kernels;
 mod matrix;
-
 #[cfg(any(feature = "cuda", feature = "emulated"))]
-pub use device::on_gpu;
+mod testing;
+
 pub use device::{DeviceMemory, Gpu, Survey, device_memory, gpu_name, open_gpu, survey};
 #[cfg(feature = "emulated")]
 pub use kernels::emulate;
 pub use kernels::{Grid, Kernel, Launch, Uploader, Word, is_gpu, is_on_gpu};
 pub use matrix::{Matrix, multiply};
+#[cfg(any(feature = "cuda", feature = "emulated"))]
+pub use testing::{on_cpu, on_gpu};
