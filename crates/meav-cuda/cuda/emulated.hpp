@@ -10,6 +10,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,8 +22,9 @@
 #define __grid_constant__
 #define UNROLL
 #define UNROLL_BY(n)
-// One block runs at a time, so what its threads share can be there once for all.
-#define __shared__ static
+// One block runs at a time on each thread of the processor, so what the block's threads share can be
+// there once for it.
+#define __shared__ static thread_local
 #define __launch_bounds__(...)
 
 struct dim3 {
@@ -41,8 +43,11 @@ extern "C" void meav_switch_stacks(void** from, void* to);
 
 struct Thread {
     void* top;
-    std::vector<char> stack;
+    std::unique_ptr<char[]> stack;
     dim3 place;
+    unsigned number;
+    // Times that its warp has exchanged words.
+    unsigned n_exchanges;
     bool has_ended;
 };
 
@@ -52,31 +57,48 @@ struct Barrier {
 };
 
 struct Block {
+    // As many as the largest block had, so that their stacks stay; the first `n_threads` run.
     std::vector<Thread> threads;
+    unsigned n_threads;
     Barrier all;
     Barrier warps[1024 / WARP];
     void* scheduler;
-    size_t current;
+    Thread* current;
+    dim3 place, size, grid;
     std::function<void()> kernel;
-    uint32_t exchanged[1024];
+    // By turns: who is late still reads the one while the next words are written to the other.
+    uint32_t exchanged[2][1024];
+    std::vector<unsigned char> dynamic_shared;
 };
 
-inline Block block;
-inline dim3 block_place, block_dim, grid_dim;
-inline std::vector<unsigned char> dynamic_shared;
+// What runs on this thread of the processor.
+static thread_local Block* block;
 
-inline void give_way() { meav_switch_stacks(&block.threads[block.current].top, block.scheduler); }
+// The next thread behind these that has not ended.
+inline Thread* next_of(Thread* thread) {
+    Thread* end = block->threads.data() + block->n_threads;
+    while (thread != end && thread->has_ended) ++thread;
+    return thread == end ? nullptr : thread;
+}
+
+// Lets the next thread go on, behind the last one whoever began.
+inline void give_way() {
+    Thread* own = block->current;
+    Thread* next = next_of(own + 1);
+    if (next != nullptr) block->current = next;
+    meav_switch_stacks(&own->top, next == nullptr ? block->scheduler : next->top);
+}
 
 inline void run_thread() {
-    block.kernel();
-    block.threads[block.current].has_ended = true;
+    block->kernel();
+    block->current->has_ended = true;
     give_way();
 }
 
 // A stack that begins with `run_thread`: its address, below that six registers.
-inline void* fresh_stack(std::vector<char>& stack) {
-    stack.resize(STACK);
-    uintptr_t end = (uintptr_t)(stack.data() + STACK) / 16 * 16;
+inline void* fresh_stack(std::unique_ptr<char[]>& stack) {
+    if (stack == nullptr) stack.reset(new char[STACK]);
+    uintptr_t end = (uintptr_t)(stack.get() + STACK) / 16 * 16;
     void** top = reinterpret_cast<void**>(end) - 8;
     for (int i = 0; i < 8; ++i) top[i] = nullptr;
     top[6] = reinterpret_cast<void*>(run_thread);
@@ -93,52 +115,50 @@ inline void wait(Barrier& barrier, unsigned size) {
     while (barrier.passed == passed) give_way();
 }
 
-inline void wait_for_block() { wait(block.all, (unsigned)block.threads.size()); }
+inline void wait_for_block() { wait(block->all, block->n_threads); }
 
 inline void wait_for_warp() {
-    unsigned warp = (unsigned)block.current / WARP, left = (unsigned)block.threads.size() - warp * WARP;
-    wait(block.warps[warp], left < WARP ? left : WARP);
+    unsigned warp = block->current->number / WARP, left = block->n_threads - warp * WARP;
+    wait(block->warps[warp], left < WARP ? left : WARP);
 }
 
 inline void run_block() {
-    block.all = Barrier{};
-    memset(block.warps, 0, sizeof block.warps);
-    for (Thread& thread : block.threads) {
+    block->all = Barrier{};
+    memset(block->warps, 0, sizeof block->warps);
+    // A GPU promises no order: every other block begins with its last thread.
+    static thread_local bool is_backwards = false;
+    is_backwards = !is_backwards;
+    dim3 size = block->size;
+    for (unsigned i = 0; i < block->n_threads; ++i) {
+        Thread& thread = block->threads[i];
+        unsigned n = is_backwards ? block->n_threads - 1 - i : i;
+        thread.number = n;
+        thread.place = dim3(n % size.x, n / size.x % size.y, n / size.x / size.y);
         thread.has_ended = false;
+        thread.n_exchanges = 0;
         thread.top = fresh_stack(thread.stack);
     }
-    // A GPU promises no order: what depends on one is to be seen.
-    static bool is_backwards = false;
-    is_backwards = !is_backwards;
-    size_t n = block.threads.size();
-    for (bool goes_on = true; goes_on;) {
-        goes_on = false;
-        for (size_t place = 0; place < n; ++place) {
-            size_t i = is_backwards ? n - 1 - place : place;
-            if (!block.threads[i].has_ended) {
-                block.current = i;
-                meav_switch_stacks(&block.scheduler, block.threads[i].top);
-                goes_on |= !block.threads[i].has_ended;
-            }
-        }
+    while (Thread* first = next_of(block->threads.data())) {
+        block->current = first;
+        meav_switch_stacks(&block->scheduler, first->top);
     }
 }
 
 // Runs a kernel as the GPU would, `shared` bytes of dynamic shared memory with it.
 inline void launch(dim3 grid, dim3 threads, size_t shared, std::function<void()> kernel) {
-    grid_dim = grid;
-    block_dim = threads;
-    block.kernel = kernel;
-    block.threads.resize(threads.volume());
-    for (unsigned i = 0; i < threads.volume(); ++i) {
-        unsigned x = i % threads.x, y = i / threads.x % threads.y, z = i / threads.x / threads.y;
-        block.threads[i].place = dim3(x, y, z);
-    }
+    static thread_local std::unique_ptr<Block> own = std::make_unique<Block>();
+    block = own.get();
+    block->grid = grid;
+    block->size = threads;
+    block->kernel = kernel;
+    block->n_threads = threads.volume();
+    if (block->threads.size() < block->n_threads) block->threads.resize(block->n_threads);
+    dim3& place = block->place;
     // What a kernel forgets to write is to be seen.
-    for (block_place.z = 0; block_place.z < grid.z; ++block_place.z)
-        for (block_place.y = 0; block_place.y < grid.y; ++block_place.y)
-            for (block_place.x = 0; block_place.x < grid.x; ++block_place.x) {
-                dynamic_shared.assign(shared, 0xff);
+    for (place.z = 0; place.z < grid.z; ++place.z)
+        for (place.y = 0; place.y < grid.y; ++place.y)
+            for (place.x = 0; place.x < grid.x; ++place.x) {
+                block->dynamic_shared.assign(shared, 0xff);
                 run_block();
             }
 }
@@ -146,13 +166,12 @@ inline void launch(dim3 grid, dim3 threads, size_t shared, std::function<void()>
 template <typename T>
 T exchange(T value, unsigned from) {
     static_assert(sizeof(T) == 4, "warps exchange words");
-    size_t own = block.current;
-    memcpy(&block.exchanged[own], &value, 4);
+    unsigned own = block->current->number;
+    uint32_t* words = block->exchanged[block->current->n_exchanges++ % 2];
+    memcpy(&words[own], &value, 4);
     wait_for_warp();
-    size_t first = own / WARP * WARP;
     T got;
-    memcpy(&got, &block.exchanged[first + from % WARP], 4);
-    wait_for_warp();
+    memcpy(&got, &words[own / WARP * WARP + from % WARP], 4);
     return got;
 }
 
@@ -179,19 +198,19 @@ struct Registered {
 // Stands behind each kernel.
 #define KERNEL(name) static emulation::Registered name##_registered(#name, name);
 
-#define threadIdx (emulation::block.threads[emulation::block.current].place)
-#define blockIdx emulation::block_place
-#define blockDim emulation::block_dim
-#define gridDim emulation::grid_dim
+#define threadIdx (emulation::block->current->place)
+#define blockIdx (emulation::block->place)
+#define blockDim (emulation::block->size)
+#define gridDim (emulation::block->grid)
 #define DYNAMIC_SHARED(type, name) \
-    type* name = reinterpret_cast<type*>(emulation::dynamic_shared.data())
+    type* name = reinterpret_cast<type*>(emulation::block->dynamic_shared.data())
 
 inline void __syncthreads() { emulation::wait_for_block(); }
 inline void __syncwarp() { emulation::wait_for_warp(); }
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, unsigned mask) {
-    return emulation::exchange(value, (emulation::block.current % emulation::WARP) ^ mask);
+    return emulation::exchange(value, (emulation::block->current->number % emulation::WARP) ^ mask);
 }
 
 template <typename T>

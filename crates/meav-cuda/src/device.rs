@@ -125,17 +125,3 @@ pub fn take_peak_bytes(device: &Device) -> Result<Option<u64>> {
         _ => Ok(None),
     }
 }
-
-/// Does `work` with tensors where kernels take them, for tests: on the first GPU with the feature
-/// `cuda`, otherwise on the CPU as by [`emulate`](crate::emulate).
-///
-/// # Panics
-///
-/// With the feature `cuda`, where there is no GPU.
-#[cfg(any(feature = "cuda", feature = "emulated"))]
-pub fn on_gpu<R>(work: impl FnOnce(&Device) -> R) -> R {
-    #[cfg(feature = "cuda")]
-    return work(&open_gpu(0).unwrap_or_else(|err| panic!("there is no GPU: {err}")));
-    #[cfg(not(feature = "cuda"))]
-    crate::emulate(|| work(&Device::Cpu))
-}

@@ -10,9 +10,9 @@ mod device;
 #[expect(unsafe_code, reason = "kernels take addresses")]
 mod kernels;
 mod matrix;
-
 #[cfg(any(feature = "cuda", feature = "emulated"))]
-pub use device::on_gpu;
+mod testing;
+
 pub use device::{
     DeviceMemory, Gpu, Survey, copy_on_device, device_memory, gpu_name, open_gpu, survey,
     take_peak_bytes, trim_memory,
@@ -21,3 +21,5 @@ pub use device::{
 pub use kernels::emulate;
 pub use kernels::{Grid, Kernel, Launch, Uploader, Word, is_gpu, is_on_gpu};
 pub use matrix::{Matrix, multiply};
+#[cfg(any(feature = "cuda", feature = "emulated"))]
+pub use testing::{on_cpu, on_gpu};

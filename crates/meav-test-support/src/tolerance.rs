@@ -18,6 +18,16 @@ pub const F16: f32 = 1e-3;
 /// One rounding to brain floating point.
 pub const BF16: f32 = 1e-2;
 
+/// Gradients of a tiny model's `bf16` weights, relative to their length, where activations and
+/// gradients are rounded to `bf16` before each product on their way: as a GPU does and the CPU does
+/// not.
+pub const BF16_GRADIENTS: f32 = 5e-2;
+
+/// The ways that tensors go with such gradients in a few steps of Adam, relative to their length. The
+/// first step divides each gradient by its own size, so that of what is almost zero only the sign is
+/// left, and that may differ.
+pub const BF16_STEPS: f32 = 0.4;
+
 /// One quantisation of a tiny model's weights to eight bits.
 pub const Q8_0: f32 = 1e-3;
 

@@ -14,20 +14,28 @@ pub(crate) fn lora(rank: usize) -> TrainMethod {
 /// A decoder of one family.
 pub(crate) fn family(case: &FamilyCase) -> Decoder {
     let config = Config::from_json(&serde_json::to_vec(&case.config).unwrap()).unwrap();
-    Decoder::new(&config, &tensors(case.tensors(), DType::F32)).unwrap()
+    Decoder::new(&config, &tensors(case.tensors(), DType::F32, &Device::Cpu)).unwrap()
 }
 
 /// The tiny model with one layer, so that hundreds of steps take seconds.
 pub(crate) fn tiny_decoder(seed: u64, dtype: DType) -> Decoder {
-    let folder = tiny_model(&TinyModel { seed, n_layers: 1, ..TINY });
-    let config = Config::from_json(&serde_json::to_vec(&folder.config).unwrap()).unwrap();
-    Decoder::new(&config, &tensors(folder.tensors, dtype)).unwrap()
+    tiny_decoder_on(seed, dtype, &Device::Cpu)
 }
 
-fn tensors(tensors: Vec<meav_test_support::Tensor>, dtype: DType) -> BTreeMap<String, Tensor> {
+pub(crate) fn tiny_decoder_on(seed: u64, dtype: DType, device: &Device) -> Decoder {
+    let folder = tiny_model(&TinyModel { seed, n_layers: 1, ..TINY });
+    let config = Config::from_json(&serde_json::to_vec(&folder.config).unwrap()).unwrap();
+    Decoder::new(&config, &tensors(folder.tensors, dtype, device)).unwrap()
+}
+
+fn tensors(
+    tensors: Vec<meav_test_support::Tensor>,
+    dtype: DType,
+    device: &Device,
+) -> BTreeMap<String, Tensor> {
     let tensor = |it: meav_test_support::Tensor| {
         let tensor = Tensor::from_vec(it.values, it.shape, &Device::Cpu).unwrap();
-        (it.name, tensor.to_dtype(dtype).unwrap())
+        (it.name, tensor.to_dtype(dtype).unwrap().to_device(device).unwrap())
     };
     tensors.into_iter().map(tensor).collect()
 }

@@ -18,10 +18,17 @@ unsafe extern "C" {
 
 thread_local! {
     static IS_ON: Cell<bool> = const { Cell::new(false) };
+    static N_EMULATED: Cell<u64> = const { Cell::new(0) };
 }
 
 pub(super) fn is_on() -> bool {
     IS_ON.get()
+}
+
+/// Kernels and products that this thread has emulated.
+#[cfg(not(feature = "cuda"))]
+pub(crate) fn n_emulated() -> u64 {
+    N_EMULATED.get()
 }
 
 /// Does `work` with kernels wherever a GPU would, on tensors of the CPU. For tests.
@@ -54,6 +61,7 @@ pub(super) fn address(storage: &CpuStorage) -> Result<u64> {
 ///
 /// As of [`Launch::run`](crate::Launch::run); `args` are the addresses of the arguments.
 pub(super) unsafe fn run(kernel: Kernel, grid: Grid, args: &mut [*mut c_void]) -> Result<()> {
+    N_EMULATED.set(N_EMULATED.get() + 1);
     let name = CString::new(kernel.name).map_err(candle_core::Error::wrap)?;
     let [blocks, threads] = [grid.blocks, grid.threads].map(|it| it.map(|n| n as u32));
     let shared_bytes = grid.shared_bytes as u32;
@@ -75,6 +83,7 @@ pub(super) unsafe fn run(kernel: Kernel, grid: Grid, args: &mut [*mut c_void]) -
 
 /// One element after the other.
 pub(super) fn multiply(a: Matrix<'_>, b: Matrix<'_>, to: Matrix<'_>, adds: bool) -> Result<()> {
+    N_EMULATED.set(N_EMULATED.get() + 1);
     let ([m, k], [_, n]) = (a.shape(), b.shape());
     let values = |it: Matrix<'_>| -> Result<Vec<f32>> {
         it.tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()

@@ -11,6 +11,8 @@ use candle_core::{DType, Device, Layout, Result, Storage, Tensor};
 
 #[cfg(feature = "emulated")]
 pub use emulated::emulate;
+#[cfg(all(feature = "emulated", not(feature = "cuda")))]
+pub(crate) use emulated::n_emulated;
 
 #[cfg(feature = "cuda")]
 pub(crate) use gpu::{copy, memory, name, open, peak_bytes, survey, trim};

@@ -64,33 +64,40 @@ pub(super) fn add(y: &mut [f32], x: &[f32], scale: f32) {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
+    use meav_cuda::on_cpu_and_gpu;
 
     use super::*;
 
-    fn ramp(n: usize, scale: f32) -> Tensor {
+    on_cpu_and_gpu!(
+        every_length_is_added_to_its_end,
+        what_is_added_is_scaled,
+        other_shapes_are_refused,
+    );
+
+    fn ramp(n: usize, scale: f32, device: &Device) -> Tensor {
         let values: Vec<f32> = (0..n).map(|i| i as f32 * scale).collect();
-        Tensor::from_vec(values, (n / 4, 4), &Device::Cpu).unwrap()
+        Tensor::from_vec(values, (n / 4, 4), device).unwrap()
     }
 
-    #[test]
-    fn every_length_is_added_to_its_end() {
+    fn every_length_is_added_to_its_end(device: &Device) {
         for n in [4, 1 << 15, (1 << 16) + 4] {
-            let y = ramp(n, 0.5);
-            let expected = (&y + ramp(n, 0.25)).unwrap();
-            add_to(&y, &ramp(n, 0.25)).unwrap();
+            let y = ramp(n, 0.5, device);
+            let expected = (&y + ramp(n, 0.25, device)).unwrap();
+            add_to(&y, &ramp(n, 0.25, device)).unwrap();
             assert!(y.to_vec2::<f32>().unwrap() == expected.to_vec2::<f32>().unwrap());
         }
     }
 
-    #[test]
-    fn what_is_added_is_scaled() {
-        let y = ramp(8, 0.5);
-        scaled_add(&y, &ramp(8, 0.25), -3.0).unwrap();
-        assert!(y.to_vec2::<f32>().unwrap() == ramp(8, -0.25).to_vec2::<f32>().unwrap());
+    fn what_is_added_is_scaled(device: &Device) {
+        let y = ramp(8, 0.5, device);
+        scaled_add(&y, &ramp(8, 0.25, device), -3.0).unwrap();
+        let expected = ramp(8, -0.25, device);
+        assert!(y.to_vec2::<f32>().unwrap() == expected.to_vec2::<f32>().unwrap());
     }
 
-    #[test]
-    fn other_shapes_are_refused() {
-        assert!(add_to(&ramp(8, 1.0), &ramp(4, 1.0)).is_err());
+    fn other_shapes_are_refused(device: &Device) {
+        let add = |n| add_to(&ramp(8, 1.0, device), &ramp(n, 1.0, device));
+        assert!(add(8).is_ok());
+        assert!(add(4).is_err());
     }
 }

@@ -468,9 +468,17 @@ fn softmax(scores: &mut [f32], scale: f32) {
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Device};
+    use meav_cuda::{on_cpu_and_gpu, on_gpu};
 
     use super::*;
     use crate::kernels::gpu::PassOnGpu;
+
+    on_cpu_and_gpu!(
+        tree_of_sequences_sees_what_each_path_would_see_alone,
+        window_of_one_sees_only_its_own_value,
+        the_first_token_sees_only_itself,
+        cache_takes_no_more_than_it_holds,
+    );
 
     const HEADS: HeadLayout = HeadLayout { n_heads: 4, n_kv_heads: 2, head_dim: 8 };
 
@@ -502,8 +510,8 @@ mod tests {
     struct Cache(Tensor, Tensor);
 
     impl Cache {
-        fn new() -> Self {
-            let zeros = || Tensor::zeros((2, 400, 8), DType::F32, &Device::Cpu).unwrap();
+        fn new(device: &Device) -> Self {
+            let zeros = || Tensor::zeros((2, 400, 8), DType::F32, device).unwrap();
             Self(zeros(), zeros())
         }
 
@@ -529,7 +537,7 @@ mod tests {
     }
 
     fn run(qkv: &Tensor, rule: AttentionRule, chunks: &[usize]) -> Vec<Vec<f32>> {
-        let cache = Cache::new();
+        let cache = Cache::new(qkv.device());
         let mut position = 0;
         let mut found = Vec::new();
         for len in chunks {
@@ -558,6 +566,21 @@ mod tests {
         (Some(usize::MAX), None),
     ];
 
+    /// Other sums than the CPU's, of the same keys and values.
+    #[test]
+    fn gpu_sees_what_the_cpu_sees() {
+        let n = 90;
+        let qkv = some_rows(n);
+        for (window, softcap) in RULES {
+            let rule = AttentionRule { softcap, ..rule(window) };
+            let expected = run(&qkv, rule, &[n]);
+            for chunks in [&[n][..], &[3, 70, 17], &[87, 1, 1, 1]] {
+                let found = on_gpu(|device| run(&qkv.to_device(device).unwrap(), rule, chunks));
+                assert_rows(&found, &expected);
+            }
+        }
+    }
+
     #[test]
     fn one_by_one_and_all_at_once_agree() {
         let n = 130;
@@ -577,7 +600,7 @@ mod tests {
         for prefix_len in [0, 1, 100] {
             for (window, softcap) in RULES {
                 let rule = AttentionRule { softcap, ..rule(window) };
-                let cache = Cache::new();
+                let cache = Cache::new(&Device::Cpu);
                 if prefix_len > 0 {
                     cache.run_one(&rows(&qkv, 0, prefix_len), rule, 0);
                 }
@@ -594,8 +617,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn tree_of_sequences_sees_what_each_path_would_see_alone() {
+    fn tree_of_sequences_sees_what_each_path_would_see_alone(device: &Device) {
         // Each sequence's length, and those that it continues; the first two were read before.
         let tree: [(usize, &[usize]); 7] = [
             (30, &[]),
@@ -615,10 +637,10 @@ mod tests {
             before: tree[index].1.iter().map(|it| slots(*it)).collect(),
             len: tree[index].0,
         };
-        let qkv = some_rows(201);
+        let qkv = some_rows(201).to_device(device).unwrap();
         for (window, softcap) in RULES {
             let rule = AttentionRule { softcap, ..rule(window) };
-            let cache = Cache::new();
+            let cache = Cache::new(device);
             let all: Vec<Sequence> = (0..tree.len()).map(sequence).collect();
             let mut found = cache.run(&rows(&qkv, 0, 35), rule, 0, &all[..2]);
             found.extend(cache.run(&rows(&qkv, 35, 166), rule, 35, &all[2..]));
@@ -628,15 +650,14 @@ mod tests {
                     .chain([&index])
                     .map(|it| rows(&qkv, starts[*it], tree[*it].0))
                     .collect();
-                let alone = Cache::new().run_one(&Tensor::cat(&path, 0).unwrap(), rule, 0);
+                let alone = Cache::new(device).run_one(&Tensor::cat(&path, 0).unwrap(), rule, 0);
                 assert_rows(&found[slots(index)], &alone[alone.len() - len..]);
             }
         }
     }
 
-    #[test]
-    fn window_of_one_sees_only_its_own_value() {
-        let qkv = some_rows(70);
+    fn window_of_one_sees_only_its_own_value(device: &Device) {
+        let qkv = some_rows(70).to_device(device).unwrap();
         let own = qkv.to_vec2::<f32>().unwrap();
         let expected: Vec<Vec<f32>> = own
             .iter()
@@ -647,14 +668,21 @@ mod tests {
         assert!((all[69][0] - expected[69][0]).abs() > 1e-3);
     }
 
-    #[test]
-    fn the_first_token_sees_only_itself() {
+    fn the_first_token_sees_only_itself(device: &Device) {
         let values: Vec<f32> = (0..64).map(|i| i as f32).collect();
-        let qkv = Tensor::from_vec(values, (1, 64), &Device::Cpu).unwrap();
+        let qkv = Tensor::from_vec(values, (1, 64), device).unwrap();
         let expected: Vec<f32> = [48, 48, 56, 56]
             .into_iter()
             .flat_map(|start| (start..start + 8).map(|i| i as f32))
             .collect();
         assert_eq!(run(&qkv, rule(None), &[1]), [expected]);
+    }
+
+    fn cache_takes_no_more_than_it_holds(device: &Device) {
+        let (qkv, angles) = (some_rows(2).to_device(device).unwrap(), angles(0..2));
+        let cache = Cache::new(device);
+        let append = |position| append_to_cache(&qkv, &cache.0, &cache.1, HEADS, position, &angles);
+        assert!(append(398).is_ok());
+        assert!(append(399).is_err());
     }
 }

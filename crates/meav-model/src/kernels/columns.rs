@@ -74,9 +74,12 @@ impl InplaceOp2 for AddToColumns {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{D, Device};
+    use meav_cuda::on_cpu_and_gpu;
 
     use super::*;
+
+    on_cpu_and_gpu!(products_are_added_to_these_columns, products_beyond_the_columns_are_refused);
 
     fn ramp(rows: usize, cols: usize) -> Tensor {
         let values: Vec<f32> = (0..rows * cols).map(|i| (i % 23) as f32).collect();
@@ -92,6 +95,28 @@ mod tests {
             add_to_columns(&y, &x, start).unwrap();
             assert!(y.to_vec2::<f32>().unwrap() == expected.to_vec2::<f32>().unwrap());
         }
+    }
+
+    fn products_are_added_to_these_columns(device: &Device) {
+        for (rows, n_in, n_out, start) in [(1, 2, 3, 0), (40, 8, 3, 2), (40, 1, 5, 0)] {
+            let [y, x, weight] = [ramp(rows, 5), ramp(rows, n_in), ramp(n_out, n_in)];
+            let product = x.matmul(&weight.t().unwrap()).unwrap();
+            let padded = product.pad_with_zeros(D::Minus1, start, 5 - start - n_out).unwrap();
+            let expected = (&y + padded).unwrap();
+            let [y, x, weight] = [y, x, weight].map(|it| it.to_device(device).unwrap());
+            add_linear_to_columns(&y, &x, &weight, start).unwrap();
+            assert!(y.to_vec2::<f32>().unwrap() == expected.to_vec2::<f32>().unwrap());
+        }
+    }
+
+    fn products_beyond_the_columns_are_refused(device: &Device) {
+        let add = |start| {
+            let [y, x, weight] =
+                [ramp(4, 5), ramp(4, 2), ramp(3, 2)].map(|it| it.to_device(device).unwrap());
+            add_linear_to_columns(&y, &x, &weight, start)
+        };
+        assert!(add(2).is_ok());
+        assert!(add(3).is_err());
     }
 
     #[test]

@@ -92,11 +92,13 @@ impl<F: Fn(f32) -> f32> NullaryFnOnce for GateTask<'_, F> {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
+    use meav_cuda::on_cpu_and_gpu;
 
     use super::*;
 
-    #[test]
-    fn both_activations_are_those_of_candle() {
+    on_cpu_and_gpu!(both_activations_are_those_of_candle);
+
+    fn both_activations_are_those_of_candle(device: &Device) {
         let gate: Vec<f32> = (-600..600).map(|i| i as f32 / 60.0).collect();
         let n = gate.len();
         let gate = Tensor::from_vec(gate, (1, n), &Device::Cpu).unwrap();
@@ -106,7 +108,8 @@ mod tests {
             [(Activation::Silu, gate.silu().unwrap()), (Activation::GeluTanh, gate.gelu().unwrap())]
         {
             let expected = (expected * &up).unwrap().to_vec2::<f32>().unwrap();
-            let found = gated(&x, activation).unwrap().to_vec2::<f32>().unwrap();
+            let found = gated(&x.to_device(device).unwrap(), activation).unwrap();
+            let found = found.to_vec2::<f32>().unwrap();
             for (found, expected) in found[0].iter().zip(&expected[0]) {
                 let close = (found - expected).abs() <= 1e-5 * expected.abs().max(1.0);
                 assert!(close, "{activation:?}: {found} and {expected}");

@@ -165,54 +165,62 @@ fn multiply_matrix(
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
+    use meav_cuda::on_cpu_and_gpu;
 
     use super::*;
+
+    on_cpu_and_gpu!(
+        every_number_of_rows_agrees_with_candle_for_every_dtype,
+        biases_are_added_to_each_row,
+        weights_of_another_width_are_refused,
+    );
+
+    const DTYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
     fn ramp(rows: usize, cols: usize, step: f32) -> Tensor {
         let values: Vec<f32> = (0..rows * cols).map(|i| ((i % 17) as f32 - 8.0) * step).collect();
         Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap()
     }
 
-    #[test]
-    fn both_ways_agree_with_candle_for_every_dtype() {
-        for n_rows in [1, 3, MAX_VECTOR_ROWS, 20] {
-            let x = ramp(n_rows, 70, 0.25);
-            let (a, b) = (ramp(33, 70, 0.5), ramp(5, 70, 0.125));
-            let expected = Tensor::cat(
-                &[x.matmul(&a.t().unwrap()).unwrap(), x.matmul(&b.t().unwrap()).unwrap()],
-                1,
-            )
-            .unwrap();
-            for dtype in
-                [candle_core::DType::F32, candle_core::DType::F16, candle_core::DType::BF16]
-            {
-                // These values are exact in all three types.
-                let (a, b) = (a.to_dtype(dtype).unwrap(), b.to_dtype(dtype).unwrap());
-                let found = linear(&x, &[a, b], &[]).unwrap();
-                assert_eq!(
-                    found.to_vec2::<f32>().unwrap(),
-                    expected.to_vec2::<f32>().unwrap(),
-                    "{n_rows} rows, {dtype:?}"
-                );
+    /// Both ways, and on a GPU those of widths that its kernels read in one go and others.
+    fn every_number_of_rows_agrees_with_candle_for_every_dtype(device: &Device) {
+        let product = |x: &Tensor, weight: &Tensor| x.matmul(&weight.t().unwrap()).unwrap();
+        for n_in in [8, 70, 264] {
+            let weights = [33, 5, 1].map(|n_out| ramp(n_out, n_in, 0.125));
+            for n_rows in (1..=MAX_VECTOR_ROWS + 1).chain([20]) {
+                let x = ramp(n_rows, n_in, 0.25);
+                let products = weights.each_ref().map(|weight| product(&x, weight));
+                let expected = Tensor::cat(&products, 1).unwrap().to_vec2::<f32>().unwrap();
+                for dtype in DTYPES {
+                    // These values are exact in all three types, and so are their sums.
+                    let weights = weights
+                        .each_ref()
+                        .map(|weight| weight.to_dtype(dtype).unwrap().to_device(device).unwrap());
+                    let found = linear(&x.to_device(device).unwrap(), &weights, &[]).unwrap();
+                    let found = found.to_vec2::<f32>().unwrap();
+                    assert_eq!(found, expected, "{n_rows} rows of {n_in}, {dtype:?}");
+                }
             }
         }
     }
 
-    #[test]
-    fn weights_of_another_width_are_refused() {
-        assert!(linear(&ramp(1, 4, 1.0), &[ramp(2, 5, 1.0)], &[]).is_err());
+    fn weights_of_another_width_are_refused(device: &Device) {
+        let ramp = |rows, cols| ramp(rows, cols, 1.0).to_device(device).unwrap();
+        assert!(linear(&ramp(1, 4), &[ramp(2, 4)], &[]).is_ok());
+        assert!(linear(&ramp(1, 4), &[ramp(2, 5)], &[]).is_err());
     }
 
-    #[test]
-    fn biases_are_added_to_each_row() {
-        let (x, a, b) = (ramp(20, 4, 1.0), ramp(3, 4, 1.0), ramp(2, 4, 1.0));
-        let bias = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();
+    fn biases_are_added_to_each_row(device: &Device) {
+        let bias = |values: &[f32]| Tensor::new(values, device).unwrap();
         let biases = [bias(&[1.0, 2.0, 3.0]), bias(&[4.0, 5.0])];
-        let weights = [a, b];
-        let plain = linear(&x, &weights, &[]).unwrap();
-        let expected = plain.broadcast_add(&bias(&[1.0, 2.0, 3.0, 4.0, 5.0])).unwrap();
-        let found = linear(&x, &weights, &biases).unwrap();
-        assert_eq!(found.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap());
-        assert!(linear(&x, &weights, &biases[..1]).is_err());
+        for (n_rows, n_in) in [(2, 8), (2, 4), (20, 4)] {
+            let ramp = |rows| ramp(rows, n_in, 1.0).to_device(device).unwrap();
+            let (x, weights) = (ramp(n_rows), [ramp(3), ramp(2)]);
+            let plain = linear(&x, &weights, &[]).unwrap();
+            let expected = plain.broadcast_add(&bias(&[1.0, 2.0, 3.0, 4.0, 5.0])).unwrap();
+            let found = linear(&x, &weights, &biases).unwrap();
+            assert_eq!(found.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap());
+            assert!(linear(&x, &weights, &biases[..1]).is_err());
+        }
     }
 }

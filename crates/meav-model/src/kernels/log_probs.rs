@@ -109,16 +109,21 @@ impl NullaryFnOnce for NormaliserTask<'_> {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
+    use meav_cuda::on_cpu_and_gpu;
 
     use super::*;
 
-    #[test]
-    fn log_probs_are_those_of_double_precision() {
+    on_cpu_and_gpu!(
+        log_probs_are_those_of_double_precision,
+        token_beyond_the_vocabulary_is_refused,
+    );
+
+    fn log_probs_are_those_of_double_precision(device: &Device) {
         for n in [1, 15, 16, 1000, 1025, 49_152] {
             let row = |scale: f64| (0..n).map(move |i| (f64::from(i) * 0.7).sin() * scale);
             let rows: Vec<Vec<f64>> = [1.0, 300.0].map(|scale| row(scale).collect()).into();
             let values: Vec<f32> = rows.concat().into_iter().map(|x| x as f32).collect();
-            let logits = Tensor::from_vec(values, (2, n as usize), &Device::Cpu).unwrap();
+            let logits = Tensor::from_vec(values, (2, n as usize), device).unwrap();
             let targets = [(0, 0), (1, n - 1), (0, n / 2), (1, n / 2)]
                 .map(|(row, token)| Target { row, token: token as u32 });
             let found = token_log_probs(&logits, &targets).unwrap();
@@ -132,9 +137,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn token_beyond_the_vocabulary_is_refused() {
-        let logits = Tensor::from_vec(vec![0.0_f32; 8], (2, 4), &Device::Cpu).unwrap();
+    fn token_beyond_the_vocabulary_is_refused(device: &Device) {
+        let logits = Tensor::from_vec(vec![0.0_f32; 8], (2, 4), device).unwrap();
         let target = |token| token_log_probs(&logits, &[Target { row: 0, token }]);
         assert!(target(3).is_ok());
         assert!(target(4).is_err());

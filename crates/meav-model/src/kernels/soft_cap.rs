@@ -57,3 +57,25 @@ pub(super) fn soft_cap_slice(values: &mut [f32], scale: f32, cap: f32) {
         *value = cap * tanh(*value * scale);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use meav_cuda::on_cpu_and_gpu;
+    use meav_test_support::{assert_close, tolerance};
+
+    use super::*;
+
+    on_cpu_and_gpu!(values_are_bent_below_the_cap);
+
+    fn values_are_bent_below_the_cap(device: &Device) {
+        for (n, cap) in [(1, 30.0), (257, 30.0), (20_000, 2.5)] {
+            let values: Vec<f32> = (0..n).map(|i| 90.0 - i as f32 * 0.7 % 180.0).collect();
+            let bent = |x: &f32| f64::from(cap) * (f64::from(*x) / f64::from(cap)).tanh();
+            let expected: Vec<f32> = values.iter().map(|x| bent(x) as f32).collect();
+            let x = Tensor::new(values, device).unwrap();
+            soft_cap(&x, cap).unwrap();
+            assert_close(&x.to_vec1().unwrap(), &expected, tolerance::F32);
+        }
+    }
+}

@@ -40,22 +40,29 @@ fn sum(values: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
+    use meav_cuda::on_cpu_and_gpu;
 
     use super::*;
 
-    #[test]
-    fn every_element_counts_once() {
+    on_cpu_and_gpu!(every_element_counts_once, other_types_are_refused);
+
+    fn every_element_counts_once(device: &Device) {
         for n in [1, 15, 17, 1 << 15, (1 << 16) + 3] {
             let values: Vec<f32> = (0..n).map(|i| (i % 7) as f32).collect();
             let expected: f64 = values.iter().map(|x| f64::from(x * x)).sum();
-            let found = square_sum(&[&Tensor::new(values, &Device::Cpu).unwrap()]).unwrap();
+            let values = Tensor::new(values, device).unwrap();
+            let found = square_sum(&[&values]).unwrap();
             // Sums of whole numbers are exact.
             assert!(found.to_bits() == expected.to_bits(), "{n}: {found}, not {expected}");
+            let twice = square_sum(&[&values, &values]).unwrap();
+            assert!(twice.to_bits() == (2.0 * expected).to_bits(), "{n}: {twice}");
         }
     }
 
-    #[test]
-    fn other_types_are_refused() {
-        assert!(square_sum(&[&Tensor::new(&[1_u32], &Device::Cpu).unwrap()]).is_err());
+    fn other_types_are_refused(device: &Device) {
+        let floats = Tensor::new(&[1.0_f32], device).unwrap();
+        let integers = Tensor::new(&[1_u32], device).unwrap();
+        assert!(square_sum(&[&floats]).is_ok());
+        assert!(square_sum(&[&floats, &integers]).is_err());
     }
 }

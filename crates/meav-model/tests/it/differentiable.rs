@@ -42,12 +42,13 @@ fn noise(shape: &[usize], seed: usize, scale: f32) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
-/// Factors beside each linear layer, `B` up to `scale`.
+/// Factors beside each linear layer, where that is, `B` up to `scale`.
 pub(crate) fn adapters(decoder: &Decoder, scale: f32) -> Adapters {
     let adapter = |(seed, (name, weight)): (usize, (&str, &Tensor))| {
         let (n_out, n_in) = weight.dims2().unwrap();
         let rank = 2 + seed % 3;
-        let (a, b) = (noise(&[rank, n_in], seed, 0.3), noise(&[n_out, rank], 1000 + seed, scale));
+        let factors = [noise(&[rank, n_in], seed, 0.3), noise(&[n_out, rank], 1000 + seed, scale)];
+        let [a, b] = factors.map(|it| it.to_device(weight.device()).unwrap());
         let scale = if seed.is_multiple_of(4) { 1.0 } else { 0.5 };
         (name.to_owned(), Adapter { a, b, scale })
     };
@@ -90,17 +91,27 @@ fn loss(pass: &ForwardPass<'_>) -> (f64, Vec<Vec<f32>>) {
 }
 
 /// The gradients of [`loss`].
-pub(crate) fn gradients(
+fn gradients(
     decoder: &Decoder,
     questions: &[Question],
     trainable: Trainable<'_>,
     checkpointing: Checkpointing,
 ) -> Gradients {
+    sums_and_gradients(decoder, questions, trainable, checkpointing).1
+}
+
+/// All sums of log-probabilities, and the gradients of [`loss`].
+pub(crate) fn sums_and_gradients(
+    decoder: &Decoder,
+    questions: &[Question],
+    trainable: Trainable<'_>,
+    checkpointing: Checkpointing,
+) -> (Vec<f64>, Gradients) {
     let mut gradients = Gradients::zeros(decoder, trainable).unwrap();
     let pass = forward(decoder, questions, trainable, checkpointing);
-    let (_, upstream) = loss(&pass);
+    let (sums, (_, upstream)) = (sums(&pass), loss(&pass));
     pass.backward(&upstream, &mut gradients, &JobCtx::detached()).unwrap();
-    gradients
+    (sums, gradients)
 }
 
 fn bits(gradients: &Gradients) -> Vec<(String, Vec<u32>)> {

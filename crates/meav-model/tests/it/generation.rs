@@ -20,7 +20,7 @@ const GREEDY: Sampling = Sampling {
 const LIVELY: Sampling = Sampling { temperature: 1.0, ..GREEDY };
 
 /// One thing to ask.
-struct Question<'a> {
+pub(crate) struct Question<'a> {
     prompt: &'a [u32],
     stop: &'a [u32],
     sampling: Sampling,
@@ -32,8 +32,18 @@ impl<'a> Question<'a> {
         Self { prompt, stop: &[], sampling: LIVELY, max_tokens: 30 }
     }
 
+    /// A few tokens that are the likeliest, or drawn by a seed.
+    pub(crate) fn short(prompt: &'a [u32], seed: Option<u64>) -> Self {
+        let sampling = seed.map_or(GREEDY, |seed| Sampling { seed, ..LIVELY });
+        Self { sampling, max_tokens: 8, ..Self::new(prompt) }
+    }
+
     /// The answer and the pieces that it came in.
-    fn ask(&self, generator: &mut Generator, model: &Running) -> (Generation, Vec<String>) {
+    pub(crate) fn ask(
+        &self,
+        generator: &mut Generator,
+        model: &Running,
+    ) -> (Generation, Vec<String>) {
         let pieces = RefCell::new(Vec::new());
         let counts = RefCell::new(Vec::new());
         let answer = self

@@ -3,12 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod differentiable;
-mod emulated;
 mod families;
 mod forward;
 mod generation;
 mod gguf_export;
 mod gguf_models;
+mod gpu;
 mod model_folders;
 mod reference;
 mod scoring;
@@ -38,17 +38,26 @@ impl Running {
         Self::of(&tiny_model(options))
     }
 
+    fn tiny_on(options: &TinyModel, device: &Device) -> Self {
+        Self::on(&tiny_model(options), device)
+    }
+
     fn of(model: &ModelFolder) -> Self {
+        Self::on(model, &Device::Cpu)
+    }
+
+    fn on(model: &ModelFolder, device: &Device) -> Self {
         let folder = model.in_temp_dir();
         let files = ModelFiles::open(folder.path()).unwrap();
         let tensors = load(&files, files.checkpoint.dtype());
+        let tensors = to_device(tensors, device);
         let decoder = Decoder::new(&files.config, &tensors).unwrap();
         Self { files, tensors, decoder, _folder: folder }
     }
 
     fn cache(&self) -> KvCache {
         let capacity = self.files.config.max_position_embeddings;
-        KvCache::new(&self.files.config, capacity, &Device::Cpu).unwrap()
+        KvCache::new(&self.files.config, capacity, self.decoder.device()).unwrap()
     }
 
     /// Logits behind each of `tokens`, which follow what `cache` holds.
@@ -70,6 +79,11 @@ fn load(files: &ModelFiles, dtype: Dtype) -> BTreeMap<String, Tensor> {
         }
     };
     weights.iter().map(|(name, weight)| (name.clone(), tensor(weight).unwrap())).collect()
+}
+
+fn to_device(tensors: BTreeMap<String, Tensor>, device: &Device) -> BTreeMap<String, Tensor> {
+    let to_device = |(name, it): (String, Tensor)| (name, it.to_device(device).unwrap());
+    tensors.into_iter().map(to_device).collect()
 }
 
 /// Multiplies a tensor where it stands, as a change of recipe would write over it.

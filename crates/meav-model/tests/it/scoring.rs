@@ -21,7 +21,7 @@ fn expected(decoder: &Decoder, prefix: &[u32], continuation: &[u32]) -> Vec<f32>
     continuation.iter().enumerate().map(log_prob).collect()
 }
 
-fn score(decoder: &Decoder, questions: &[Question]) -> Vec<Vec<Vec<f32>>> {
+pub(crate) fn score(decoder: &Decoder, questions: &[Question]) -> Vec<Vec<Vec<f32>>> {
     decoder.score(questions, &mut |_| {}, &JobCtx::detached()).unwrap()
 }
 
@@ -49,7 +49,7 @@ fn responses(lengths: &[usize]) -> Vec<Vec<u32>> {
 }
 
 /// Questions whose prompts begin alike, some of them with one another, and differ then.
-fn questions(shared: usize) -> Vec<Question> {
+pub(crate) fn questions(shared: usize) -> Vec<Question> {
     let own = [(9, &[5, 20, 1][..]), (1, &[3, 3]), (30, &[0, 7]), (2, &[]), (9, &[5, 12])];
     let prompt = |(index, (len, lengths)): (usize, (usize, &[usize]))| {
         let mut prompt = some_tokens(shared + len);

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use candle_core::{DType, Device, Tensor};
 use fastrand::Rng;
-use meav_cuda::emulate;
+use meav_cuda::on_gpu;
 use meav_protocol::OptimizerState;
 
 use super::*;
@@ -30,6 +30,7 @@ fn run(
     for number in 1..=n_steps {
         let values = optimizer.parameters()[0].values().unwrap();
         let gradient = tensor(gradient(&values, number)).reshape(start.shape()).unwrap();
+        let gradient = gradient.to_device(start.device()).unwrap();
         let step = Step { number, learning_rate: rate, gradient_scale: 0.5 };
         optimizer.update(|_| Some(&gradient), step).unwrap();
     }
@@ -132,8 +133,8 @@ fn results_are_the_same_on_any_number_of_threads() {
 }
 
 /// All bits that five steps leave: of what the model reads, what is trained, and the moments.
-fn bits(n: usize, dtype: DType, state: OptimizerState) -> (bool, Vec<Vec<u32>>) {
-    let start = tensor(noise(n, 1000)).to_dtype(dtype).unwrap();
+fn bits(device: &Device, n: usize, dtype: DType, state: OptimizerState) -> (bool, Vec<Vec<u32>>) {
+    let start = tensor(noise(n, 1000)).to_dtype(dtype).unwrap().to_device(device).unwrap();
     let optimizer = run(&start, &settings(state, 0.1), 0.01, 5, |_, t| noise(n, t));
     let read = start.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
     let moments = optimizer.parameters()[0].moments().unwrap();
@@ -152,12 +153,12 @@ fn bits(n: usize, dtype: DType, state: OptimizerState) -> (bool, Vec<Vec<u32>>) 
 }
 
 #[test]
-fn kernels_take_the_steps_of_the_cpu_bit_for_bit() {
+fn gpu_takes_the_steps_of_the_cpu_bit_for_bit() {
     for n in [1, 255, 256 + 17, 5000] {
         for dtype in [DType::F32, DType::F16, DType::BF16] {
             for state in [OptimizerState::F32, OptimizerState::Int8] {
-                let (is_on_gpu, found) = emulate(|| bits(n, dtype, state));
-                let (is_copied, expected) = bits(n, dtype, state);
+                let (is_on_gpu, found) = on_gpu(|device| bits(device, n, dtype, state));
+                let (is_copied, expected) = bits(&Device::Cpu, n, dtype, state);
                 assert!(is_on_gpu && !is_copied, "the kernels were not asked");
                 assert!(found == expected, "{n} elements of {dtype:?}, {state:?}");
                 assert!(expected.iter().all(|it| it.iter().any(|bits| *bits != 0)));

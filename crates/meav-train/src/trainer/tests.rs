@@ -4,7 +4,7 @@ use std::path::Path;
 use std::slice;
 use std::sync::Mutex;
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 use half::bf16;
 use meav_job::{CancelToken, Progress};
 use meav_protocol::{OptimizerState, PreferenceLoss, Schedule};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::optimizer::{Moments, Quantised};
 use crate::reference_log_probs;
-use crate::test_support::{family, lora, pair_set, tiny_decoder};
+use crate::test_support::{family, lora, pair_set, tiny_decoder, tiny_decoder_on};
 
 const LOSSES: [PreferenceLoss; 4] = [
     PreferenceLoss::Ipo,
@@ -48,8 +48,8 @@ fn reference(decoder: &Decoder, pairs: &PairSet) -> Reference {
 }
 
 /// Ten pairs to train on, in three steps an epoch, and four that are held back.
-pub(super) fn trainer_of(settings: &TrainSettings, dtype: DType) -> Trainer {
-    let decoder = tiny_decoder(1, dtype);
+pub(super) fn trainer_on(device: &Device, settings: &TrainSettings, dtype: DType) -> Trainer {
+    let decoder = tiny_decoder_on(1, dtype, device);
     let pairs = pair_set(5, 2);
     let reference = reference(&decoder, &pairs);
     new_trainer(decoder, pairs, reference, settings).unwrap()
@@ -84,7 +84,7 @@ fn weight(tensor: &Tensor) -> Weight {
 }
 
 fn trainer(settings: &TrainSettings) -> Trainer {
-    trainer_of(settings, DType::F32)
+    trainer_on(&Device::Cpu, settings, DType::F32)
 }
 
 pub(super) fn step(trainer: &mut Trainer) -> TrainStep {
@@ -193,7 +193,7 @@ fn accumulation_changes_no_step() {
 fn every_trainable_tensor_changes() {
     for method in [TrainMethod::Full, lora(2)] {
         for dtype in [DType::F32, DType::BF16] {
-            let mut trainer = trainer_of(&settings(method.clone()), dtype);
+            let mut trainer = trainer_on(&Device::Cpu, &settings(method.clone()), dtype);
             let before = weights(&trainer);
             for _ in 0..3 {
                 step(&mut trainer);
@@ -281,7 +281,7 @@ fn references_of_other_pairs_are_refused() {
 fn interrupted(settings: &TrainSettings, dtype: DType) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("step-3.safetensors");
-    let mut whole = trainer_of(settings, dtype);
+    let mut whole = trainer_on(&Device::Cpu, settings, dtype);
     let mut curve = Vec::new();
     for number in 1..=6 {
         curve.push((step(&mut whole), validate(&mut whole)));
@@ -292,7 +292,7 @@ fn interrupted(settings: &TrainSettings, dtype: DType) {
     // Another rate of checkpoints and other activations kept change no number.
     let checkpointing = !settings.checkpointing;
     let others = TrainSettings { checkpoint_every: 1, checkpointing, ..settings.clone() };
-    let mut second = trainer_of(&others, dtype);
+    let mut second = trainer_on(&Device::Cpu, &others, dtype);
     step(&mut second);
     second.resume(&path).unwrap();
     assert_eq!((second.step_number(), second.validations().len()), (3, 3));

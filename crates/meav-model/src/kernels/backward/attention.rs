@@ -40,10 +40,12 @@ pub(crate) fn attention_backward(
     sequences: Sequences<'_>,
     dout: &Tensor,
 ) -> Result<Tensor> {
+    let op = AttentionBackward { rule, sequences, dout };
+    op.check(qkv, keys, values)?;
     if is_on_gpu(qkv) {
         return gpu::attention_backward(qkv, keys, values, rule, sequences, dout);
     }
-    qkv.apply_op3_no_bwd(keys, values, &AttentionBackward { rule, sequences, dout })
+    qkv.apply_op3_no_bwd(keys, values, &op)
 }
 
 struct AttentionBackward<'a> {
@@ -73,8 +75,7 @@ impl CustomOp3 for AttentionBackward<'_> {
         values: &CpuStorage,
         values_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (n_rows, row_len) = qkv_layout.shape().dims2()?;
-        self.check(n_rows, row_len, keys_layout, values_layout)?;
+        let (n_rows, _) = qkv_layout.shape().dims2()?;
         let qkv = f32_slice(qkv, qkv_layout)?;
         let keys = f32_slice(keys, keys_layout)?;
         let values = f32_slice(values, values_layout)?;
@@ -94,16 +95,16 @@ struct Inputs<'a> {
 }
 
 impl AttentionBackward<'_> {
-    fn check(&self, n_rows: usize, row_len: usize, keys: &Layout, values: &Layout) -> Result<()> {
+    fn check(&self, qkv: &Tensor, keys: &Tensor, values: &Tensor) -> Result<()> {
         let HeadLayout { n_heads, n_kv_heads, head_dim } = self.rule.heads;
-        let (_, capacity, _) = keys.shape().dims3()?;
+        let ((n_rows, row_len), (_, capacity, _)) = (qkv.dims2()?, keys.dims3()?);
         let cache = [n_kv_heads, capacity, head_dim];
         let n_new: usize = self.sequences.each.iter().map(|it| it.len).sum();
         let seen = self.sequences.each.iter().flat_map(|it| &it.before).map(|it| it.end).max();
         if row_len != self.rule.heads.row_len()
             || self.dout.dims() != [n_rows, n_heads * head_dim]
-            || keys.shape().dims() != cache
-            || values.shape().dims() != cache
+            || keys.dims() != cache
+            || values.dims() != cache
         {
             candle_core::bail!("{:?} does not fit {:?}", self.dout.dims(), self.rule.heads);
         }
@@ -383,14 +384,17 @@ impl BlockTask<'_> {
 #[cfg(test)]
 mod tests {
     use candle_core::{D, DType, Device};
+    use meav_cuda::{on_cpu_and_gpu, on_gpu};
     use meav_test_support::{assert_close, tolerance};
 
     use super::super::testing::{
-        assert_deterministic, assert_slopes, by_candle, some_values, values, variable,
+        assert_deterministic, assert_slopes, by_candle, on, some_values, values, variable,
     };
     use super::*;
     use crate::kernels::gpu::PassOnGpu;
     use crate::kernels::{Sequence, append_to_cache, attention};
+
+    on_cpu_and_gpu!(what_is_not_new_and_other_shapes_are_refused);
 
     const HEADS: HeadLayout = HeadLayout { n_heads: 4, n_kv_heads: 2, head_dim: 8 };
 
@@ -448,7 +452,7 @@ mod tests {
 
         fn cache(&self, qkv: &Tensor) -> (Tensor, Tensor) {
             let shape = (2, self.n_rows + 3, 8);
-            let zeros = || Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+            let zeros = || Tensor::zeros(shape, DType::F32, qkv.device()).unwrap();
             let (keys, values) = (zeros(), zeros());
             append_to_cache(qkv, &keys, &values, HEADS, 0, &self.angles).unwrap();
             (keys, values)
@@ -532,7 +536,17 @@ mod tests {
     #[test]
     fn gradients_are_candles() {
         // The last prompt has queries of two units, each of several blocks.
-        for prompt_len in [1, 40, UNIT + 90] {
+        check_gradients(&Device::Cpu, &[1, 40, UNIT + 90]);
+    }
+
+    #[test]
+    fn gradients_on_a_gpu_are_candles() {
+        on_gpu(|device| check_gradients(device, &[1, 80]));
+    }
+
+    fn check_gradients(device: &Device, prompt_lengths: &[usize]) {
+        for prompt_len in prompt_lengths {
+            let prompt_len = *prompt_len;
             let batch = Batch::new(sequences(prompt_len));
             let qkv = some_values((batch.n_rows, 64), 1);
             let dout = some_values((batch.n_rows, 32), 2);
@@ -540,8 +554,11 @@ mod tests {
                 let rule = rule(both);
                 let qkv64 = variable(&qkv);
                 let y = batch.slow(&qkv64, rule);
-                assert_close(&values(&batch.forward(&qkv, rule)), &values(&y), tolerance::F32);
                 let expected = by_candle(&y, &dout, &[&qkv64]).remove(0);
+                // The kernels keep what they have of the sequences for the pass.
+                let batch = Batch::new(sequences(prompt_len));
+                let (qkv, dout) = (on(device, &qkv), on(device, &dout));
+                assert_close(&values(&batch.forward(&qkv, rule)), &values(&y), tolerance::F32);
                 assert_close(&batch.backward(&qkv, rule, &dout), &expected, tolerance::F32);
             }
         }
@@ -589,13 +606,12 @@ mod tests {
         assert_deterministic(|| batch.backward(&qkv, rule(RULES[0]), &dout));
     }
 
-    #[test]
-    fn what_is_not_new_and_other_shapes_are_refused() {
+    fn what_is_not_new_and_other_shapes_are_refused(device: &Device) {
         let batch = Batch::new(sequences(6));
-        let qkv = some_values((batch.n_rows, 64), 1);
+        let qkv = on(device, &some_values((batch.n_rows, 64), 1));
         let (keys, cached) = batch.cache(&qkv);
         let back = |sequences: Sequences<'_>, n_rows: usize, width: usize| {
-            let dout = some_values((n_rows, width), 2);
+            let dout = on(device, &some_values((n_rows, width), 2));
             attention_backward(&qkv, &keys, &cached, rule(RULES[0]), sequences, &dout)
         };
         let sequences = batch.sequences();

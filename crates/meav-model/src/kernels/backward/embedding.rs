@@ -64,31 +64,36 @@ impl InplaceOp2 for EmbeddingBackward<'_> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+    use meav_cuda::on_cpu_and_gpu;
     use meav_test_support::{assert_close, tolerance};
 
     use super::super::testing::{
-        assert_deterministic, assert_slopes, by_candle, some_values, values, variable,
+        assert_deterministic, assert_slopes, by_candle, on, some_values, values, variable,
     };
     use super::*;
+
+    on_cpu_and_gpu!(gradients_of_repeated_tokens_add_up, tokens_beyond_the_vocabulary_are_refused,);
 
     /// First and last, repeated, and out of order.
     const TOKENS: [u32; 9] = [19, 3, 3, 0, 7, 19, 3, 5, 0];
 
     fn tokens() -> Tensor {
-        Tensor::new(&TOKENS, &candle_core::Device::Cpu).unwrap()
+        Tensor::new(&TOKENS, &Device::Cpu).unwrap()
     }
 
-    #[test]
-    fn gradients_of_repeated_tokens_add_up() {
-        let table = variable(&some_values((20, 6), 1));
-        let dy = some_values((9, 6), 2);
-        let y = table.index_select(&tokens(), 0).unwrap();
-        let expected = by_candle(&y, &dy, &[&table]).remove(0);
-        let grad = some_values((20, 6), 3);
-        let start = values(&grad);
-        embedding_backward(&TOKENS, &dy, &grad).unwrap();
-        let sum: Vec<f32> = start.iter().zip(expected).map(|(a, b)| a + b).collect();
-        assert_close(&values(&grad), &sum, tolerance::F32_SUM);
+    fn gradients_of_repeated_tokens_add_up(device: &Device) {
+        for n in [6, 300] {
+            let table = variable(&some_values((20, n), 1));
+            let dy = some_values((9, n), 2);
+            let y = table.index_select(&tokens(), 0).unwrap();
+            let expected = by_candle(&y, &dy, &[&table]).remove(0);
+            let grad = on(device, &some_values((20, n), 3));
+            let start = values(&grad);
+            embedding_backward(&TOKENS, &on(device, &dy), &grad).unwrap();
+            let sum: Vec<f32> = start.iter().zip(expected).map(|(a, b)| a + b).collect();
+            assert_close(&values(&grad), &sum, tolerance::F32_SUM);
+        }
     }
 
     #[test]
@@ -112,9 +117,9 @@ mod tests {
         });
     }
 
-    #[test]
-    fn tokens_beyond_the_vocabulary_are_refused() {
-        let (dy, grad) = (some_values((2, 6), 2), some_values((20, 6), 1));
+    fn tokens_beyond_the_vocabulary_are_refused(device: &Device) {
+        let [dy, grad] =
+            [some_values((2, 6), 2), some_values((20, 6), 1)].map(|it| on(device, &it));
         assert!(embedding_backward(&[19, 0], &dy, &grad).is_ok());
         assert!(embedding_backward(&[20, 0], &dy, &grad).is_err());
         assert!(embedding_backward(&[0], &dy, &grad).is_err());

@@ -110,13 +110,21 @@ impl<F: Fn(f32) -> (f32, f32)> NullaryFnOnce for GateTask<'_, F> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+    use meav_cuda::on_cpu_and_gpu;
     use meav_test_support::{assert_close, tolerance};
 
     use super::super::testing::{
-        assert_deterministic, assert_slopes, by_candle, some_values, values, variable,
+        assert_deterministic, assert_slopes, by_candle, on, some_values, values, variable,
     };
     use super::*;
     use crate::kernels::gated;
+
+    on_cpu_and_gpu!(
+        gradients_are_candles,
+        gates_far_from_zero_pass_all_or_nothing,
+        gradient_of_another_shape_is_refused,
+    );
 
     const BOTH: [Activation; 2] = [Activation::Silu, Activation::GeluTanh];
 
@@ -136,14 +144,14 @@ mod tests {
         ((gate * factor).unwrap() * up).unwrap()
     }
 
-    #[test]
-    fn gradients_are_candles() {
+    fn gradients_are_candles(device: &Device) {
         for (n_rows, n) in [(1, 3), (7, 200)] {
             for activation in BOTH {
                 let x = (some_values((n_rows, 2 * n), 1) * 12.0).unwrap();
                 let dy = some_values((n_rows, n), 2);
                 let x64 = variable(&x);
                 let expected = by_candle(&slow(&x64, activation), &dy, &[&x64]).remove(0);
+                let (x, dy) = (on(device, &x), on(device, &dy));
                 let found = values(&gated_backward(&x, activation, &dy).unwrap());
                 assert_close(&found, &expected, tolerance::F32);
             }
@@ -160,13 +168,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn gates_far_from_zero_pass_all_or_nothing() {
+    fn gates_far_from_zero_pass_all_or_nothing(device: &Device) {
         for activation in BOTH {
             let gates = [-1e9, -1e4, -200.0, 200.0, 1e4, 1e9, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0];
-            let x = Tensor::new(&[gates], &candle_core::Device::Cpu).unwrap();
-            let x = x.to_dtype(candle_core::DType::F32).unwrap();
-            let dy = (some_values((1, 6), 1).zeros_like().unwrap() + 1.0).unwrap();
+            let x = Tensor::new(&[gates.map(|it: f64| it as f32)], device).unwrap();
+            let dy = Tensor::new(&[[1.0_f32; 6]], device).unwrap();
             let found = values(&gated_backward(&x, activation, &dy).unwrap());
             assert_close(&found[1..6], &[0.0, 0.0, 2.0, 2.0, 2.0], tolerance::F32);
             assert_close(&found[7..], &[0.0, 0.0, 200.0, 1e4, 1e9], tolerance::F32);
@@ -179,11 +185,11 @@ mod tests {
         assert_deterministic(|| values(&gated_backward(&x, Activation::Silu, &dy).unwrap()));
     }
 
-    #[test]
-    fn gradient_of_another_shape_is_refused() {
-        let x = some_values((3, 8), 1);
-        let back =
-            |shape: (usize, usize)| gated_backward(&x, Activation::Silu, &some_values(shape, 2));
+    fn gradient_of_another_shape_is_refused(device: &Device) {
+        let x = on(device, &some_values((3, 8), 1));
+        let back = |shape: (usize, usize)| {
+            gated_backward(&x, Activation::Silu, &on(device, &some_values(shape, 2)))
+        };
         assert!(back((3, 4)).is_ok());
         assert!(back((3, 8)).is_err());
         assert!(back((2, 4)).is_err());

@@ -322,8 +322,8 @@ pub(super) fn linear_backward_weights(
         candle_core::bail!("the output's gradient is {:?}", dy.shape());
     }
     let mut start = 0;
-    for grad in bias_grads {
-        let n = grad.dims1()?;
+    for (weight_grad, grad) in grads.iter().zip(bias_grads) {
+        let n = weight_grad.dim(0)?;
         add_rows(grad, &dy.narrow(1, start, n)?.contiguous()?)?;
         start += n;
     }

@@ -441,13 +441,16 @@ impl InplaceOp1 for LogitGradient<'_> {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
+    use meav_cuda::{on_cpu_and_gpu, on_gpu};
     use meav_job::CancelToken;
     use meav_test_support::{assert_close, tolerance};
 
     use super::super::testing::{
-        assert_deterministic, assert_slopes, by_candle, some_values, values, variable,
+        assert_deterministic, assert_slopes, by_candle, on, some_values, values, variable,
     };
     use super::*;
+
+    on_cpu_and_gpu!(targets_beyond_the_vocabulary_and_other_shapes_are_refused);
 
     struct Case {
         n_rows: usize,
@@ -551,19 +554,32 @@ mod tests {
 
     /// The vocabulary is passed through in parts of other sizes than on the CPU.
     #[test]
-    fn kernels_give_the_log_probs_and_gradients_of_the_cpu() {
-        for case in [&Case { n: 8, n_tokens: LOGITS / ROWS + 900, ..CASE }, &CASES[1]] {
+    fn gpu_gives_the_log_probs_and_gradients_of_the_cpu() {
+        let cases = [
+            (Case { n: 8, n_tokens: LOGITS / ROWS + 900, ..CASE }, tolerance::F32),
+            (Case { soft_cap: Some(1.5), ..CASE }, tolerance::F32),
+            (Case { n_rows: 20, scale: 4.0, ..CASE }, tolerance::F32),
+            (Case { n_rows: 20, dtype: DType::F16, ..CASE }, tolerance::F16),
+            (Case { soft_cap: Some(1.5), dtype: DType::BF16, ..CASE }, tolerance::BF16),
+        ];
+        for (case, close) in cases {
             let Head { x, output, targets } = case.head();
+            // The last part's logits are the largest: sums over those before are scaled down.
+            let is_last = |token: usize| token >= LOGITS / ROWS;
+            let scales = (0..case.n_tokens).map(|token| if is_last(token) { 3.0 } else { 1.0_f32 });
+            let scales = Tensor::from_iter(scales, &Device::Cpu).unwrap().to_dtype(case.dtype);
+            let output = output.broadcast_mul(&scales.unwrap().unsqueeze(1).unwrap()).unwrap();
             let upstream = values(&some_values(case.n_rows, 3));
-            let all = || {
+            let all = |device: &Device| {
+                let (x, output) = (on(device, &x), on(device, &output));
                 let (job, cap) = (JobCtx::detached(), case.soft_cap);
                 let pass = head_log_probs(&x, &output, cap, &targets, true, &job).unwrap();
-                let grad = some_values((case.n_tokens, case.n), 4);
+                let grad = on(device, &some_values((case.n_tokens, case.n), 4));
                 head_backward_weights(&x, &output, cap, &targets, &upstream, &grad, &job).unwrap();
                 [pass.log_probs, values(&pass.unit_gradient.unwrap()), values(&grad)].concat()
             };
-            let (found, expected) = (meav_cuda::emulate(all), all());
-            assert_close(&found, &expected, tolerance::F32);
+            let (found, expected) = (on_gpu(all), all(&Device::Cpu));
+            assert_close(&found, &expected, close);
             assert!(found != expected, "the kernels were not asked");
         }
     }
@@ -604,9 +620,10 @@ mod tests {
         });
     }
 
-    #[test]
-    fn targets_beyond_the_vocabulary_and_other_shapes_are_refused() {
+    fn targets_beyond_the_vocabulary_and_other_shapes_are_refused(device: &Device) {
         let Head { x, output, .. } = CASE.head();
+        let (x, output) = (on(device, &x), on(device, &output));
+        let some_values = |shape: (usize, usize), seed: u64| on(device, &some_values(shape, seed));
         let job = JobCtx::detached();
         let pass =
             |x: &Tensor, targets: &[u32]| head_log_probs(x, &output, None, targets, false, &job);

@@ -212,15 +212,30 @@ impl InplaceOp2 for AddBias {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+    use meav_cuda::on_cpu_and_gpu;
     use meav_test_support::{assert_close, tolerance};
 
     use super::super::testing::{
-        assert_deterministic, assert_slopes, by_candle, doubles, some_values, values, variable,
+        assert_deterministic, assert_slopes, by_candle, doubles, on, some_values, values, variable,
     };
     use super::*;
     use crate::kernels::linear;
 
+    on_cpu_and_gpu!(
+        gradient_of_the_input_is_candles_for_every_dtype,
+        gradients_of_weights_and_biases_are_added_to_what_was_there,
+        gradients_of_columns_are_those_of_their_own_product,
+        gradients_of_other_shapes_are_refused,
+    );
+
     const DTYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+
+    /// On a GPU gradients are rounded to `bf16` before they are multiplied by weights of that type.
+    fn close(device: &Device, dtype: DType) -> f32 {
+        let weights = Tensor::zeros(1, dtype, device).unwrap();
+        if is_on_gpu(&weights) && dtype == DType::BF16 { tolerance::BF16 } else { tolerance::F32 }
+    }
 
     /// Two weights; the second case is more than one panel.
     fn weights(n_in: usize, dtype: DType) -> [Tensor; 2] {
@@ -229,8 +244,7 @@ mod tests {
             .map(|weight| weight.to_dtype(dtype).unwrap())
     }
 
-    #[test]
-    fn gradient_of_the_input_is_candles_for_every_dtype() {
+    fn gradient_of_the_input_is_candles_for_every_dtype(device: &Device) {
         for (n_rows, n_in) in [(1, 7), (20, 70), (9, 1000)] {
             for dtype in DTYPES {
                 let weights = weights(n_in, dtype);
@@ -240,20 +254,21 @@ mod tests {
                 // So small that sums over all outputs of the largest case are of order 1.
                 let dy = (some_values(y.dims(), 4) * 0.05).unwrap();
                 let expected = by_candle(&y, &dy, &[&x]).remove(0);
+                let close = close(device, dtype);
+                let (dy, weights) = (on(device, &dy), weights.map(|it| on(device, &it)));
                 let found = values(&linear_backward_input(&dy, &weights).unwrap());
-                assert_close(&found, &expected, tolerance::F32);
+                assert_close(&found, &expected, close);
 
-                let dx = some_values((n_rows, n_in), 5);
+                let dx = on(device, &some_values((n_rows, n_in), 5));
                 let start = values(&dx);
                 add_linear_backward_input(&dx, &dy, &weights).unwrap();
                 let sum: Vec<f32> = start.iter().zip(&expected).map(|(a, b)| a + b).collect();
-                assert_close(&values(&dx), &sum, tolerance::F32);
+                assert_close(&values(&dx), &sum, close);
             }
         }
     }
 
-    #[test]
-    fn gradients_of_weights_and_biases_are_added_to_what_was_there() {
+    fn gradients_of_weights_and_biases_are_added_to_what_was_there(device: &Device) {
         for n_rows in [1, 20, 130] {
             let x = some_values((n_rows, 70), 1);
             let weights = weights(70, DType::F32).map(|it| variable(&it));
@@ -266,13 +281,30 @@ mod tests {
             let dy = some_values(y.dims(), 4);
             let variables = [&weights[0], &weights[1], &biases[0], &biases[1]];
             let expected = by_candle(&y, &dy, &variables);
-            let found = variables.map(|it| some_values(it.dims(), 5));
+            let found = variables.map(|it| on(device, &some_values(it.dims(), 5)));
             let start: Vec<Vec<f32>> = found.iter().map(values).collect();
+            let (dy, x) = (on(device, &dy), on(device, &x));
             linear_backward_weights(&dy, &x, &found[..2], &found[2..], DType::F32).unwrap();
             for ((found, start), expected) in found.iter().zip(start).zip(expected) {
                 let sum: Vec<f32> = start.iter().zip(expected).map(|(a, b)| a + b).collect();
                 assert_close(&values(found), &sum, tolerance::F32);
             }
+        }
+    }
+
+    fn gradients_of_columns_are_those_of_their_own_product(device: &Device) {
+        for (columns, n_in) in [(0..9, 5), (3..5, 5), (8..9, 40)] {
+            let [dy, x] = [(20, 9), (20, n_in)].map(|shape| some_values(shape, 1));
+            let weight = some_values((columns.len(), n_in), 2);
+            let own = doubles(&dy).narrow(1, columns.start, columns.len()).unwrap();
+            let dx = own.matmul(&doubles(&weight)).unwrap();
+            let product = own.t().unwrap().matmul(&doubles(&x)).unwrap();
+            let grad = some_values(weight.dims(), 3);
+            let sum = (doubles(&grad) + product).unwrap();
+            let [dy, x, weight, grad] = [&dy, &x, &weight, &grad].map(|it| on(device, it));
+            let found = linear_backward_of_columns(&dy, columns, &x, &weight, &grad).unwrap();
+            assert_close(&values(&found), &values(&dx), tolerance::F32);
+            assert_close(&values(&grad), &values(&sum), tolerance::F32);
         }
     }
 
@@ -308,10 +340,10 @@ mod tests {
         });
     }
 
-    #[test]
-    fn gradients_of_other_shapes_are_refused() {
-        let (x, dy) = (some_values((9, 4), 1), some_values((9, 5), 2));
-        let grads = |n_out: usize, n_in: usize| [some_values((n_out, n_in), 3)];
+    fn gradients_of_other_shapes_are_refused(device: &Device) {
+        let [x, dy] = [some_values((9, 4), 1), some_values((9, 5), 2)].map(|it| on(device, &it));
+        let grads = |n_out: usize, n_in: usize| [on(device, &some_values((n_out, n_in), 3))];
+        let some_values = |n: usize, seed: u64| on(device, &some_values(n, seed));
         let add = |x: &Tensor, grads: &[Tensor], biases: &[Tensor]| {
             linear_backward_weights(&dy, x, grads, biases, DType::F32)
         };

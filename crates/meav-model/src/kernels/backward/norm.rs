@@ -264,14 +264,21 @@ impl WithSimd for WeightTask<'_> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{D, DType};
+    use candle_core::{D, DType, Device};
+    use meav_cuda::on_cpu_and_gpu;
     use meav_test_support::{assert_close, tolerance};
 
     use super::super::testing::{
-        assert_deterministic, assert_slopes, by_candle, some_values, values, variable,
+        assert_deterministic, assert_slopes, by_candle, on, some_values, values, variable,
     };
     use super::*;
     use crate::kernels::{norm_heads, rms_norm};
+
+    on_cpu_and_gpu!(
+        norms_and_their_gradients_are_candles,
+        norms_of_heads_and_their_gradients_are_candles,
+        other_shapes_are_refused,
+    );
 
     const RULES: [NormRule; 2] =
         [NormRule { eps: 1e-5, offset: 0.0 }, NormRule { eps: 0.1, offset: 1.0 }];
@@ -299,16 +306,26 @@ mod tests {
         assert_close(&values(found), &sum, tolerance::F32);
     }
 
-    #[test]
-    fn gradients_of_a_norm_are_candles() {
-        for (n_rows, n) in [(1, 5), (70, 33), (130, 64)] {
-            for (rule, dtype) in RULES.into_iter().zip([DType::F32, DType::BF16]) {
+    /// The two rules, and each type.
+    const CASES: [(NormRule, DType); 3] =
+        [(RULES[0], DType::F32), (RULES[1], DType::BF16), (RULES[1], DType::F16)];
+
+    fn norms_and_their_gradients_are_candles(device: &Device) {
+        for (n_rows, n) in [(1, 5), (70, 33), (130, 64), (2, 600)] {
+            for (rule, dtype) in CASES {
                 let x = some_values((n_rows, n), 1);
                 let weight = some_values(n, 2).to_dtype(dtype).unwrap();
                 let (x64, weight64) = (variable(&x), variable(&weight));
                 let dy = some_values((n_rows, n), 3);
-                let expected = by_candle(&slow(&x64, &weight64, rule), &dy, &[&x64, &weight64]);
-                let dweight = some_values(n, 4);
+                let y = slow(&x64, &weight64, rule);
+                let expected = by_candle(&y, &dy, &[&x64, &weight64]);
+                let [x, weight, dy] = [&x, &weight, &dy].map(|it| on(device, it));
+                assert_close(
+                    &values(&rms_norm(&x, &weight, rule).unwrap()),
+                    &values(&y),
+                    tolerance::F32,
+                );
+                let dweight = on(device, &some_values(n, 4));
                 let start = values(&dweight);
                 let dx = rms_norm_backward(&x, &weight, rule, &dy, Some(&dweight)).unwrap();
                 assert_close(&values(&dx), &expected[0], tolerance::F32);
@@ -331,17 +348,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn gradients_of_norms_of_heads_are_candles() {
+    fn norms_of_heads_and_their_gradients_are_candles(device: &Device) {
         for n_rows in [1, 70] {
-            for (rule, dtype) in RULES.into_iter().zip([DType::F32, DType::BF16]) {
+            for (rule, dtype) in CASES {
                 let qkv = some_values((n_rows, 72), 1);
                 let [q, k] = [2, 3].map(|seed| some_values(9, seed).to_dtype(dtype).unwrap());
                 let all = [&qkv, &q, &k].map(variable);
                 let y = slow_heads(&all[0], &all[1], &all[2], rule);
                 let dqkv = some_values((n_rows, 72), 4);
                 let expected = by_candle(&y, &dqkv, &[&all[0], &all[1], &all[2]]);
-                let (dq, dk) = (some_values(9, 5), some_values(9, 6));
+                let [qkv, q, k, dqkv] = [&qkv, &q, &k, &dqkv].map(|it| on(device, it));
+                let normed = qkv.copy().unwrap();
+                norm_heads(&normed, &q, &k, rule, HEADS).unwrap();
+                assert_close(&values(&normed), &values(&y), tolerance::F32);
+                let [dq, dk] = [5, 6].map(|seed| on(device, &some_values(9, seed)));
                 let start = [values(&dq), values(&dk)];
                 let without = dqkv.copy().unwrap();
                 let back = |dqkv: &Tensor, dweights| {
@@ -388,21 +408,21 @@ mod tests {
         });
     }
 
-    #[test]
-    fn other_shapes_are_refused() {
-        let (x, weight) = (some_values((3, 72), 1), some_values(72, 2));
-        let (rule, short) = (RULES[0], some_values(9, 3));
+    fn other_shapes_are_refused(device: &Device) {
+        let some = |shape: &[usize], seed: u64| on(device, &some_values(shape, seed));
+        let (x, weight) = (some(&[3, 72], 1), some(&[72], 2));
+        let (rule, short) = (RULES[0], some(&[9], 3));
         let norm = |dy: &Tensor, weight: &Tensor, dweight: Option<&Tensor>| {
             rms_norm_backward(&x, weight, rule, dy, dweight)
         };
         assert!(norm(&x, &weight, Some(&weight.copy().unwrap())).is_ok());
-        assert!(norm(&some_values((2, 72), 4), &weight, None).is_err());
+        assert!(norm(&some(&[2, 72], 4), &weight, None).is_err());
         assert!(norm(&x, &short, None).is_err());
         assert!(norm(&x, &weight, Some(&short)).is_err());
         let heads =
             |dqkv: &Tensor, q: &Tensor| norm_heads_backward(&x, q, &short, rule, HEADS, dqkv, None);
-        assert!(heads(&some_values((3, 72), 4), &short).is_ok());
-        assert!(heads(&some_values((2, 72), 4), &short).is_err());
-        assert!(heads(&some_values((3, 72), 4), &weight).is_err());
+        assert!(heads(&some(&[3, 72], 4), &short).is_ok());
+        assert!(heads(&some(&[2, 72], 4), &short).is_err());
+        assert!(heads(&some(&[3, 72], 4), &weight).is_err());
     }
 }

@@ -16,6 +16,11 @@ pub(super) fn some_values(shape: impl Into<Shape>, seed: u64) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
+/// A copy on `device`.
+pub(super) fn on(device: &Device, tensor: &Tensor) -> Tensor {
+    tensor.to_device(device).unwrap().copy().unwrap()
+}
+
 /// The same values in double precision, as what candle differentiates by.
 pub(super) fn variable(tensor: &Tensor) -> Var {
     Var::from_tensor(&doubles(tensor)).unwrap()
