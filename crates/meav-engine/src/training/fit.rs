@@ -376,10 +376,10 @@ mod tests {
         }
     }
 
-    fn with_demand<T>(settings: &TrainSettings, run: impl FnOnce(&Demand<'_>) -> T) -> T {
+    fn with_demand<T>(settings: &TrainSettings, run: impl FnOnce(Demand<'_>) -> T) -> T {
         let (config, pairs) = (config(), pairs());
         let pairs = pairs.iter().collect();
-        run(&Demand {
+        run(Demand {
             config: &config,
             settings,
             dtype: Dtype::F32,
@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn one_change_that_is_enough_is_named_with_what_it_takes() {
         let smaller = TrainSettings { checkpointing: true, ..costly() };
-        let small = with_demand(&smaller, |demand: &Demand<'_>| -> u64 { demand.bytes() });
+        let small = with_demand(&smaller, |demand: Demand<'_>| -> u64 { demand.bytes() });
         with_demand(&costly(), |demand| {
             assert!(demand.bytes() > small);
             let text = demand.what_fits(small);
@@ -407,7 +407,7 @@ mod tests {
     #[test]
     fn changes_are_joined_until_they_are_enough_and_no_more_is_promised() {
         let smaller = TrainSettings { checkpointing: true, batch: 1, accumulation: 16, ..costly() };
-        let small = with_demand(&smaller, |demand: &Demand<'_>| -> u64 { demand.bytes() });
+        let small = with_demand(&smaller, |demand: Demand<'_>| -> u64 { demand.bytes() });
         with_demand(&costly(), |demand| {
             let text = demand.what_fits(small);
             for part in ["activations computed again", " and batches of 1, of which 16 make a step"]
@@ -439,7 +439,7 @@ mod tests {
     fn giant_rank_is_told_of() {
         let method = |rank| TrainMethod::Lora { rank, alpha: 8.0, targets: Vec::new() };
         let settings = |rank| TrainSettings { method: method(rank), ..TrainSettings::default() };
-        let small = with_demand(&settings(32), |demand: &Demand<'_>| -> u64 { demand.bytes() });
+        let small = with_demand(&settings(32), |demand: Demand<'_>| -> u64 { demand.bytes() });
         let text = with_demand(&settings(512), |demand| demand.what_fits(small));
         assert!(text.contains(&format!("factors of rank 32 ({})", gigabytes(small))), "{text}");
     }
@@ -466,19 +466,11 @@ mod tests {
     #[test]
     fn run_that_has_begun_is_offered_only_what_changes_no_number() {
         let smaller = TrainSettings { checkpointing: true, ..costly() };
-        let small = with_demand(&smaller, |demand: &Demand<'_>| -> u64 { demand.bytes() });
+        let small = with_demand(&smaller, |demand: Demand<'_>| -> u64 { demand.bytes() });
         let of = |settings: &TrainSettings, available| {
-            let (config, pairs) = (config(), pairs());
-            let pairs = pairs.iter().collect();
-            let demand = Demand {
-                config: &config,
-                settings,
-                dtype: Dtype::F32,
-                is_on_gpu: false,
-                pairs,
-                savings: &SAVINGS,
-            };
-            demand.of_begun_run().what_fits(available)
+            with_demand(settings, |demand: Demand<'_>| -> String {
+                demand.of_begun_run().what_fits(available)
+            })
         };
         let offered = of(&costly(), small);
         assert!(offered.starts_with("It would fit with activations computed again"), "{offered}");
