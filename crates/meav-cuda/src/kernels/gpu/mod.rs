@@ -49,16 +49,15 @@ fn function(device: &CudaDevice, kernel: Kernel) -> Result<CudaFunction> {
     if let Some(function) = loaded.functions.get(&(context, kernel)) {
         return Ok(function.clone());
     }
-    let module = match loaded.modules.get(&(context, kernel.module)) {
-        Some(module) => Arc::clone(module),
-        None => {
-            let Some((_, image)) = MODULES.iter().find(|(name, _)| *name == kernel.module) else {
-                candle_core::bail!("there is no {kernel:?}");
-            };
-            let module = stream.context().load_module(Ptx::from_binary(image.to_vec())).w()?;
-            loaded.modules.insert((context, kernel.module), Arc::clone(&module));
-            module
-        }
+    let module = if let Some(module) = loaded.modules.get(&(context, kernel.module)) {
+        Arc::clone(module)
+    } else {
+        let Some((_, image)) = MODULES.iter().find(|(name, _)| *name == kernel.module) else {
+            candle_core::bail!("there is no {kernel:?}");
+        };
+        let module = stream.context().load_module(Ptx::from_binary(image.to_vec())).w()?;
+        loaded.modules.insert((context, kernel.module), Arc::clone(&module));
+        module
     };
     let function = module.load_function(kernel.name).w()?;
     loaded.functions.insert((context, kernel), function.clone());
