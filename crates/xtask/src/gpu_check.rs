@@ -37,7 +37,7 @@ const BENCHES: [&[&str]; 7] = [
     &["train", "--shape", "mistral-7b"],
     &["merge", "--model", "demo"],
     &["decode", "--model", "demo"],
-    &["score", "--model", "demo"],
+    &["score", "--model", "demo", "--vector", "medical=1"],
     &["train", "--model", "demo"],
 ];
 

@@ -391,6 +391,21 @@ mod tests {
     }
 
     #[test]
+    fn bench_takes_a_model_or_a_shape() {
+        for (line, is_taken) in [
+            ("meav bench merge --model m", true),
+            ("meav bench train --shape mistral-7b", true),
+            ("meav bench decode --shape smollm2-135m", true),
+            ("meav bench score --shape gpt-2", false),
+            ("meav bench decode", false),
+            ("meav bench decode --model m --shape mistral-7b", false),
+        ] {
+            let parsed = Args::try_parse_from(line.split_whitespace());
+            assert_eq!(parsed.is_ok(), is_taken, "{line}");
+        }
+    }
+
+    #[test]
     fn device_is_named_wherever_a_model_runs() {
         let lines = [
             "chat --model m",

@@ -230,3 +230,71 @@ fn tokenizer_config() -> Json {
                           {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use meav_model::{Decoder, KvCache, Logits, ModelFiles};
+    use meav_vector::LiveWeights;
+
+    use super::*;
+
+    const TINY: Dimensions = Dimensions {
+        hidden: 32,
+        intermediate: 48,
+        n_layers: 2,
+        n_heads: 4,
+        n_kv_heads: 2,
+        vocabulary: 300,
+        context: 64,
+    };
+
+    #[test]
+    fn seeded_model_opens_reads_text_and_computes() {
+        let folder = tempfile::tempdir().unwrap();
+        let job = JobCtx::detached();
+        TINY.write_weights(folder.path(), &job).unwrap();
+        TINY.write_companions(folder.path()).unwrap();
+        let files = ModelFiles::open(folder.path()).unwrap();
+        assert_eq!(files.checkpoint.parameter_count() * 2, TINY.bytes());
+        let text = "<|im_start|>user\nWhat is 1 + 1, née Ω?<|im_end|>\n";
+        let ids = files.tokenizer.encode(text, false).unwrap().get_ids().to_vec();
+        assert_eq!(ids.len(), text.len() - SPECIAL[1].len() - SPECIAL[2].len() + 2);
+        assert_eq!(files.tokenizer.decode(&ids, false).unwrap(), text);
+        assert!(files.compile_chat_template().is_ok());
+        let weights = files.load_weights(&job).unwrap();
+        let live = LiveWeights::new(weights, Dtype::F32, &Device::Cpu, &job).unwrap();
+        let decoder = Decoder::new(&files.config, live.tensors()).unwrap();
+        let mut cache = KvCache::new(&files.config, ids.len(), &Device::Cpu).unwrap();
+        let logits = decoder.forward(&ids, &mut cache, Logits::Last, &job).unwrap();
+        let logits = logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let spread = logits.iter().fold(0.0_f32, |max, it| max.max(it.abs()));
+        assert!(logits.len() == TINY.vocabulary && spread > 0.0 && spread.is_finite(), "{spread}");
+    }
+
+    #[test]
+    fn shapes_have_the_sizes_of_the_models_that_they_are_named_for() {
+        for (shape, gigabytes) in [(ModelShape::Mistral7b, 14.48), (ModelShape::Smollm2135m, 0.326)]
+        {
+            let found = Dimensions::of(shape).bytes() as f64 / 1e9;
+            assert!((found / gigabytes - 1.0).abs() < 0.01, "{shape}: {found}");
+        }
+    }
+
+    #[test]
+    fn values_depend_on_the_name_alone() {
+        let spec = |name: &str, shape: &[usize]| TensorSpec {
+            name: name.to_owned(),
+            dtype: Dtype::Bf16,
+            shape: shape.to_vec(),
+        };
+        let shape = [3, PART];
+        let found = values(&spec("a", &shape));
+        assert!(found == values(&spec("a", &shape)) && found != values(&spec("b", &shape)));
+        assert!(found[..PART] != found[PART..2 * PART]);
+        let n = found.len() as f64;
+        let square: f64 = found.iter().map(|it| f64::from(it.to_f32()).powi(2)).sum();
+        assert!(((square / n).sqrt() / f64::from(SPREAD) - 1.0).abs() < 0.01);
+        assert!(values(&spec("norm", &[5])).iter().all(|it| *it == bf16::ONE));
+    }
+}
