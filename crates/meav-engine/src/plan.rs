@@ -138,6 +138,12 @@ impl Placement {
         self.note.is_some()
     }
 
+    /// Whether as much again fits on the GPU; in memory what is needed at once stays below the sum.
+    pub(crate) fn has_room_for_another(&self) -> bool {
+        let needed = self.plan.needed_bytes.saturating_mul(2);
+        !self.compute.is_gpu() || self.plan.available_bytes.is_none_or(|it| needed <= it)
+    }
+
     /// Refuses what the plan says does not fit, and types that the device does not compute in.
     ///
     /// # Errors

@@ -490,7 +490,7 @@ pub enum BenchSpec {
     },
     /// Tokens per second, in `f32` and `bf16`.
     Decode {
-        /// The model and vectors; the dtype is not looked at.
+        /// The model and vectors, or else three seeded low-rank ones; the dtype is not looked at.
         setup: Setup,
     },
     /// Preference records scored together, against one forward pass for each response.

@@ -231,7 +231,7 @@ fn parse_shape(text: &str) -> Result<ModelShape, String> {
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) subject: SubjectArgs,
-    /// A vector, λ is not looked at; a merge adds seeded ones to make three
+    /// A vector, λ is not looked at; seeded ones are added to make three (decode: if there is none)
     #[arg(long = "vector", value_name = "F")]
     pub(crate) vectors: Vec<AnyVector>,
     /// What the weights are rounded to (decode measures f32 and bf16)

@@ -155,6 +155,17 @@ struct Subject {
 }
 
 impl Subject {
+    /// Adds seeded vectors until there are as many as are merged.
+    fn seed_vectors(&mut self, kind: SeededKind, running: &Running<'_>) -> Result<(), EngineError> {
+        while self.terms.len() < MERGE_VECTORS {
+            let seed = self.terms.len() as u64;
+            let vector = running
+                .stage(Stage::Loading, |job| seeded_vector(&self.weights, kind, seed, job))?;
+            self.terms.push(Term::new(Arc::new(vector), 0.0));
+        }
+        Ok(())
+    }
+
     fn live(&self, dtype: Dtype, running: &Running<'_>) -> Result<LiveWeights, VectorError> {
         let Placement { compute, residency, .. } = &self.placed;
         let (weights, dtype) = (self.weights.clone(), weights_dtype(dtype));
@@ -196,14 +207,9 @@ fn bench_merge(
     seeded: SeededKind,
     running: &Running<'_>,
 ) -> Result<BenchReport, EngineError> {
-    let subject = load(worker, setup, setup.dtype, Some(seeded), running)?;
+    let mut subject = load(worker, setup, setup.dtype, Some(seeded), running)?;
+    subject.seed_vectors(seeded, running)?;
     let mut terms = subject.terms.clone();
-    while terms.len() < MERGE_VECTORS {
-        let seed = terms.len() as u64;
-        let vector = running
-            .stage(Stage::Loading, |job| seeded_vector(&subject.weights, seeded, seed, job))?;
-        terms.push(Term::new(Arc::new(vector), 0.0));
-    }
     let kinds: Vec<_> = terms.iter().map(|term| kind_name(term.vector.kind)).collect();
     let mut live = subject.live(setup.dtype, running)?;
     let mut copy = Copy::new(subject.placed.compute.device())?;
@@ -403,8 +409,11 @@ impl Copy {
     }
 }
 
-/// Tokens of the prompt that decoding starts from, and that a change of λ is answered behind.
+/// Tokens of the prompt that decoding starts from.
 const SHORT_PROMPT: usize = 60;
+
+/// Tokens of the prompt that a change of λ is answered behind.
+const TURN_PROMPT: usize = 100;
 
 /// Tokens of the prompt whose reading is measured.
 const LONG_PROMPT: usize = 512;
@@ -465,10 +474,8 @@ fn bench_decode(
         measures.push(measure(&format!("decode, {dtype}"), decode_rate, "tokens/s"));
         let name = format!("prefill of {LONG_PROMPT}, {dtype}");
         measures.push(measure(&name, prefill_rate, "tokens/s"));
-        if !terms.is_empty() {
-            let name = format!("changed λ to first token behind {SHORT_PROMPT}, {dtype}");
-            measures.push(measure(&name, median(turn) * 1e3, "ms"));
-        }
+        let name = format!("changed λ to first token behind {TURN_PROMPT}, {dtype}");
+        measures.push(measure(&name, median(turn) * 1e3, "ms"));
     }
     if let [f32, bf16] = decode_rates[..] {
         measures.push(measure("decode, bf16 / f32", bf16 / f32, ""));
@@ -482,15 +489,20 @@ fn contested(
     setup: &Setup,
     running: &Running<'_>,
 ) -> Result<(Subject, Vec<Dtype>), EngineError> {
-    match load(worker, setup, Dtype::F32, None, running) {
-        Ok(subject) if !worker.compute.is_gpu() || subject.placed.note.is_none() => {
-            Ok((subject, vec![Dtype::F32, Dtype::Bf16]))
+    let seeded = setup.vectors.is_empty().then_some(SeededKind::LowRank);
+    let (mut subject, dtypes) = match load(worker, setup, Dtype::F32, seeded, running) {
+        Ok(subject) if subject.placed.has_room_for_another() => {
+            (subject, vec![Dtype::F32, Dtype::Bf16])
         }
         Ok(_) | Err(EngineError::OutOfMemory { .. }) => {
-            Ok((load(worker, setup, Dtype::Bf16, None, running)?, vec![Dtype::Bf16]))
+            (load(worker, setup, Dtype::Bf16, seeded, running)?, vec![Dtype::Bf16])
         }
-        Err(err) => Err(err),
+        Err(err) => return Err(err),
+    };
+    if let Some(kind) = seeded {
+        subject.seed_vectors(kind, running)?;
     }
+    Ok((subject, dtypes))
 }
 
 impl Contestant {
@@ -519,11 +531,10 @@ impl Contestant {
             .collect();
         self.live.apply(Method::TaskArithmetic, &moved, job)?;
         self.generator.reset();
-        let prompt = &tokens[..SHORT_PROMPT];
-        self.generate(files, prompt, 1, job)?;
+        self.generate(files, &tokens[..TURN_PROMPT], 1, job)?;
         let turn = start.elapsed().as_secs_f64();
 
-        let decode = self.generate(files, prompt, DECODED, job)?;
+        let decode = self.generate(files, &tokens[..SHORT_PROMPT], DECODED, job)?;
         if round > 0 {
             self.prefill.push(prefill);
             self.turn.push(turn);
