@@ -165,7 +165,7 @@ fn multiply_matrix(
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
-    use meav_cuda::on_cpu_and_gpu;
+    use meav_cuda::{on_cpu_and_gpu, on_gpu};
 
     use super::*;
 
@@ -180,6 +180,18 @@ mod tests {
     fn ramp(rows: usize, cols: usize, step: f32) -> Tensor {
         let values: Vec<f32> = (0..rows * cols).map(|i| ((i % 17) as f32 - 8.0) * step).collect();
         Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn what_f16_does_not_hold_is_cut_on_a_gpu() {
+        on_gpu(|device| {
+            let x = Tensor::new(&[[1e6_f32, -2.0], [-1e6, 0.5]], device).unwrap();
+            let x = x.repeat((10, 1)).unwrap();
+            let weight = Tensor::new(&[[0.5_f32, 0.0], [0.0, 1.0]], device).unwrap();
+            let weight = weight.to_dtype(DType::F16).unwrap();
+            let found = linear(&x, &[weight], &[]).unwrap().to_vec2::<f32>().unwrap();
+            assert_eq!(found[..2], [[32_752.0, -2.0], [-32_752.0, 0.5]]);
+        });
     }
 
     /// Both ways, and on a GPU those of widths that its kernels read in one go and others.

@@ -18,7 +18,10 @@ pub(crate) fn survey() -> Result<Survey> {
     if survey.driver < survey.needed {
         return Ok(survey);
     }
-    result::init().w()?;
+    match result::init() {
+        Err(err) if err.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => return Ok(survey),
+        begun => begun.w()?,
+    }
     for index in 0..result::device::get_count().w()? as usize {
         survey.gpus.push(gpu(index)?);
     }

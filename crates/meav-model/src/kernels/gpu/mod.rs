@@ -177,7 +177,7 @@ pub(super) fn linear(x: &Tensor, weights: &[Tensor], biases: &[Tensor]) -> Resul
     if is_narrow {
         multiply_vectors(&y, x, weights, &ends)?;
     } else {
-        let x = x.to_dtype(weights[0].dtype())?;
+        let x = rounded(x, weights[0].dtype())?;
         for (weight, end) in weights.iter().zip(&ends) {
             let n = weight.dim(0)?;
             let to = Matrix::of(&y)?.columns(end - n, n);
@@ -186,6 +186,17 @@ pub(super) fn linear(x: &Tensor, weights: &[Tensor], biases: &[Tensor]) -> Resul
     }
     add_biases(&y, biases)?;
     Ok(y)
+}
+
+/// What goes into a product with weights of a type. In `f16` what is beyond its numbers becomes the
+/// largest of them: infinities would leave no number behind a softmax.
+fn rounded(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    const LARGEST: f32 = 65_504.0;
+    if dtype == DType::F16 {
+        x.clamp(-LARGEST, LARGEST)?.to_dtype(dtype)
+    } else {
+        x.to_dtype(dtype)
+    }
 }
 
 /// Adds biases that stand side by side, as they are: they move with the knobs.
