@@ -7,7 +7,11 @@ mod gpu;
 mod launch;
 mod upload;
 
-use candle_core::{DType, Device, Layout, Result, Storage, Tensor};
+use std::ffi::c_void;
+
+#[cfg(any(feature = "cuda", feature = "emulated"))]
+use candle_core::Storage;
+use candle_core::{DType, Device, Layout, Result, Tensor};
 
 #[cfg(feature = "emulated")]
 pub use emulated::emulate;
@@ -58,7 +62,8 @@ unsafe fn run(launch: Launch<'_>, on: &Tensor) -> Result<()> {
                 .collect(),
         })
         .collect::<Result<Vec<_>>>()?;
-    let mut args: Vec<_> = values.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();
+    let mut args: Vec<_> =
+        values.iter_mut().map(|words| words.as_mut_ptr().cast::<c_void>()).collect();
     match on.device() {
         #[cfg(feature = "cuda")]
         // SAFETY: the caller's promise; the arguments live until it returns.
@@ -90,14 +95,14 @@ fn address(tensor: &Tensor) -> Result<u64> {
     if !layout.is_contiguous() {
         candle_core::bail!("a kernel takes contiguous tensors only, not {:?}", layout);
     }
-    let start = match &*storage {
+    let start: Result<u64> = match &*storage {
         #[cfg(feature = "cuda")]
-        Storage::Cuda(storage) => gpu::address(storage)?,
+        Storage::Cuda(storage) => gpu::address(storage),
         #[cfg(feature = "emulated")]
-        Storage::Cpu(storage) => emulated::address(storage)?,
-        _ => candle_core::bail!("a kernel takes tensors on the GPU only"),
+        Storage::Cpu(storage) => emulated::address(storage),
+        _ => Err(candle_core::Error::Msg("a kernel takes tensors on the GPU only".to_owned())),
     };
-    Ok(start + offset(layout, tensor.dtype()))
+    Ok(start? + offset(layout, tensor.dtype()))
 }
 
 fn offset(layout: &Layout, dtype: DType) -> u64 {
