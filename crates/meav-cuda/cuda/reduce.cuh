@@ -17,26 +17,25 @@ __device__ inline float warp_max(float value) {
     return value;
 }
 
-// Of a block of whole warps, at most 32 of them, in one dimension; every thread gets the sum.
-__device__ inline float block_sum(float value) {
+// Of a block of whole warps, at most 32 of them, in one dimension; every thread gets what `over_warp`
+// makes of all values, `neutral` where there are fewer.
+template <typename OverWarp>
+__device__ float over_block(float value, float neutral, OverWarp over_warp) {
     __shared__ float of_warps[WARP_SIZE];
     int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
-    value = warp_sum(value);
+    value = over_warp(value);
     // What is there may still be read by who was here before.
     __syncthreads();
     if (lane == 0) of_warps[warp] = value;
     __syncthreads();
     int n_warps = blockDim.x / WARP_SIZE;
-    return warp_sum(lane < n_warps ? of_warps[lane] : 0.0f);
+    return over_warp(lane < n_warps ? of_warps[lane] : neutral);
+}
+
+__device__ inline float block_sum(float value) {
+    return over_block(value, 0.0f, [](float own) { return warp_sum(own); });
 }
 
 __device__ inline float block_max(float value) {
-    __shared__ float of_warps[WARP_SIZE];
-    int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
-    value = warp_max(value);
-    __syncthreads();
-    if (lane == 0) of_warps[warp] = value;
-    __syncthreads();
-    int n_warps = blockDim.x / WARP_SIZE;
-    return warp_max(lane < n_warps ? of_warps[lane] : -INFINITY);
+    return over_block(value, -INFINITY, [](float own) { return warp_max(own); });
 }

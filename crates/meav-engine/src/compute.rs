@@ -7,6 +7,8 @@ use meav_weights::{available_memory_bytes, process_memory_bytes, total_memory_by
 pub(crate) struct Compute {
     device: Device,
     name: String,
+    /// Why it is not the GPU that was wanted.
+    fault: Option<String>,
 }
 
 impl Compute {
@@ -16,10 +18,11 @@ impl Compute {
             1 => "CPU, 1 thread".to_owned(),
             threads => format!("CPU, {threads} threads"),
         };
-        Self { device: Device::Cpu, name }
+        Self { device: Device::Cpu, name, fault: None }
     }
 
-    /// A device; the processor where a GPU can't be used after all, which its name then says.
+    /// A device; the processor where a GPU can't be used after all, which every model that runs there is
+    /// told with.
     pub(crate) fn open(wanted: EngineDevice) -> Self {
         let EngineDevice::Cuda(index) = wanted else { return Self::cpu() };
         match open_gpu(index) {
@@ -27,9 +30,8 @@ impl Compute {
             Err(err) => {
                 let err = first_line(&err);
                 tracing::error!("GPU {index}: {err}");
-                let cpu = Self::cpu();
-                let name = format!("{} (GPU {index} could not be opened: {err})", cpu.name);
-                Self { name, ..cpu }
+                let fault = format!("it runs on the processor: GPU {index} can't be used ({err})");
+                Self { fault: Some(fault), ..Self::cpu() }
             }
         }
     }
@@ -41,6 +43,11 @@ impl Compute {
     /// What a person knows it by.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Why it is not the GPU that was wanted, in words.
+    pub(crate) fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
     }
 
     pub(crate) fn is_gpu(&self) -> bool {
@@ -102,7 +109,7 @@ impl Compute {
 fn open_gpu(index: u32) -> candle_core::Result<Compute> {
     let device = meav_cuda::open_gpu(index as usize)?;
     let name = meav_cuda::gpu_name(&device)?.unwrap_or_default();
-    Ok(Compute { device, name: format!("CUDA {index} · {name}") })
+    Ok(Compute { device, name: format!("CUDA {index} · {name}"), fault: None })
 }
 
 /// An error without the places in the code that may stand behind it.

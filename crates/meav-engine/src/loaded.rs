@@ -123,7 +123,7 @@ impl Worker {
         let vectors = self.planned_vectors(&setup.vectors);
         let vectors = if self.compute.is_gpu() { &vectors[..] } else { &[] };
         let mut placed = self.place(&files, setup.dtype, vectors);
-        if placed.as_ref().map_or(true, Placement::is_makeshift) {
+        if placed.as_ref().map_or(true, |placed| placed.is_makeshift_on(&self.compute)) {
             self.unload(running.job_id);
             placed = self.place(&files, setup.dtype, vectors);
         }

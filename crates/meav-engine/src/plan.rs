@@ -86,8 +86,9 @@ pub(crate) fn place(subject: Subject<'_>, compute: &Compute, freed: u64) -> Plac
     let available = compute.available_bytes().map(|available| available.saturating_add(freed));
     if !compute.is_gpu() {
         let plan = subject.plan(None, available);
+        let note = compute.fault().map(str::to_owned);
         let (compute, residency) = (compute.clone(), Residency::ALL);
-        return Placement { compute, residency, plan, note: None };
+        return Placement { compute, residency, plan, note };
     }
     if let Some((residency, plan)) = fit_on_gpu(subject, available) {
         let (compute, note) = (compute.clone(), streaming_note(residency));
@@ -133,9 +134,9 @@ fn gigabytes(bytes: u64) -> String {
 }
 
 impl Placement {
-    /// Whether more free memory of the GPU would make it faster.
-    pub(crate) fn is_makeshift(&self) -> bool {
-        self.note.is_some()
+    /// Whether more free memory of a GPU, `wanted`, would make it faster.
+    pub(crate) fn is_makeshift_on(&self, wanted: &Compute) -> bool {
+        wanted.is_gpu() && !(self.compute.is_gpu() && self.residency == Residency::ALL)
     }
 
     /// Whether as much again fits on the GPU; in memory what is needed at once stays below the sum.
